@@ -1,0 +1,25 @@
+"""Every op's schema, in one place: C++ and Python backends register implementations against these."""
+
+from __future__ import annotations
+
+import torch
+
+#: In-place forms return nothing: an op that returns an alias of its input breaks torch.compile and DTensor.
+#: `key` is an unsigned 64-bit number carried in a signed one. `layout` packs, for each rule: number of row segments, the
+#: segments (start, length, copies, groups), number of column segments, those segments, diagonal (0 or 1), key; `scalars`
+#: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
+SCHEMAS = (
+    "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
+    "tile(Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key, ScalarType dtype)"
+    " -> Tensor",
+    "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, int[] layout, float[] scalars) -> ()",
+    "replicate_(Tensor(a!)[] outs, Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key)"
+    " -> ()",
+    "replicate(Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key) -> Tensor[]",
+    "mean_square(Tensor[] tensors, float[] divisors) -> Tensor",
+    "normal_(Tensor(a!) out, int key, int field, int start) -> ()",
+)
+
+LIBRARY = torch.library.Library("growkernels", "DEF")
+for _schema in SCHEMAS:
+    LIBRARY.define(_schema)

@@ -1,0 +1,133 @@
+"""Index vectors: for each index of a target axis, the source index and the copy it comes from.
+
+Everything is a list of segments, each in closed form: `length` source indices are cut into `groups` equal groups, and
+every group is laid down `copies` times before the next one starts. One group is a tile (`i mod n`), as many groups as
+indices is an interleave (`i // k`), the groups of grouped-query attention are what lies between; fused parts
+(`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source. A general gather is many short segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NEW = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`length` source indices from `start`, in `groups` groups, each repeated `copies` times."""
+
+    start: int
+    length: int
+    copies: int = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
+            raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
+        if self.start < NEW or (self.start == NEW and (self.copies, self.groups) != (1, 1)):
+            raise ValueError(f"{self}: start must be >= 0, or NEW with one copy and one group")
+
+    @property
+    def size(self) -> int:
+        """Number of target indices."""
+        return self.length * self.copies
+
+    def indices(self) -> np.ndarray:
+        """Source index of each target index, int64; NEW where there is none."""
+        if self.start == NEW:
+            return np.full(self.length, NEW, np.int64)
+        groups = np.arange(self.start, self.start + self.length, dtype=np.int64).reshape(self.groups, 1, -1)
+        return np.broadcast_to(groups, (self.groups, self.copies, groups.shape[2])).reshape(-1)
+
+    def copy_ids(self) -> np.ndarray:
+        """Which copy of its source each target index is, int64; 0 for NEW."""
+        ids = np.arange(self.copies, dtype=np.int64).reshape(1, -1, 1)
+        return np.broadcast_to(ids, (self.groups, self.copies, self.length // self.groups)).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexVector:
+    """How one axis of a target tensor draws on the same axis of its source; `segments` in target order."""
+
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def identity(cls, size: int) -> IndexVector:
+        """Target index i is source index i."""
+        return cls((Segment(0, size),))
+
+    @classmethod
+    def tile(cls, size: int, copies: int, groups: int = 1) -> IndexVector:
+        """The source axis `copies` times end to end: `i mod size`; inside each of `groups` groups if given."""
+        return cls((Segment(0, size, copies, groups),))
+
+    @classmethod
+    def interleave(cls, size: int, copies: int) -> IndexVector:
+        """Each index `copies` times in a row: `i // copies`."""
+        return cls((Segment(0, size, copies, size),)) if size else cls.identity(0)
+
+    @classmethod
+    def extend(cls, size: int, new: int) -> IndexVector:
+        """The source axis, then `new` fresh indices."""
+        return cls((Segment(0, size), Segment(NEW, new)))
+
+    @classmethod
+    def parts(cls, sizes_and_copies: Iterable[tuple[int, int]]) -> IndexVector:
+        """Fused parts in order, each of (source size, copies), tiled on its own."""
+        segments, start = [], 0
+        for size, copies in sizes_and_copies:
+            segments.append(Segment(start, size, copies))
+            start += size
+        return cls(tuple(segments))
+
+    @classmethod
+    def gather(cls, indices: Sequence[int]) -> IndexVector:
+        """Any source index (or NEW) for each target index; consecutive runs are kept as one segment."""
+        segments: list[Segment] = []
+        for index in indices:
+            last = segments[-1] if segments else None
+            if last and (index == NEW == last.start or (last.start != NEW and index == last.start + last.length)):
+                segments[-1] = Segment(last.start, last.length + 1)
+            else:
+                segments.append(Segment(index, 1))
+        return cls(tuple(segments))
+
+    @property
+    def size(self) -> int:
+        """Number of target indices."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def copies(self) -> int:
+        """How often a source index is repeated; the largest if parts differ."""
+        return max((segment.copies for segment in self.segments), default=1)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every source index is repeated equally often and nothing is NEW."""
+        return all(s.start != NEW and s.copies == self.copies for s in self.segments)
+
+    def indices(self) -> np.ndarray:
+        """Source index of each target index, int64 [size]."""
+        return np.concatenate([s.indices() for s in self.segments] or [np.empty(0, np.int64)])
+
+    def copy_ids(self) -> np.ndarray:
+        """Copy number of each target index, int64 [size]."""
+        return np.concatenate([s.copy_ids() for s in self.segments] or [np.empty(0, np.int64)])
+
+    def flat(self) -> tuple[int, ...]:
+        """The segments as integers `(start, length, copies, groups)` end to end: the form that kernels take."""
+        return tuple(n for s in self.segments for n in (s.start, s.length, s.copies, s.groups))
+
+    def to_json(self) -> list[list[int]]:
+        """Segments as lists, for the manifest."""
+        return [[s.start, s.length, s.copies, s.groups] for s in self.segments]
+
+    @classmethod
+    def from_json(cls, data: list[list[int]]) -> IndexVector:
+        """The inverse of `to_json`."""
+        return cls(tuple(Segment(*row) for row in data))

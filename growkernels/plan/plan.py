@@ -1,0 +1,84 @@
+"""Plans: the rules of every target tensor, the target's config, and what the growth claims."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from growkernels.plan.rule import Rule
+
+#: Version of the noise definition; a change of one bit of it is a new version.
+NOISE_VERSION = 1
+
+Holds = Literal["exactly", "up to rounding", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whether the grown model computes the source's function, and why (not)."""
+
+    part: str
+    holds: Holds
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a growth is, as data: executors run it, it prints as a table, serializes to JSON and hashes.
+
+    `rules` are in the order of the target file. `layer_index[i]` is the source layer of target layer i. `source_config`
+    and `config` are the stored JSON of the two `config.json` files. `dropped` maps source tensors that are not carried over
+    to the reason.
+    """
+
+    rules: tuple[Rule, ...]
+    source_config: dict[str, Any]
+    config: dict[str, Any]
+    layer_index: tuple[int, ...]
+    options: dict[str, Any]
+    seed: int
+    claims: tuple[Claim, ...]
+    warnings: tuple[str, ...] = ()
+    dropped: dict[str, str] = field(default_factory=dict)
+    noise_version: int = NOISE_VERSION
+
+    @property
+    def preserves_function(self) -> bool:
+        """Whether every part claims to compute what the source computes."""
+        return all(claim.holds != "no" for claim in self.claims)
+
+    @property
+    def tied_head(self) -> bool:
+        """Whether the LM head shares the embedding's tensor, so that no head is stored."""
+        return bool(self.config.get("tie_word_embeddings", False)) and not any(r.kind == "head" for r in self.rules)
+
+    def with_rules(self, rules: tuple[Rule, ...]) -> Plan:
+        """The same plan with other rules (for one, with measured noise)."""
+        return replace(self, rules=rules)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["rules"] = [rule.to_json() for rule in self.rules]
+        data["claims"] = [asdict(claim) for claim in self.claims]
+        return json.loads(json.dumps(data))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """The inverse of `to_json`."""
+        return cls(
+            **{
+                **data,
+                "rules": tuple(Rule.from_json(rule) for rule in data["rules"]),
+                "claims": tuple(Claim(**claim) for claim in data["claims"]),
+                "layer_index": tuple(data["layer_index"]),
+                "warnings": tuple(data["warnings"]),
+            }
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the plan's canonical JSON, in hexadecimal."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
