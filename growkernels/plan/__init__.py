@@ -1,8 +1,21 @@
 """Plans as pure data: index vectors, rules, plans. Knows no kernel and no paper."""
 
 from growkernels.plan.index import NEW, IndexVector, Segment
+from growkernels.plan.key import noise_key
 from growkernels.plan.plan import NOISE_VERSION, Claim, Plan
 from growkernels.plan.rule import Noise, Rule
 from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
 
-__all__ = ["DTYPE_BYTES", "NEW", "NOISE_VERSION", "Claim", "IndexVector", "Noise", "Plan", "Rule", "Segment", "TensorSpec"]
+__all__ = [
+    "DTYPE_BYTES",
+    "NEW",
+    "NOISE_VERSION",
+    "Claim",
+    "IndexVector",
+    "Noise",
+    "Plan",
+    "Rule",
+    "Segment",
+    "TensorSpec",
+    "noise_key",
+]
