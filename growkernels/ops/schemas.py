@@ -10,16 +10,23 @@ import torch
 #: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
 SCHEMAS = (
     "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
-    "tile(Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key, ScalarType dtype)"
-    " -> Tensor",
+    (
+        "tile(Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key, ScalarType dtype)"
+        " -> Tensor"
+    ),
     "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, int[] layout, float[] scalars) -> ()",
-    "replicate_(Tensor(a!)[] outs, Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key)"
-    " -> ()",
+    (
+        "replicate_(Tensor(a!)[] outs, Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std,"
+        " int key) -> ()"
+    ),
     "replicate(Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key) -> Tensor[]",
     "mean_square(Tensor[] tensors, float[] divisors) -> Tensor",
     "normal_(Tensor(a!) out, int key, int field, int start) -> ()",
 )
 
 LIBRARY = torch.library.Library("growkernels", "DEF")
+#: The same ops by the eager reference on any device: what `backend="eager"` calls.
+EAGER = torch.library.Library("growkernels_eager", "DEF")
 for _schema in SCHEMAS:
     LIBRARY.define(_schema)
+    EAGER.define(_schema)

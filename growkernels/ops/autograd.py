@@ -1,0 +1,92 @@
+"""Fake kernels and gradients of the ops, the same for every backend. Registered before any op is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from growkernels.ops.eager import tiled_shape
+from growkernels.ops.schemas import EAGER, LIBRARY
+
+
+def _fake_nothing(*_: Any) -> None:
+    """In-place ops return nothing."""
+
+
+def _fake_tile(
+    weight: Tensor,
+    n_out: int,
+    n_in: int,
+    diagonal: bool,
+    std: float,
+    snr_db: float | None,
+    key: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    return weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
+
+
+def _fake_replicate(
+    blocks: list[Tensor], index: list[int], scale: list[float], alpha: float, std: float, key: int
+) -> list[Tensor]:
+    return [torch.empty_like(blocks[i], memory_format=torch.contiguous_format) for i in index]
+
+
+def _fake_mean_square(tensors: list[Tensor], divisors: list[float]) -> Tensor:
+    return torch.empty(len(tensors), dtype=torch.float64)
+
+
+def _tile_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    weight, ctx.n_out, ctx.n_in, ctx.diagonal = inputs[:4]
+    ctx.shape, ctx.dtype = weight.shape, weight.dtype
+
+
+def _tile_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    """Sum over the copies, divided as they were; the noise is a constant and joint rounding passes straight through."""
+    if grad.dtype in (torch.bfloat16, torch.float16):
+        grad = grad.float()
+    if len(ctx.shape) == 1:
+        total = grad.reshape(ctx.n_out, -1).sum(0) if grad.numel() else grad.new_zeros(ctx.shape)
+    else:
+        blocks = grad.reshape(ctx.n_out, ctx.shape[0], ctx.n_in, ctx.shape[1])
+        if ctx.diagonal:
+            total = sum((blocks[i, :, i % ctx.n_in] for i in range(1, ctx.n_out)), start=blocks[0, :, 0])
+        else:
+            total = blocks.sum((0, 2)) / ctx.n_in
+    return total.to(ctx.dtype), *[None] * 7
+
+
+def _replicate_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    blocks, ctx.index, ctx.scale, ctx.alpha = inputs[:4]
+    ctx.like = [(b.shape, b.dtype, b.device) for b in blocks]
+
+
+def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    totals: list[Tensor | None] = [None] * len(ctx.like)
+    for grad, i, scale in zip(grads, ctx.index, ctx.scale, strict=True):
+        if grad is None:
+            continue
+        wide = grad.float() if grad.dtype in (torch.bfloat16, torch.float16) else grad
+        part = wide * ((1.0 - ctx.alpha) * scale)
+        totals[i] = part if totals[i] is None else totals[i] + part
+    result = [
+        torch.zeros(shape, dtype=dtype, device=device) if total is None else total.to(dtype)
+        for total, (shape, dtype, device) in zip(totals, ctx.like, strict=True)
+    ]
+    return result, *[None] * 5
+
+
+def register() -> None:
+    """Register fakes and gradients for both libraries; once, when `growkernels.ops` is imported."""
+    fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
+    for namespace, library in (("growkernels", LIBRARY), ("growkernels_eager", EAGER)):
+        for name in ("tile_", "tile_rules_", "replicate_", "normal_"):
+            torch.library.register_fake(f"{namespace}::{name}", _fake_nothing, lib=library)
+        for name, fake in fakes.items():
+            torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+        torch.library.register_autograd(f"{namespace}::tile", _tile_backward, setup_context=_tile_setup, lib=library)
+        torch.library.register_autograd(
+            f"{namespace}::replicate", _replicate_backward, setup_context=_replicate_setup, lib=library
+        )

@@ -1,0 +1,95 @@
+"""Argument checks shared by the ops: each names what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+from math import isfinite, isnan
+
+import torch
+from torch import Tensor
+
+from growkernels.errors import GrowthError
+from growkernels.ops.layout import signed
+
+DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def check_dtype(what: str, dtype: torch.dtype) -> None:
+    """Only floating-point dtypes that can be grown."""
+    if dtype not in DTYPES:
+        raise GrowthError(f"{what} has dtype {dtype}; expected float32, bfloat16, float16 or float64")
+
+
+def check_key(key: int) -> int:
+    """The key in the signed form that ops carry."""
+    if key >> 64 and key >> 63 != -1:
+        raise GrowthError(f"key {key} does not fit 64 bits; make one with noise_key(seed, name)")
+    return signed(key)
+
+
+def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
+    """The noise level as a float, 0 for none."""
+    if noise_std is None:
+        if snr_db is not None and isnan(snr_db):
+            raise GrowthError("snr_db is NaN; expected decibels")
+        return 0.0
+    if snr_db is not None:
+        raise GrowthError(f"noise_std={noise_std} and snr_db={snr_db} are both given; give one of them")
+    if not (noise_std >= 0 and isfinite(noise_std)):
+        raise GrowthError(f"noise_std is {noise_std}; expected a finite number >= 0")
+    return noise_std
+
+
+def check_device(tensor: Tensor, backend: str | None) -> None:
+    """Only CPU tensors have a compiled backend."""
+    if tensor.device.type not in ("cpu", "meta") and backend != "eager":
+        raise GrowthError(
+            f"no fused kernel for {tensor.device.type} tensors; move them to the CPU or pass backend='eager'"
+        )
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    if tensor.is_contiguous():
+        count = tensor.numel()
+    else:
+        count = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = tensor.data_ptr()
+    return start, start + count * tensor.element_size()
+
+
+def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str, backend: str | None) -> None:
+    """`out` must have the shape, a supported dtype, the source's device, memory of its own, and no gradient to follow."""
+    if out.shape != shape:
+        raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
+    if out.dtype not in DTYPES or source.dtype not in DTYPES:
+        check_dtype("out", out.dtype)
+        check_dtype("the source", source.dtype)
+    if out.device != source.device:
+        raise GrowthError(f"out is on {out.device}, the source on {source.device}; put them on one device")
+    if not out.is_cpu:
+        check_device(out, backend)
+    if torch.is_grad_enabled() and (out.requires_grad or source.requires_grad):
+        raise GrowthError(
+            "in-place ops do not record gradients, and out or the source requires grad; "
+            "call them under torch.no_grad(), or use the functional form"
+        )
+    if not torch.compiler.is_compiling() and type(out) in _PLAIN and type(source) in _PLAIN and out.is_cpu:
+        check_memory(out, source)
+
+
+def check_memory(out: Tensor, source: Tensor) -> None:
+    """Neither entries of `out` that share memory, nor memory shared with the source (told by their address ranges)."""
+    if not out.numel():
+        return
+    if not out.is_contiguous():
+        reach = 0
+        for stride, size in sorted((s, n) for s, n in zip(out.stride(), out.shape, strict=True) if n > 1):
+            if stride <= reach:
+                raise GrowthError(
+                    f"entries of out share memory (shape {tuple(out.shape)}, strides {out.stride()}); copy it"
+                )
+            reach += stride * (size - 1)
+    if source.numel():
+        (start, end), (low, high) = _span(out), _span(source)
+        if start < high and low < end:
+            raise GrowthError("out overlaps an input in memory; write into a tensor of its own")

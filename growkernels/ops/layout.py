@@ -1,0 +1,46 @@
+"""Rules as the two flat number lists that cross the op boundary, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from growkernels.ops.spec import TileSpec
+
+
+def signed(key: int) -> int:
+    """An unsigned 64-bit key as the signed integer that op schemas carry."""
+    return key - (1 << 64) if key >> 63 == 1 else key
+
+
+def pack(specs: Iterable[TileSpec]) -> tuple[list[int], list[float]]:
+    """`layout` and `scalars` of `tile_rules_`; see the schema."""
+    layout: list[int] = []
+    scalars: list[float] = []
+    for spec in specs:
+        layout += [
+            len(spec.rows) // 4,
+            *spec.rows,
+            len(spec.cols) // 4,
+            *spec.cols,
+            int(spec.diagonal),
+            signed(spec.key),
+        ]
+        scalars += [spec.divisor, spec.shift, spec.noise_std, *spec.fill[0], *spec.fill[1], *spec.fill[2]]
+    return layout, scalars
+
+
+def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[TileSpec]:
+    """The inverse of `pack`; keys stay signed."""
+    specs: list[TileSpec] = []
+    at = 0
+    for start in range(0, len(scalars), 9):
+        axes = []
+        for _ in range(2):
+            end = at + 1 + 4 * layout[at]
+            axes.append(tuple(layout[at + 1 : end]))
+            at = end
+        divisor, shift, std, c0, s0, c1, s1, c2, s2 = scalars[start : start + 9]
+        fill = ((c0, s0), (c1, s1), (c2, s2))
+        specs.append(TileSpec(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
+        at += 2
+    return specs

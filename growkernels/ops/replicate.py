@@ -1,0 +1,79 @@
+"""`replicate`: copies of blocks (layers) by an index list, with a scale and noise per copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from growkernels.errors import GrowthError
+from growkernels.ops.backend import ops_of
+from growkernels.ops.checks import check_device, check_dtype, check_key, check_std, check_target
+
+
+def _check(
+    blocks: Sequence[Tensor],
+    index: Sequence[int],
+    scale: float | Sequence[float] | None,
+    noise_alpha: float,
+    noise_std: float | None,
+) -> tuple[list[float], float]:
+    """One scale per output, and the noise level."""
+    for i in index:
+        if not 0 <= i < len(blocks):
+            raise GrowthError(f"index {i} is outside the {len(blocks)} blocks; expected 0 to {len(blocks) - 1}")
+    scales = list(scale) if isinstance(scale, (list, tuple)) else [1.0 if scale is None else float(scale)] * len(index)
+    if len(scales) != len(index):
+        raise GrowthError(f"{len(scales)} scales for {len(index)} outputs; give one number, or one per output")
+    if not 0.0 <= noise_alpha <= 1.0:
+        raise GrowthError(f"noise_alpha is {noise_alpha}; expected a share from 0 to 1")
+    std = check_std(noise_std)
+    if noise_alpha and noise_std is None:
+        raise GrowthError(f"noise_alpha={noise_alpha} needs noise_std, the standard deviation of the noise")
+    return scales, std
+
+
+def replicate(
+    blocks: Sequence[Tensor],
+    index: Sequence[int],
+    scale: float | Sequence[float] | None = None,
+    noise_alpha: float = 0.0,
+    noise_std: float | None = None,
+    key: int = 0,
+    *,
+    backend: str | None = None,
+) -> list[Tensor]:
+    """Output k is `(1 - a) * (scale[k] * blocks[index[k]]) + a * (noise_std * z)`, a = noise_alpha.
+
+    blocks: tensors of any shapes, strides and supported dtypes; returns contiguous tensors of the blocks' shapes and dtypes.
+    `z` is field 1 of the noise, counted over the outputs laid end to end. Differentiable in the blocks. Raises GrowthError
+    for arguments out of range. Gstack (arXiv 2405.15319) and its noise after stacking.
+    """
+    scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
+    for block in blocks:
+        check_dtype("a block", block.dtype)
+        check_device(block, backend)
+    return ops_of(backend).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
+
+
+def replicate_(
+    outs: Sequence[Tensor],
+    blocks: Sequence[Tensor],
+    index: Sequence[int],
+    scale: float | Sequence[float] | None = None,
+    noise_alpha: float = 0.0,
+    noise_std: float | None = None,
+    key: int = 0,
+    *,
+    backend: str | None = None,
+) -> None:
+    """`replicate` into `outs`, each of its block's shape, any strides and supported dtype, overlapping no block.
+
+    Records no gradient. Raises GrowthError for arguments that do not fit.
+    """
+    scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
+    if len(outs) != len(index):
+        raise GrowthError(f"{len(outs)} outs for {len(index)} indices; expected equal numbers")
+    for out, i in zip(outs, index, strict=True):
+        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}", backend)
+    ops_of(backend).replicate_(list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key))

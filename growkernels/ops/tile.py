@@ -1,0 +1,131 @@
+"""`tile`: the width rule. A weight's copies side by side, divided by the input copies, with noise that sums to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from growkernels.errors import GrowthError
+from growkernels.ops.backend import ops_of
+from growkernels.ops.checks import check_device, check_dtype, check_key, check_std, check_target
+from growkernels.ops.eager import tiled_shape
+from growkernels.ops.layout import pack
+from growkernels.ops.spec import TileSpec
+
+Variant = Literal["symmetric", "diagonal"]
+_DIAGONAL = {"symmetric": False, "diagonal": True}
+
+
+def _check(weight: Tensor, n_out: int, n_in: int, variant: str) -> bool:
+    """Whether the variant is diagonal."""
+    if n_out < 1 or n_in < 1:
+        raise GrowthError(f"n_out={n_out}, n_in={n_in}; numbers of copies are at least 1")
+    if weight.ndim != 2 and (weight.ndim != 1 or n_in != 1):
+        raise GrowthError(
+            f"weight has shape {tuple(weight.shape)} and n_in={n_in}; expected [out, in], or [size] with n_in=1"
+        )
+    diagonal = _DIAGONAL.get(variant)
+    if diagonal is None:
+        raise GrowthError(f"unknown variant {variant!r}; choose 'symmetric' or 'diagonal'")
+    return diagonal
+
+
+def tile(
+    weight: Tensor,
+    n_out: int,
+    n_in: int,
+    variant: Variant = "symmetric",
+    noise_std: float | None = None,
+    snr_db: float | None = None,
+    key: int = 0,
+    dtype: torch.dtype | None = None,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """A weight grown in width by whole copies: block (i, j) is W / n_in ("symmetric"), or W where j = i mod n_in, else 0.
+
+    weight: [O, I] or [I] (then n_in = 1), any strides, float32/bfloat16/float16/float64; returns [n_out O, n_in I] (or
+    [n_out I]) of `dtype`, the weight's by default. Noise (n_in >= 2): standard deviation `noise_std` in the weight's units,
+    or `snr_db` decibels below the divided weight; a pure function of `key` and the position; sums to zero over the input
+    copies. Differentiable in weight, the noise a constant. Raises GrowthError for arguments out of range.
+    HyperCloning, arXiv 2409.12903; noise version 1.
+    """
+    diagonal = _check(weight, n_out, n_in, variant)
+    dtype = dtype or weight.dtype
+    check_dtype("weight", weight.dtype)
+    check_dtype("dtype", dtype)
+    check_device(weight, backend)
+    std = check_std(noise_std, snr_db)
+    return ops_of(backend).tile(weight, n_out, n_in, diagonal, std, snr_db, check_key(key), dtype)
+
+
+def tile_(
+    out: Tensor,
+    weight: Tensor,
+    n_out: int,
+    n_in: int,
+    variant: Variant = "symmetric",
+    noise_std: float | None = None,
+    snr_db: float | None = None,
+    key: int = 0,
+    *,
+    backend: str | None = None,
+) -> None:
+    """`tile` into `out` [n_out O, n_in I], any strides and supported dtype, on the weight's device, not overlapping it.
+
+    Records no gradient. Raises GrowthError for arguments that do not fit.
+    """
+    diagonal = _check(weight, n_out, n_in, variant)
+    check_target(out, weight, tiled_shape(weight, n_out, n_in), f"tile with n_out={n_out}, n_in={n_in}", backend)
+    std = check_std(noise_std, snr_db)
+    ops_of(backend).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
+
+
+def tile_rules_(
+    outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[TileSpec], *, backend: str | None = None
+) -> None:
+    """The general rule for many tensors: `outs[k]` from `weights[k]` by `specs[k]`, see TileSpec.
+
+    outs, weights: 2-D or 1-D (one row), any strides and any mix of supported dtypes; no output may overlap an input.
+    Raises GrowthError if a shape, an index or a number does not fit.
+    """
+    if not len(outs) == len(weights) == len(specs):
+        raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
+    for out, weight, spec in zip(outs, weights, specs, strict=True):
+        _check_rule(out, weight, spec, backend)
+    ops_of(backend).tile_rules_(list(outs), list(weights), *pack(specs))
+
+
+def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None) -> None:
+    if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
+        raise GrowthError(
+            f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"
+        )
+    rows, cols = (1, weight.shape[0]) if weight.ndim == 1 else weight.shape
+    for name, flat, size in (("rows", spec.rows, rows), ("cols", spec.cols, cols)):
+        if len(flat) % 4:
+            raise GrowthError(f"{name} has {len(flat)} numbers; expected (start, length, copies, groups) per segment")
+        for segment in zip(*[iter(flat)] * 4, strict=True):
+            start, length, copies, groups = segment
+            inside = start == -1 and copies == groups == 1 or (0 <= start and start + length <= size)
+            if length < 0 or copies < 1 or groups < 1 or length % groups or not inside:
+                raise GrowthError(
+                    f"{name} segment {segment} does not fit a source axis of {size}; expected (start, length, copies, groups) "
+                    f"inside it with length a multiple of groups, or (-1, length, 1, 1) for new entries"
+                )
+    shape = spec.shape
+    if weight.ndim == 1:
+        if shape[0] != 1:
+            raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
+        shape = shape[1:]
+    check_target(out, weight, shape, "the rule", backend)
+    if not spec.divisor or isnan(spec.divisor):
+        raise GrowthError(f"divisor is {spec.divisor}; expected a number other than zero")
+    for std in (spec.noise_std, *(std for _, std in spec.fill)):
+        check_std(std)
+    check_key(spec.key)
+    _ = spec.n_in
