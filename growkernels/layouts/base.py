@@ -77,5 +77,9 @@ class ModelLayout:
     embedding_scaled: bool = False
     #: Source tensors that are not carried over (buffers, duplicates of tied weights), with the reason.
     dropped: Mapping[str, str] = field(default_factory=dict)
+    #: Tied parameters by the names they would have in the file if they were untied -> the stored tensor that they share.
+    ties: Mapping[str, str] = field(default_factory=dict)
+    #: Stored tensors that must equal another one bit for bit, because the class ties them -> that other tensor.
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     #: What changes with depth or width in ways that weights cannot mend.
     depth_warnings: tuple[str, ...] = ()

@@ -1,0 +1,85 @@
+"""Checkpoints that cannot be grown, told apart before anything is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.families import FAMILIES, REFUSALS, REMEDIES, Family
+from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
+
+
+def find_family(config: Mapping[str, Any]) -> Family:
+    """The table row of a config. Raises GrowthError for what no row covers."""
+    for refusal in REFUSALS:
+        _refuse(config, refusal.key, refusal.allowed, refusal.reason)
+    model_type = config.get("model_type")
+    if model_type not in FAMILIES:
+        given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
+        raise GrowthError(f"{given}; supported are {', '.join(FAMILIES)}.")
+    family = FAMILIES[model_type]
+    for refusal in family.refusals:
+        _refuse(config, refusal.key, refusal.allowed, refusal.reason)
+    return family
+
+
+def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
+    """The class that the config names. Raises GrowthError for one that cannot be grown."""
+    architectures = config.get("architectures") or []
+    architecture = architectures[0] if architectures else None
+    if architecture not in family.architectures:
+        given = f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
+        raise GrowthError(
+            f"{given}; for model_type {family.model_type!r} set architectures in config.json to one of {', '.join(family.architectures)}."
+        )
+    return architecture
+
+
+def check_dtypes(tensors: Mapping[str, TensorSpec]) -> None:
+    """Raises GrowthError for integer, fp8 and other dtypes that hold no plain weights."""
+    for name, spec in tensors.items():
+        if spec.dtype not in DTYPE_BYTES:
+            raise GrowthError(
+                f"{name} is stored as {spec.dtype}; weights must be one of {', '.join(DTYPE_BYTES)}. "
+                "Quantized weights cannot be grown: start from the checkpoint before quantization."
+            )
+
+
+def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raises GrowthError where file and config disagree."""
+    if stored != expected:
+        raise GrowthError(
+            f"{name} has shape {list(stored)}, but config.json gives {list(expected)}. The config is not that of these weights: "
+            "take both from the same checkpoint."
+        )
+
+
+def unexpected(names: list[str], architecture: str) -> GrowthError:
+    """The error for stored tensors that no class of the family knows."""
+    adapter = any("lora_" in name or "base_layer" in name for name in names)
+    remedy = REMEDIES["peft_type"] if adapter else "remove them from the checkpoint, or name the class that has them in architectures"
+    return GrowthError(f"{_some(names)} in the checkpoint are unknown to {architecture}: {remedy}.")
+
+
+def missing(names: list[str], architecture: str) -> GrowthError:
+    """The error for parameters of the class that are not stored."""
+    head = any(name.startswith("lm_head") for name in names)
+    remedy = (
+        "if the head shares the embedding's weights, set tie_word_embeddings to true in config.json"
+        if head
+        else "the checkpoint is incomplete, or config.json names another architecture than it was saved from"
+    )
+    return GrowthError(f"{_some(names)} of {architecture} are missing from the checkpoint: {remedy}.")
+
+
+def _refuse(config: Mapping[str, Any], key: str, allowed: tuple[Any, ...], reason: str) -> None:
+    value = config.get(key)
+    if value is not None and value not in allowed:
+        remedy = REMEDIES.get(key, "choose a checkpoint without it")
+        raise GrowthError(f"config.json sets {key} to {value!r}: {reason}; {remedy}.")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more tensors" if len(names) > 3 else f"Tensors {shown}"

@@ -1,0 +1,79 @@
+"""Reading and writing the sizes in a `config.json`, in its stored keys."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.families import Family
+
+#: How attention is computed says nothing about the weights, and asks for packages that may not be there.
+_RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+
+
+def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config as transformers reads it. Raises GrowthError where it does not."""
+    stored = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    try:
+        return CONFIG_MAPPING[family.model_type].from_dict(stored)
+    except Exception as error:  # transformers and its validators raise many kinds
+        raise GrowthError(f"transformers cannot read this {family.model_type} config: {error}. Mend config.json.") from error
+
+
+def read_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; the class's defaults where not stored."""
+    loaded = config_object(family, config)
+    sizes = {symbol: getattr(loaded, key) for symbol, key in family.knobs.items()}
+    sizes.setdefault("kv_heads", sizes["heads"])
+    if sizes["ffn"] is None and family.ffn_default:
+        sizes["ffn"] = family.ffn_default * sizes["hidden"]
+    pinned = getattr(loaded, family.head_dim) if family.head_dim else None
+    sizes["head_dim"] = pinned or sizes["hidden"] // max(sizes["heads"], 1)
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise GrowthError(f"config.json: {name} is {size!r}; a positive whole number is needed.")
+    return sizes
+
+
+def count_layers(family: Family, config: Mapping[str, Any]) -> int:
+    """Number of layers."""
+    return getattr(config_object(family, config), family.layers)
+
+
+def set_key(family: Family, config: dict[str, Any], key: str, value: object) -> None:
+    """Write `key` wherever it is stored, under its own name or an alias of the class; under its own name if nowhere."""
+    for name in _stored_names(family, config, key) or [key]:
+        config[name] = value
+
+
+def set_sizes(family: Family, config: dict[str, Any], sizes: Mapping[str, int]) -> None:
+    """Write sizes into their stored keys; a key that is absent or null stays so where the class derives the same size.
+
+    Raises GrowthError for sizes that the class cannot have.
+    """
+    keys: dict[str, str] = {**family.knobs}
+    if family.head_dim:
+        keys["head_dim"] = family.head_dim
+    for symbol, key in keys.items():
+        if any(config[name] is not None for name in _stored_names(family, config, key)):
+            set_key(family, config, key, sizes[symbol])
+    read = read_sizes(family, config)
+    for symbol, key in keys.items():
+        if read[symbol] != sizes[symbol]:
+            set_key(family, config, key, sizes[symbol])
+    read = read_sizes(family, config)
+    for symbol in (*keys, "head_dim"):
+        if read[symbol] != sizes[symbol]:
+            raise GrowthError(
+                f"A {family.model_type} config cannot hold {symbol} = {sizes[symbol]} (it gives {read[symbol]}): "
+                "grow hidden and heads by the same ratio."
+            )
+
+
+def _stored_names(family: Family, config: Mapping[str, Any], key: str) -> list[str]:
+    aliases = CONFIG_MAPPING[family.model_type].attribute_map
+    return [name for name in config if name == key or aliases.get(name) == key]
