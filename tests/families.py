@@ -92,7 +92,12 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "qwen3": {"plain": {}, "tied": {"tie_word_embeddings": True}, "biases": {"attention_bias": True}},
     "gemma": {"plain": {}, "mqa": {"num_key_value_heads": 1}, "untied": {"tie_word_embeddings": False}},
-    "gpt2": {"plain": {}, "untied": {"tie_word_embeddings": False}, "inner": {"n_inner": 40}, "base": {"architecture": "GPT2Model"}},
+    "gpt2": {
+        "plain": {},
+        "untied": {"tie_word_embeddings": False},
+        "inner": {"n_inner": 40},
+        "base": {"architecture": "GPT2Model"},
+    },
     "gpt_neox": {
         "plain": {},
         "tied": {"tie_word_embeddings": True},
@@ -149,4 +154,6 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, TensorSpec]]:
     config = json.loads((folder / "config.json").read_text())
     with safe_open(folder / "model.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (the file is no mapping)
-    return config, {name: TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()}
+    return config, {
+        name: TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()
+    }

@@ -29,9 +29,12 @@ def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
     architectures = config.get("architectures") or []
     architecture = architectures[0] if architectures else None
     if architecture not in family.architectures:
-        given = f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
+        given = (
+            f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
+        )
+        known = ", ".join(family.architectures)
         raise GrowthError(
-            f"{given}; for model_type {family.model_type!r} set architectures in config.json to one of {', '.join(family.architectures)}."
+            f"{given}; model_type {family.model_type!r} can be grown with architectures set to one of {known}."
         )
     return architecture
 
@@ -58,7 +61,7 @@ def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -
 def unexpected(names: list[str], architecture: str) -> GrowthError:
     """The error for stored tensors that no class of the family knows."""
     adapter = any("lora_" in name or "base_layer" in name for name in names)
-    remedy = REMEDIES["peft_type"] if adapter else "remove them from the checkpoint, or name the class that has them in architectures"
+    remedy = REMEDIES["peft_type"] if adapter else "remove them, or name the class that has them in architectures"
     return GrowthError(f"{_some(names)} in the checkpoint are unknown to {architecture}: {remedy}.")
 
 

@@ -52,13 +52,16 @@ class ModelClass:
         except GrowthError:
             raise
         except Exception as error:  # model classes raise many kinds
-            raise GrowthError(f"transformers cannot build {architecture} from this config: {error}. Mend config.json.") from error
+            raise GrowthError(f"transformers cannot build {architecture}: {error}. Mend config.json.") from error
         self.architecture = architecture
         self.parameters = self._read_parameters()
         self._state = self._model.state_dict()
         transforms = get_model_conversion_mapping(self._model)
         self._converters = [t for t in transforms if isinstance(t, WeightConverter)]
         self._renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
+        # Old names are read, and never written.
+        stored = get_model_conversion_mapping(self._model, add_legacy=False)
+        self._reverse = [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
 
     def _read_parameters(self) -> dict[str, Parameter]:
         kinds = {name: _module_kind(module) for name, module in self._model.named_modules()}
@@ -76,8 +79,7 @@ class ModelClass:
 
     def file_name(self, parameter: str) -> str:
         """The name under which transformers would store a parameter."""
-        reverse = [t.reverse_transform() for t in reversed(self._renamings)]
-        return rename_source_key(parameter, reverse, [], reverse=True)[0]
+        return rename_source_key(parameter, self._reverse, [], reverse=True)[0]
 
     def knows(self, file_names: Iterable[str]) -> bool:
         """Whether every stored tensor is a parameter of this class."""

@@ -33,11 +33,9 @@ def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Mo
     ties, duplicates = _ties(whole, owners)
     dropped |= {name: f"equals {original}, to which the class ties it" for name, original in duplicates.items()}
     probed = probe(family, whole.architecture, config)
-    layouts = {
-        name: _tensor(name, stored[name], owners[name], probed[split_layer(owners[name].name)[0]])
-        for name in stored
-        if name not in duplicates
-    }
+    # A tied tensor is what its first parameter is (the embedding), even where the file calls it by the head's name.
+    first = {name: whole.parameters[owners[name].shares] for name in stored if name not in duplicates}
+    layouts = {name: _tensor(name, stored[name], p, probed[split_layer(p.name)[0]]) for name, p in first.items()}
     head = next((p for p in whole.parameters.values() if _is_head(p, probed)), None)
     head_name = None
     if head is not None:
@@ -113,7 +111,8 @@ def _ties(whole: ModelClass, owners: Mapping[str, Parameter]) -> tuple[dict[str,
 
 def _tensor(name: str, spec: TensorSpec, parameter: Parameter, meaning: Probed) -> TensorLayout:
     group, layer = split_layer(name)
-    return TensorLayout(name, parameter.name, spec, _kind(parameter, meaning), meaning.axes, meaning.input_axis, group, layer)
+    kind = _kind(parameter, meaning)
+    return TensorLayout(name, parameter.name, spec, kind, meaning.axes, meaning.input_axis, group, layer)
 
 
 def _kind(parameter: Parameter, meaning: Probed) -> Kind:

@@ -63,7 +63,7 @@ _KNOBS: dict[Symbol, str] = {
 _GQA_KNOBS: dict[Symbol, str] = {**_KNOBS, "kv_heads": "num_key_value_heads"}
 
 _CROSS_ATTENTION = Refusal(
-    "add_cross_attention", (False, None), "cross-attention reads the stream of another model, whose width this checkpoint does not tell"
+    "add_cross_attention", (False, None), "cross-attention reads another model's stream, whose width is not known here"
 )
 
 
@@ -94,7 +94,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "gemma",
-            architectures=_tasks("Gemma", "ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification"),
+            architectures=_tasks("Gemma", *_DECODER_TASKS[:-1]),
             knobs=_GQA_KNOBS,
             head_dim="head_dim",
             head_norm="norm",
@@ -104,9 +104,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "gpt2",
-            architectures=_tasks(
-                "GPT2", "LMHeadModel", "Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
-            ),
+            architectures=_tasks("GPT2", "LMHeadModel", *_DECODER_TASKS[1:]),
             knobs={"hidden": "n_embd", "heads": "n_head", "ffn": "n_inner", "vocab": "vocab_size"},
             layers="n_layer",
             positions="n_positions",
@@ -118,7 +116,7 @@ FAMILIES: dict[str, Family] = {
             buffers=("attn.bias", "attn.masked_bias"),
             refusals=(_CROSS_ATTENTION,),
             depth_warnings={
-                "scale_attn_by_inverse_layer_idx": "attention scores are divided by the layer's number, which the grown layers change"
+                "scale_attn_by_inverse_layer_idx": "attention scores are divided by the layer's number, which depth changes"
             },
         ),
         Family(
@@ -155,7 +153,7 @@ FAMILIES: dict[str, Family] = {
                 Refusal(
                     "position_embedding_type",
                     ("absolute", None),
-                    "relative positions are no longer computed by transformers, so that the checkpoint would not run as it was trained",
+                    "transformers no longer computes relative positions, so that the model would not run as it was trained",
                 ),
             ),
         ),

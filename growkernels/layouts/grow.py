@@ -42,9 +42,9 @@ def set_layers(family: Family, config: dict[str, Any], layer_index: Sequence[int
         if count is None:
             continue
         kinds = getattr(loaded, layer_by_layer)
-        if len(set(kinds)) > 1:
+        if len(set(kinds)) > 1 and not config.get(layer_by_layer):
             # A count can only say "the first so many": the grown order needs the list.
-            config.setdefault(layer_by_layer, list(kinds))
+            config[layer_by_layer] = list(kinds)
         first = [source < count for source in layer_index]
         if key in config and first == sorted(first, reverse=True):
             config[key] = sum(first)

@@ -21,13 +21,13 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     try:
         return CONFIG_MAPPING[family.model_type].from_dict(stored)
     except Exception as error:  # transformers and its validators raise many kinds
-        raise GrowthError(f"transformers cannot read this {family.model_type} config: {error}. Mend config.json.") from error
+        raise GrowthError(f"transformers cannot read this {family.model_type} config: {error}. Mend it.") from error
 
 
 def read_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
     """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; the class's defaults where not stored."""
     loaded = config_object(family, config)
-    sizes = {symbol: getattr(loaded, key) for symbol, key in family.knobs.items()}
+    sizes: dict[str, Any] = {symbol: getattr(loaded, key) for symbol, key in family.knobs.items()}
     sizes.setdefault("kv_heads", sizes["heads"])
     if sizes["ffn"] is None and family.ffn_default:
         sizes["ffn"] = family.ffn_default * sizes["hidden"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from growkernels.errors import GrowthError
@@ -15,10 +16,13 @@ from growkernels.layouts.knobs import config_object, read_sizes, set_key, set_si
 #: Stands for the knob of the position embedding's length, which never grows.
 _POSITIONS = "positions"
 
+#: The doubled knobs and the parameter's shape, stage by stage.
+_Shapes = list[tuple[frozenset[str], tuple[int, ...]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a parameter's axes mean; `input_axis` is the one that products sum over; `positions` marks a position table."""
+    """What a parameter is; `input_axis` is the axis that products sum over; `positions` marks a position table."""
 
     axes: tuple[Axis, ...]
     input_axis: int | None
@@ -39,7 +43,7 @@ def probe(family: Family, architecture: str, config: Mapping[str, Any]) -> dict[
     for name, parameter in classes[0][1].parameters.items():
         shapes = [(doubled, built.parameters[name].shape) for doubled, built in classes]
         group = split_layer(name)[0]
-        symbols = [_symbols(name, axis, shapes) for axis in range(len(parameter.shape))]
+        symbols = [_symbols(axis, shapes) for axis in range(len(parameter.shape))]
         axes = tuple(_axis(family, parameter, axis, symbols[axis], features) for axis in range(len(symbols)))
         for axis, meaning in enumerate(axes):
             _check(name, axis, meaning, symbols[axis], shapes)
@@ -68,7 +72,7 @@ def _stages(family: Family, config: Mapping[str, Any]) -> list[tuple[frozenset[s
     # Without a pinned head_dim, hidden cannot grow unless the heads do.
     first = ("hidden",) if family.head_dim else ("hidden", "heads", "kv_heads")
     steps: list[tuple[str, ...]] = [(), first]
-    steps += [(symbol,) for symbol in ("heads", "kv_heads", "ffn", "vocab") if symbol in family.knobs and symbol not in first]
+    steps += [(s,) for s in ("heads", "kv_heads", "ffn", "vocab") if s in family.knobs and s not in first]
     steps.append((_POSITIONS,))
     stages, doubled = [], frozenset[str]()
     for step in steps:
@@ -92,10 +96,10 @@ def _features(sizes: Mapping[str, int]) -> dict[Symbol, int]:
     }
 
 
-def _symbols(name: str, axis: int, shapes: list[tuple[frozenset[str], tuple[int, ...]]]) -> set[str]:
+def _symbols(axis: int, shapes: _Shapes) -> set[str]:
     """The knobs that the axis answers to; where two turn together, the first of them."""
     found: set[str] = set()
-    for (before, small), (after, large) in zip(shapes, shapes[1:], strict=False):
+    for (before, small), (after, large) in pairwise(shapes):
         if large[axis] != small[axis]:
             turned = after - before
             found.add("hidden" if "hidden" in turned else next(iter(turned)))
@@ -117,7 +121,7 @@ def _declared(family: Family, parameter: Parameter, axis: int) -> Parts | None:
     return next((parts for ending, parts in table.items() if module.endswith("." + ending)), None)
 
 
-def _check(name: str, axis: int, meaning: Axis, symbols: set[str], shapes: list[tuple[frozenset[str], tuple[int, ...]]]) -> None:
+def _check(name: str, axis: int, meaning: Axis, symbols: set[str], shapes: _Shapes) -> None:
     for doubled, shape in shapes:
         if symbols == {_POSITIONS}:
             continue
