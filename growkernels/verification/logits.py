@@ -1,0 +1,191 @@
+"""The two models side by side: the same tokens, stock transformers code, outputs compared."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from growkernels.errors import GrowthError
+from growkernels.plan import Plan
+from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
+
+#: Largest error of float32 arithmetic, as a fraction of the largest output: about a thousand roundings of 2^-24 in a row.
+FLOAT32_BOUND = 1e-4
+_LENGTH, _SEQUENCES, _MOST_OUTPUTS = 64, 4, 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One output of both models: the largest difference over the largest value of the source, and what it may be."""
+
+    output: str
+    dtype: str
+    error: float
+    bound: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is inside the bound; true where there is none. NaN is not inside."""
+        return self.bound is None or self.error <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class LogitsCheck:
+    """Outputs of source and target on the same tokens; bounds are missing where the growth changes the function."""
+
+    comparisons: tuple[Comparison, ...]
+    sequences: int
+    length: int
+    #: Parameters that only one of the two models found in its files.
+    unmatched: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison holds and stock transformers found every parameter."""
+        return not self.unmatched and all(comparison.passed for comparison in self.comparisons)
+
+    def lines(self) -> list[str]:
+        """The findings in plain language."""
+        lines = []
+        for c in self.comparisons:
+            verdict = "reported, not judged: depth changes the function"
+            if c.bound is not None:
+                verdict = f"{'within' if c.passed else 'OUTSIDE'} the bound {c.bound:.1e}"
+            name = c.output.replace("_", " ")
+            lines.append(f"{name} in {c.dtype}: largest difference {c.error:.1e} of the largest value, {verdict}")
+        if self.unmatched:
+            lines.append(f"stock transformers did not find or did not use: {', '.join(self.unmatched[:5])}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for the manifest."""
+        comparisons = [{**asdict(c), "passed": c.passed} for c in self.comparisons]
+        return {"passed": self.passed, **asdict(self), "comparisons": comparisons}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no notices of transformers inside; as before afterwards."""
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def load_model(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a checkpoint folder by its own architecture, and the parameters (layers as `{}`) without a match."""
+    architecture = (config.get("architectures") or [""])[0]
+    if not hasattr(transformers, architecture):
+        raise GrowthError(f"{folder}: architecture {architecture!r} is not in transformers {transformers.__version__}")
+    with _quiet():
+        model, info = getattr(transformers, architecture).from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    keys = [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]
+    return model.eval(), {re.sub(r"\d+", "{}", key) for key in keys}
+
+
+def make_tokens(config: PreTrainedConfig, seed: int) -> torch.Tensor:
+    """Random token ids, int64 [sequences, length]; fewer sequences where the vocabulary is large."""
+    text = config.get_text_config()
+    length = min(_LENGTH, getattr(text, "max_position_embeddings", None) or _LENGTH)
+    count = max(1, min(_SEQUENCES, _MOST_OUTPUTS // (length * text.vocab_size)))
+    return torch.randint(text.vocab_size, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+def outputs(model: nn.Module, tokens: torch.Tensor) -> Outputs:
+    """Every float tensor that the model returns, by name: logits, or hidden states of models without a head."""
+    with torch.inference_mode():
+        result = model(input_ids=tokens)
+    return {k: v for k, v in result.items() if isinstance(v, torch.Tensor) and v.is_floating_point()}
+
+
+def gaps(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Largest |target - source| of each token, float64; a target n times as wide is n copies of the source end to end."""
+    copies = target.unflatten(-1, (-1, source.shape[-1])).double()
+    return (copies - source.double().unsqueeze(-2)).abs().amax((-1, -2))
+
+
+def compare(
+    name: str, dtype: torch.dtype, source: torch.Tensor, target: torch.Tensor, limit: torch.Tensor | float | None
+) -> Comparison:
+    """One output against its limit, given in the output's units for each token or for all; at the token nearest to its limit."""
+    gap, largest = gaps(source, target), source.double().abs().max()
+    if limit is None:
+        return Comparison(name, _name(dtype), float(gap.max() / largest), None)
+    limits = torch.as_tensor(limit, dtype=torch.float64).expand(gap.shape)
+    # NaN compares as larger than anything in argmax: a broken model is found here too.
+    worst = (gap / limits).argmax()
+    return Comparison(
+        name, _name(dtype), float(gap.flatten()[worst] / largest), float(limits.flatten()[worst] / largest)
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _storage(plan: Plan) -> torch.dtype:
+    """The dtype that most of the target's elements are stored in."""
+    sizes = Counter[str]()
+    for rule in plan.rules:
+        sizes[rule.spec.dtype] += rule.spec.numel
+    return getattr(torch, sizes.most_common(1)[0][0])
+
+
+def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsCheck:
+    """Run both checkpoints with stock transformers on the same random tokens, in float32 and in the stored dtype.
+
+    Growths that claim to preserve the function are held to `FLOAT32_BOUND` (stored in float32 or wider) or to the rounding
+    bound of `verification.rounding`; others are reported. Holds one model at a time. Raises GrowthError for an unknown
+    architecture.
+    """
+    storage = _storage(plan)
+    half = storage in (torch.bfloat16, torch.float16)
+    judged = plan.preserves_function
+    results: list[dict[torch.dtype, Outputs]] = []
+    spread: list[dict[str, Spread]] = []
+    unmatched: list[set[str]] = []
+    tokens = None
+    for folder, config in ((src, plan.source_config), (dst, plan.config)):
+        results.append({})
+        for dtype in dict.fromkeys((storage, torch.float32)):
+            model, keys = load_model(folder, config, dtype)
+            tokens = make_tokens(model.config, seed) if tokens is None else tokens
+            results[-1][dtype] = outputs(model, tokens)
+        unmatched.append(keys)
+        if half and judged:
+            # The float32 model is the last one loaded, and not needed any more.
+            spread.append(spreads(model, partial(outputs, tokens=tokens), unit_roundoff(storage)))
+    assert tokens is not None
+    source, target = results
+    comparisons = []
+    for dtype, values in source.items():
+        for name, value in values.items():
+            limit: torch.Tensor | float | None = None
+            if judged:
+                limit = FLOAT32_BOUND * float(value.double().abs().max())
+            if half and judged:
+                first, second = (part[name] for part in spread)
+                variance = first.weights + second.weights
+                if dtype == storage:
+                    variance = variance + first.weights + 2 * first.activations + second.activations
+                limit = tail(value.numel()) * variance.sqrt() + (limit or 0.0)
+            comparisons.append(compare(name, dtype, value, target[dtype][name], limit))
+    return LogitsCheck(tuple(comparisons), *tokens.shape, tuple(sorted(unmatched[1] - unmatched[0])))
