@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +113,9 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def variants() -> Iterator[tuple[str, str]]:
+def variants() -> list[tuple[str, str]]:
     """Every (family, variant), for `pytest.mark.parametrize`."""
-    for family, named in VARIANTS.items():
-        for name in named:
-            yield family, name
+    return [(family, name) for family, named in VARIANTS.items() for name in named]
 
 
 def make_model(family: str, *, seed: int = 0, **variant: Any) -> tuple[PreTrainedConfig, PreTrainedModel]:
