@@ -5,6 +5,7 @@ from growkernels.plan.key import noise_key
 from growkernels.plan.plan import NOISE_VERSION, Claim, Plan
 from growkernels.plan.rule import Noise, Rule
 from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
+from growkernels.plan.totals import Totals
 
 __all__ = [
     "DTYPE_BYTES",
@@ -17,5 +18,6 @@ __all__ = [
     "Rule",
     "Segment",
     "TensorSpec",
+    "Totals",
     "noise_key",
 ]

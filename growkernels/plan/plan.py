@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from growkernels.plan.rule import Rule
+from growkernels.plan.totals import Totals
 
 #: Version of the noise definition; a change of one bit of it is a new version.
 NOISE_VERSION = 1
@@ -30,7 +31,8 @@ class Plan:
 
     `rules` are in the order of the target file. `layer_index[i]` is the source layer of target layer i. `source_config`
     and `config` are the stored JSON of the two `config.json` files. `dropped` maps source tensors that are not carried over
-    to the reason.
+    to the reason. `tied_head` names the target tensor that is both embedding and LM head; None if the head is stored apart, or
+    if there is none. `source_totals` is what the source costs.
     """
 
     rules: tuple[Rule, ...]
@@ -43,16 +45,13 @@ class Plan:
     warnings: tuple[str, ...] = ()
     dropped: dict[str, str] = field(default_factory=dict)
     noise_version: int = NOISE_VERSION
+    tied_head: str | None = None
+    source_totals: Totals = Totals()
 
     @property
     def preserves_function(self) -> bool:
         """Whether every part claims to compute what the source computes."""
         return all(claim.holds != "no" for claim in self.claims)
-
-    @property
-    def tied_head(self) -> bool:
-        """Whether the LM head shares the embedding's tensor, so that no head is stored."""
-        return bool(self.config.get("tie_word_embeddings", False)) and not any(r.kind == "head" for r in self.rules)
 
     def with_rules(self, rules: tuple[Rule, ...]) -> Plan:
         """The same plan with other rules (for one, with measured noise)."""
@@ -63,6 +62,7 @@ class Plan:
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["rules"] = [rule.to_json() for rule in self.rules]
         data["claims"] = [asdict(claim) for claim in self.claims]
+        data["source_totals"] = asdict(self.source_totals)
         return json.loads(json.dumps(data))
 
     @classmethod
@@ -75,6 +75,7 @@ class Plan:
                 "claims": tuple(Claim(**claim) for claim in data["claims"]),
                 "layer_index": tuple(data["layer_index"]),
                 "warnings": tuple(data["warnings"]),
+                "source_totals": Totals(**data["source_totals"]),
             }
         )
 

@@ -53,7 +53,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         if tuple(axis.size for axis in self.axes) != self.spec.shape:
-            raise ValueError(f"{self.target}: index vectors give {[a.size for a in self.axes]}, shape is {self.spec.shape}")
+            raise ValueError(
+                f"{self.target}: index vectors give {[a.size for a in self.axes]}, shape is {self.spec.shape}"
+            )
 
     @property
     def n_in(self) -> int:

@@ -1,0 +1,170 @@
+"""What a plan says about itself: whether it computes what the source computes, and what its user should know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import frexp
+
+from growkernels.layouts.base import ModelLayout
+from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
+from growkernels.operators.options import GrowthOptions
+from growkernels.plan import Claim, Rule
+
+#: Significant bits, and exponent of the smallest normal number.
+_FORMATS = {
+    "float64": (53, -1022),
+    "float32": (24, -126),
+    "bfloat16": (8, -126),
+    "float16": (11, -14),
+}
+
+
+def make_claims(
+    rules: Sequence[Rule],
+    layout: ModelLayout,
+    layer_index: Sequence[int],
+    depth: DepthOperator,
+    width: WidthOperator,
+    ratios: Ratios,
+    options: GrowthOptions,
+) -> tuple[Claim, ...]:
+    """One claim for each part of the growth: depth, width, and a change of dtype."""
+    claims = []
+    if list(layer_index) != list(range(layout.num_layers)):
+        other = Claim(
+            "depth",
+            "no",
+            "the layers run in an order that they were not trained in; training mends it",
+        )
+        claims.append(depth.claim if options.layers is None else other)
+    if max(ratios.values()) > 1:
+        claims.append(_width_claim(rules, width))
+    narrowed = sorted(
+        {
+            f"{source} to {rule.spec.dtype}"
+            for rule in rules
+            if _narrows(source := _source_dtype(rule, layout), rule)
+        }
+    )
+    if narrowed:
+        claims.append(
+            Claim(
+                "dtype",
+                "up to rounding",
+                f"weights are rounded from {' and from '.join(narrowed)}",
+            )
+        )
+    return tuple(claims)
+
+
+def _source_dtype(rule: Rule, layout: ModelLayout) -> str:
+    return layout.tensors[rule.source].spec.dtype
+
+
+def _narrows(source: str, rule: Rule) -> bool:
+    (bits, least), (source_bits, source_least) = (
+        _FORMATS[rule.spec.dtype],
+        _FORMATS[source],
+    )
+    return bits < source_bits or least > source_least
+
+
+def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
+    by_dtype: dict[str, dict[str, None]] = {}
+    for rule in rules:
+        reasons = by_dtype.setdefault(rule.spec.dtype, {})
+        reasons.update(dict.fromkeys(_roundings(rule)))
+    rounded = [
+        f"{dtype} weights are rounded ({', '.join(reasons)})"
+        for dtype, reasons in by_dtype.items()
+        if reasons
+    ]
+    if rounded:
+        return Claim("width", "up to rounding", f"{width.why}; {'; '.join(rounded)}")
+    stored = " and ".join(by_dtype)
+    return Claim(
+        "width",
+        "exactly",
+        f"{width.why}; no stored {stored} weight is rounded, only sums run in another order at run time",
+    )
+
+
+def _roundings(rule: Rule) -> list[str]:
+    """Why stored values of a rule are not exact."""
+    bits, least = _FORMATS[rule.spec.dtype]
+    reasons = []
+    if frexp(rule.divisor)[0] != 0.5:
+        reasons.append(f"division by {rule.divisor:.6g}: 2^-{bits} relative")
+    elif rule.divisor != 1 and least > -126:
+        reasons.append(f"halved weights below 2^{least} lose bits")
+    if rule.shift:
+        reasons.append("shift of the norm")
+    if rule.noise is not None:
+        reasons.append(f"noise cancels over the copies up to 2^-{bits} relative")
+    return reasons
+
+
+def make_warnings(
+    rules: Sequence[Rule],
+    layout: ModelLayout,
+    layer_index: Sequence[int],
+    ratios: Ratios,
+    options: GrowthOptions,
+) -> tuple[str, ...]:
+    """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
+    warnings = []
+    width = max(ratios.values())
+    if width > 1 and options.noise_snr_db is None:
+        warnings.append(
+            "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
+            "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks the symmetry."
+        )
+    elif width > 1:
+        warnings += _still_equal(rules)
+    if list(layer_index) != list(range(layout.num_layers)):
+        warnings += layout.depth_warnings
+        unused = sorted(set(range(layout.num_layers)) - set(layer_index))
+        if unused:
+            warnings.append(
+                f"Source layers {', '.join(map(str, unused))} are not used."
+            )
+        if len(layer_index) < layout.num_layers:
+            warnings.append(
+                f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers})."
+            )
+    if layout.tied_head and ratios["hidden"] > 1:
+        warnings.append(
+            f"The LM head stays tied to the embedding, so that {_names(layout)} takes its 1/{ratios['hidden']}: hidden states "
+            "read after that norm are scaled. --untie divides a head of its own instead."
+        )
+    if options.dtype == "float16" and any(
+        _source_dtype(rule, layout) != "float16" for rule in rules
+    ):
+        warnings.append(
+            "float16 holds no number above 65504 and few below 6e-8: larger weights become infinite."
+        )
+    if options.untie and layout.head_name not in layout.ties:
+        warnings.append(
+            "The model has no tied LM head, so that there is nothing to untie."
+        )
+    return tuple(warnings)
+
+
+def _still_equal(rules: Sequence[Rule]) -> list[str]:
+    grown = [
+        rule.target
+        for rule in rules
+        if rule.kind == "linear"
+        and rule.layer is None
+        and rule.axes[1 - (rule.input_axis or 0)].copies > 1
+    ]
+    if not grown:
+        return []
+    return [
+        f"Noise goes into the layers only: the copies that {', '.join(grown)} puts out start equal, and stay equal in training "
+        "unless dropout or a tied embedding tells them apart."
+    ]
+
+
+def _names(layout: ModelLayout) -> str:
+    return " and ".join(name for name in layout.tensors if name in layout.head_norm)

@@ -1,0 +1,161 @@
+"""From a layout and options to a plan: depth says which source layer, width says what becomes of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from growkernels.errors import GrowthError
+from growkernels.layouts import ModelLayout, TensorLayout, grow_config
+from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
+from growkernels.operators.claims import make_claims, make_warnings
+from growkernels.operators.gstack import GSTACK
+from growkernels.operators.hypercloning import HYPERCLONING
+from growkernels.operators.interpolate import INTERPOLATE
+from growkernels.operators.layers import parse_layers
+from growkernels.operators.options import GrowthOptions
+from growkernels.operators.untie import untied
+from growkernels.plan import Noise, Plan, Rule, TensorSpec, Totals, noise_key
+
+DEPTH_OPERATORS: dict[str, DepthOperator] = {
+    operator.name: operator for operator in (GSTACK, INTERPOLATE)
+}
+WIDTH_OPERATORS: dict[str, WidthOperator] = {
+    operator.name: operator for operator in (HYPERCLONING,)
+}
+
+
+_Operator = TypeVar("_Operator")
+
+
+def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
+    """The plan of a growth: one rule for every tensor of the target, in the order of its file.
+
+    Raises GrowthError where the options ask for what the model cannot be grown to.
+    """
+    depth = _choose(DEPTH_OPERATORS, options.depth_operator, "depth_operator")
+    width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
+    index = _layer_index(layout, options, depth)
+    ratios = width.ratios(layout, options)
+    if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
+        raise GrowthError(
+            f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
+        )
+    target = untied(layout) if options.untie and layout.tied_head else layout
+    rules = tuple(
+        _rule(
+            tensor,
+            layer,
+            layout.ties.get(tensor.name, tensor.name),
+            target,
+            width,
+            ratios,
+            options,
+        )
+        for tensor, layer in _in_order(target, index)
+    )
+    head = (
+        layout.ties.get(layout.head_name or "", layout.head_name)
+        if layout.tied_head
+        else None
+    )
+    return Plan(
+        rules=rules,
+        source_config=dict(layout.config),
+        config=grow_config(
+            layout,
+            ratios,
+            index,
+            options.untie,
+            None if options.dtype == "keep" else options.dtype,
+        ),
+        layer_index=index,
+        options=asdict(options),
+        seed=options.seed,
+        claims=make_claims(rules, target, index, depth, width, ratios, options),
+        warnings=make_warnings(rules, target, index, ratios, options),
+        dropped=dict(target.dropped),
+        tied_head=head if target.tied_head else None,
+        source_totals=_totals(layout, head),
+    )
+
+
+def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Operator:
+    if name not in operators:
+        raise GrowthError(
+            f"{option} is {name!r}; expected one of {', '.join(operators)}."
+        )
+    return operators[name]
+
+
+def _layer_index(
+    layout: ModelLayout, options: GrowthOptions, depth: DepthOperator
+) -> tuple[int, ...]:
+    if options.layers is not None:
+        return parse_layers(options.layers, layout.num_layers)
+    return depth.index(layout.num_layers, options.depth or 1)
+
+
+def _in_order(
+    layout: ModelLayout, index: Sequence[int]
+) -> Iterator[tuple[TensorLayout, int | None]]:
+    """Every tensor of the target with its layer: in file order, the layers in theirs where the first one stands."""
+    layers: dict[int, list[TensorLayout]] = {}
+    for tensor in layout.tensors.values():
+        if tensor.layer is not None:
+            layers.setdefault(tensor.layer, []).append(tensor)
+    laid = False
+    for tensor in layout.tensors.values():
+        if tensor.layer is None:
+            yield tensor, None
+        elif not laid:
+            laid = True
+            for layer, source in enumerate(index):
+                yield from ((member, layer) for member in layers.get(source, ()))
+
+
+def _rule(
+    tensor: TensorLayout,
+    layer: int | None,
+    source: str,
+    target: ModelLayout,
+    width: WidthOperator,
+    ratios: Ratios,
+    options: GrowthOptions,
+) -> Rule:
+    growth = width.grow(tensor, target, ratios, options)
+    name = tensor.name if layer is None else tensor.group.replace("{}", str(layer))
+    noisy = growth.noisy and options.noise_snr_db is not None
+    return Rule(
+        target=name,
+        source=source,
+        spec=TensorSpec(
+            tuple(axis.size for axis in growth.axes),
+            tensor.spec.dtype if options.dtype == "keep" else options.dtype,
+        ),
+        kind=tensor.kind,
+        axes=growth.axes,
+        input_axis=tensor.input_axis,
+        divisor=growth.divisor,
+        shift=growth.shift,
+        structure=growth.structure,
+        noise=Noise(noise_key(options.seed, name), options.noise_snr_db)
+        if noisy
+        else None,
+        group=tensor.group,
+        layer=layer,
+    )
+
+
+def _totals(layout: ModelLayout, tied_head: str | None) -> Totals:
+    tensors = layout.tensors.values()
+    products = [t.spec.numel for t in tensors if t.input_axis is not None]
+    if tied_head is not None:
+        products.append(layout.tensors[tied_head].spec.numel)
+    return Totals(
+        parameters=sum(t.spec.numel for t in tensors),
+        nbytes=sum(t.spec.nbytes for t in tensors),
+        flops_per_token=2 * sum(products),
+        layers=layout.num_layers,
+    )
