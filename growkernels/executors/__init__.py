@@ -1,0 +1,23 @@
+"""Executors: plans carried out on checkpoints, by memory map and in bounded memory."""
+
+from growkernels.executors.checkpoint import execute
+from growkernels.executors.manifest import Manifest, read_manifest, write_manifest
+from growkernels.executors.measure import check_duplicates
+from growkernels.executors.shards import Shard, parse_size, plan_shards
+from growkernels.executors.source import Source, open_source
+from growkernels.executors.staging import check_destination, staged
+
+__all__ = [
+    "Manifest",
+    "Shard",
+    "Source",
+    "check_destination",
+    "check_duplicates",
+    "execute",
+    "open_source",
+    "parse_size",
+    "plan_shards",
+    "read_manifest",
+    "staged",
+    "write_manifest",
+]

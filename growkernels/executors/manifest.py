@@ -1,0 +1,81 @@
+"""The manifest of a grown checkpoint, `growkernels.json`: everything needed to repeat, resume or check the growth."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.executors.source import Source
+from growkernels.plan import NOISE_VERSION, Plan
+
+MANIFEST = "growkernels.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions, and what was verified."""
+
+    plan: Plan
+    plan_digest: str
+    source: str
+    source_digest: str
+    versions: dict[str, str]
+    verification: dict[str, Any] | None
+
+
+def write_manifest(folder: Path, source: Source, plan: Plan, verification: dict[str, Any] | None = None) -> None:
+    """Write or replace the manifest of the checkpoint in `folder`.
+
+    plan: as carried out, that `execute` returned; verification: its results as a JSON object, or None if there was none.
+    """
+    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification)
+    data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
+    data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
+    data["plan"] = plan.to_json()
+    (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a grown checkpoint. Raises GrowthError if there is none, or it is damaged, altered or too new."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise GrowthError(
+            f"{folder} has no {MANIFEST}: it was not grown by growkernels, or only its weights were copied."
+        )
+    try:
+        data = json.loads(path.read_bytes())
+        kind, noise = data["format"], data["noise_version"]
+        if kind != _FORMAT or noise != NOISE_VERSION:
+            raise GrowthError(
+                f"{path} has format {kind} and noise version {noise}; this growkernels ({growkernels.__version__}) reads "
+                f"format {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
+            )
+        plan = Plan.from_json(data["plan"])
+        manifest = Manifest(plan, **{name: data[name] for name in Manifest.__slots__ if name != "plan"})
+    except GrowthError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GrowthError(
+            f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
+        ) from error
+    if plan.digest() != manifest.plan_digest:
+        raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
+    return manifest
+
+
+def _versions() -> dict[str, str]:
+    versions = {"growkernels": growkernels.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    try:
+        versions["transformers"] = version("transformers")
+    except PackageNotFoundError:
+        versions["transformers"] = "none"
+    return versions
