@@ -52,7 +52,8 @@ class ModelClass:
         except GrowthError:
             raise
         except Exception as error:  # model classes raise many kinds
-            raise GrowthError(f"transformers cannot build {architecture}: {error}. Mend config.json.") from error
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise GrowthError(f"transformers cannot build {architecture}: {reason}. Mend config.json.") from error
         self.architecture = architecture
         self.parameters = self._read_parameters()
         self._state = self._model.state_dict()

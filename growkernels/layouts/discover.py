@@ -27,6 +27,7 @@ def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Mo
     dropped = {name: reason for name in tensors if (reason := _buffer(family, name))}
     stored = {name: spec for name, spec in tensors.items() if name not in dropped}
     checks.check_dtypes(stored)
+    sizes = read_sizes(family, config)
     own = ModelClass(family, architecture, config)
     whole = _whole_class(family, own, config, list(stored))
     owners = _owners(own, whole, stored)
@@ -46,7 +47,7 @@ def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Mo
         config=config,
         tensors=layouts,
         num_layers=count_layers(family, config),
-        sizes=read_sizes(family, config),
+        sizes=sizes,
         tied_head=head is not None and head.shares != head.name,
         head_norm=_head_norm(family, layouts) if head is not None else (),
         head_name=head_name,

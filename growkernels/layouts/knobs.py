@@ -21,7 +21,10 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     try:
         return CONFIG_MAPPING[family.model_type].from_dict(stored)
     except Exception as error:  # transformers and its validators raise many kinds
-        raise GrowthError(f"transformers cannot read this {family.model_type} config: {error}. Mend it.") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise GrowthError(
+            f"transformers cannot read this {family.model_type} config: {reason}. Mend config.json."
+        ) from error
 
 
 def read_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:

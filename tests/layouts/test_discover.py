@@ -43,7 +43,9 @@ def test_every_variant_matches_its_class(family, variant, tmp_path):
     check_against_class(layout, RATIOS)
 
 
-@pytest.mark.parametrize("architecture", [(row.model_type, name) for row in ROWS.values() for name in row.architectures])
+@pytest.mark.parametrize(
+    "architecture", [(row.model_type, name) for row in ROWS.values() for name in row.architectures]
+)
 def test_every_architecture_of_the_table(architecture, tmp_path):
     family, name = architecture
     _, model = make_model(family, architecture=name)
@@ -145,7 +147,9 @@ def test_input_axis_is_what_products_sum_over(family, tmp_path):
             product = [weight.T, weight]
             bias = 0 if module.bias is None else module.bias
             for axis, matrix in enumerate((product[1], product[0])):
-                if matrix.shape[0] == inputs[0].shape[-1] and torch.allclose(inputs[0] @ matrix + bias, output, atol=1e-5):
+                if matrix.shape[0] == inputs[0].shape[-1] and torch.allclose(
+                    inputs[0] @ matrix + bias, output, atol=1e-5
+                ):
                     seen[f"{name}.weight"] = axis
 
         return hook

@@ -1,0 +1,143 @@
+"""What cannot be grown is refused with the reason and the remedy."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from growkernels.errors import GrowthError
+from growkernels.layouts import discover
+from growkernels.plan import TensorSpec
+from tests.layouts.support import class_shapes, specs, stored_config
+
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 11}
+CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "bert": "BertForMaskedLM",
+}
+
+
+def sound(family="llama", **settings):
+    settings = {**SIZES, "pad_token_id": 0, **settings}
+    if family == "gpt2":
+        settings.pop("intermediate_size")
+    config = stored_config(family, CLASSES[family], **settings)
+    return config, specs(class_shapes(config), "bfloat16")
+
+
+def refused(config, tensors, *words):
+    with pytest.raises(GrowthError) as caught:
+        discover(config, tensors)
+    message = str(caught.value)
+    for word in words:
+        assert re.search(word, message), message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model_type", "mamba", ["'mamba' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
+        ("model_type", None, ["names no model_type", "llama"]),
+        ("auto_map", {"AutoModel": "modeling.Mine"}, ["remote code is never run", "convert the checkpoint"]),
+        ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),
+        ("peft_type", "LORA", ["adapter", "merge_and_unload"]),
+        ("pruned_heads", {"0": [1]}, ["pruned_heads", "differ in width"]),
+        ("is_encoder_decoder", True, ["encoder-decoder"]),
+        ("architectures", ["LlamaForVision"], ["'LlamaForVision' is not supported", "LlamaForCausalLM"]),
+        ("architectures", None, ["names no architecture", "LlamaForCausalLM"]),
+        ("num_hidden_layers", 3, [r"model\.layers\.2\.\S+ and 6 more tensors", "missing", "incomplete"]),
+        ("num_hidden_layers", 1, [r"model\.layers\.1\.", "unknown to LlamaForCausalLM", "remove them"]),
+        ("num_attention_heads", 3, ["not a multiple of the number of attention", "Mend"]),
+        ("num_attention_heads", 0, ["cannot read this llama config", "Mend"]),
+        ("num_key_value_heads", 0, ["kv_heads is 0", "positive whole number"]),
+        ("vocab_size", -11, ["vocab is -11", "positive whole number"]),
+        ("hidden_size", "wide", ["hidden_size", "Mend"]),
+        (
+            "intermediate_size",
+            25,
+            [r"mlp\.\w+_proj\.weight has shape \[\d+, \d+\]", r"config.json gives \[\d+, \d+\]", "same checkpoint"],
+        ),
+        ("vocab_size", 12, [r"has shape \[11, 16\]", r"gives \[12, 16\]"]),
+        ("attention_bias", True, [r"self_attn\.\w_proj\.bias", "missing"]),
+    ],
+)
+def test_configs(key, value, words):
+    config, tensors = sound()
+    refused({**config, key: value}, tensors, *words)
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "words"),
+    [
+        ("gpt2", "add_cross_attention", True, ["add_cross_attention", "another model's stream"]),
+        ("bert", "add_cross_attention", True, ["add_cross_attention"]),
+        ("bert", "position_embedding_type", "relative_key", ["relative positions"]),
+        ("gpt2", "architectures", ["GPT2DoubleHeadsModel"], ["GPT2DoubleHeadsModel", "GPT2LMHeadModel"]),
+    ],
+)
+def test_options_of_a_family(family, key, value, words):
+    config, tensors = sound(family)
+    refused({**config, key: value}, tensors, *words)
+
+
+def test_harmless_values_pass():
+    config, tensors = sound("bert")
+    harmless = {
+        "add_cross_attention": False,
+        "position_embedding_type": "absolute",
+        "pruned_heads": {},
+        "auto_map": None,
+    }
+    assert discover({**config, **harmless}, tensors).tied_head
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float8_e4m3fn", "complex64", "bool"])
+def test_dtypes(dtype):
+    config, tensors = sound()
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors[name] = TensorSpec(tensors[name].shape, dtype)
+    refused(config, tensors, re.escape(name), dtype, "bfloat16", "before quantization")
+
+
+def test_missing_head_names_the_tie():
+    config, tensors = sound()
+    del tensors["lm_head.weight"]
+    refused(config, tensors, r"lm_head\.weight", "missing", "tie_word_embeddings to true")
+
+
+def test_missing_tensors_are_named():
+    config, tensors = sound()
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    refused(config, tensors, r"model\.layers\.1\.mlp\.up_proj\.weight", "missing", "incomplete")
+
+
+def test_missing_tensor_of_the_configs_class_is_not_hidden_by_a_superset():
+    """A pooler that BertModel needs is missing from a file of BertForPreTraining's other tensors."""
+    config, tensors = sound("bert")
+    refused({**config, "architectures": ["BertModel"]}, tensors, r"pooler\.dense\.weight", "missing")
+
+
+def test_unknown_tensors():
+    config, tensors = sound()
+    tensors["model.vision.weight"] = TensorSpec((4, 4), "bfloat16")
+    refused(config, tensors, r"model\.vision\.weight", "unknown to LlamaForCausalLM")
+
+
+def test_adapter_tensors():
+    config, tensors = sound()
+    tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"] = TensorSpec((4, 16), "bfloat16")
+    refused(config, tensors, "lora_A", "merge_and_unload")
+
+
+def test_one_parameter_under_two_names():
+    config, tensors = sound()
+    tensors["norm.weight"] = tensors["model.norm.weight"]
+    refused(config, tensors, r"model\.norm\.weight and norm\.weight both hold", "remove one")
+
+
+def test_empty_file():
+    config, _ = sound()
+    refused(config, {}, "missing")
