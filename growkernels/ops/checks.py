@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite, isnan
 
 import torch
@@ -22,7 +23,7 @@ def check_dtype(what: str, dtype: torch.dtype) -> None:
 
 def check_key(key: int) -> int:
     """The key in the signed form that ops carry."""
-    if key >> 64 and key >> 63 != -1:
+    if not -(2**63) <= key < 2**64:
         raise GrowthError(f"key {key} does not fit 64 bits; make one with noise_key(seed, name)")
     return signed(key)
 
@@ -58,7 +59,7 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 
 
 def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str, backend: str | None) -> None:
-    """`out` must have the shape, a supported dtype, the source's device, memory of its own, and no gradient to follow."""
+    """`out` must have the shape, a supported dtype, the source's device, and no gradient to follow."""
     if out.shape != shape:
         raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
     if out.dtype not in DTYPES or source.dtype not in DTYPES:
@@ -73,23 +74,35 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str,
             "in-place ops do not record gradients, and out or the source requires grad; "
             "call them under torch.no_grad(), or use the functional form"
         )
-    if not torch.compiler.is_compiling() and type(out) in _PLAIN and type(source) in _PLAIN and out.is_cpu:
-        check_memory(out, source)
 
 
-def check_memory(out: Tensor, source: Tensor) -> None:
-    """Neither entries of `out` that share memory, nor memory shared with the source (told by their address ranges)."""
-    if not out.numel():
+def check_memory(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Neither entries of one `out` that share memory, nor memory shared with any source (told by their address ranges).
+
+    Nothing is checked for tensors without memory of their own: fake ones, or those of a traced graph.
+    """
+    if torch.compiler.is_compiling() or not all(type(t) in _PLAIN and t.is_cpu for t in (*outs, *sources)):
         return
-    if not out.is_contiguous():
-        reach = 0
-        for stride, size in sorted((s, n) for s, n in zip(out.stride(), out.shape, strict=True) if n > 1):
-            if stride <= reach:
-                raise GrowthError(
-                    f"entries of out share memory (shape {tuple(out.shape)}, strides {out.stride()}); copy it"
-                )
-            reach += stride * (size - 1)
-    if source.numel():
-        (start, end), (low, high) = _span(out), _span(source)
-        if start < high and low < end:
+    for out in outs:
+        if not out.is_contiguous():
+            _check_strides(out)
+    written = sorted(_span(out) for out in outs if out.numel())
+    read = sorted(_span(source) for source in sources if source.numel())
+    # Two sorted lists of ranges are walked together; of the ranges that start earlier only the furthest end matters.
+    furthest, at = 0, 0
+    for start, end in written:
+        while at < len(read) and read[at][0] < end:
+            furthest = max(furthest, read[at][1])
+            at += 1
+        if furthest > start:
             raise GrowthError("out overlaps an input in memory; write into a tensor of its own")
+
+
+def _check_strides(out: Tensor) -> None:
+    reach = 0
+    for stride, size in sorted((s, n) for s, n in zip(out.stride(), out.shape, strict=True) if n > 1):
+        if stride <= reach:
+            raise GrowthError(
+                f"entries of out share memory (shape {tuple(out.shape)}, strides {out.stride()}); copy it"
+            )
+        reach += stride * (size - 1)

@@ -9,7 +9,7 @@ from growkernels.ops.spec import TileSpec
 
 def signed(key: int) -> int:
     """An unsigned 64-bit key as the signed integer that op schemas carry."""
-    return key - (1 << 64) if key >> 63 == 1 else key
+    return key - 2**64 if key >= 2**63 else key
 
 
 def pack(specs: Iterable[TileSpec]) -> tuple[list[int], list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
@@ -42,4 +43,6 @@ def mean_square(
         check_device(tensor, backend)
         if not divisor or isnan(divisor):
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
+    if not tensors:
+        return torch.empty(0, dtype=torch.float64)
     return ops_of(backend).mean_square([t.detach() for t in tensors], divisors)

@@ -46,18 +46,16 @@ def store(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
 
 def _expand(flat: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Source index (-1 for NEW) and copy number of every target index of an axis given as flat segments."""
-    indices, copies = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start, length, count, groups in np.asarray(flat, np.int64).reshape(-1, 4):
+    indices, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start, length, copies, groups in np.asarray(flat, np.int64).reshape(-1, 4):
         if start < 0:
             indices.append(np.full(length, -1))
-            copies.append(np.zeros(length, np.int64))
-            continue
-        for group in range(groups):
-            for copy in range(count):
-                size = length // groups
-                indices.append(start + group * size + np.arange(size))
-                copies.append(np.full(size, copy))
-    return np.concatenate(indices), np.concatenate(copies)
+            ids.append(np.zeros(length, np.int64))
+        else:
+            shape = groups, copies, length // groups
+            indices.append(np.broadcast_to(np.arange(start, start + length).reshape(groups, 1, -1), shape).reshape(-1))
+            ids.append(np.broadcast_to(np.arange(copies).reshape(1, -1, 1), shape).reshape(-1))
+    return np.concatenate(indices), np.concatenate(ids)
 
 
 def tile_rule_slice(
@@ -81,11 +79,9 @@ def tile_rule_slice(
     i, j, i_copy, j_copy = row_source[row], column_source[column], row_copy[row], column_copy[column]
     compute = compute_dtype(weight.dtype, dtype)
     old = (i >= 0) & (j >= 0)
-    if old.any():
-        index = torch.from_numpy(np.maximum(i, 0)), torch.from_numpy(np.maximum(j, 0))
-        source = load(weight[index], compute)
-    else:
-        source = np.zeros(old.shape, compute)
+    index = torch.from_numpy(np.maximum(i, 0)), torch.from_numpy(np.maximum(j, 0))
+    picked = weight[index] if old.any() else torch.zeros(old.shape, dtype=weight.dtype)
+    source = load(picked, compute)
     with np.errstate(all="ignore"):
         scaled = source / compute(spec.divisor)
 
@@ -96,6 +92,8 @@ def tile_rule_slice(
 
         if spec.noise_std and n_in > 1:
             result = _noisy(value, spec, n_in, row, j, j_copy, weight.shape[1], dtype, compute)
+        elif spec.divisor == 1 and not spec.shift and not spec.diagonal and dtype == weight.dtype:
+            result = picked
         else:
             result = store(value(j_copy), dtype)
     fields = NEW_COLUMN_FIELD, NEW_ROW_FIELD, NEW_BOTH_FIELD
@@ -169,6 +167,10 @@ def replicate_(
     start = 0
     for k, out in enumerate(outs):
         block = blocks[index[k]]
+        if scale[k] == 1 and not noise_alpha and block.dtype == out.dtype:
+            out.copy_(block)
+            start += out.numel()
+            continue
         compute = compute_dtype(block.dtype, out.dtype)
         with np.errstate(all="ignore"):
             values = compute(scale[k]) * load(block, compute)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_device, check_dtype, check_key, check_std, check_target
+from growkernels.ops.checks import check_device, check_dtype, check_key, check_memory, check_std, check_target
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.layout import pack
 from growkernels.ops.spec import TileSpec
@@ -81,6 +81,7 @@ def tile_(
     """
     diagonal = _check(weight, n_out, n_in, variant)
     check_target(out, weight, tiled_shape(weight, n_out, n_in), f"tile with n_out={n_out}, n_in={n_in}", backend)
+    check_memory((out,), (weight,))
     std = check_std(noise_std, snr_db)
     ops_of(backend).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
 
@@ -97,7 +98,9 @@ def tile_rules_(
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
     for out, weight, spec in zip(outs, weights, specs, strict=True):
         _check_rule(out, weight, spec, backend)
-    ops_of(backend).tile_rules_(list(outs), list(weights), *pack(specs))
+    check_memory(outs, weights)
+    if outs:
+        ops_of(backend).tile_rules_(list(outs), list(weights), *pack(specs))
 
 
 def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None) -> None:

@@ -1,0 +1,174 @@
+"""Arguments that do not fit are refused with a message that says what was given and what was expected."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from growkernels import ops
+from growkernels.errors import GrowthError
+from growkernels.ops import TileSpec, backend
+from tests.ops.tools import data
+
+W = data((4, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((W, 0, 2), "n_out=0, n_in=2"),
+        ((W, 2, -1), "n_out=2, n_in=-1"),
+        ((W, 2, 2, "both"), "unknown variant 'both'"),
+        ((W, 2, 2, "symmetric", 0.1, 10.0), "both given"),
+        ((W, 2, 2, "symmetric", -0.1), "noise_std is -0.1"),
+        ((W, 2, 2, "symmetric", float("nan")), "noise_std is nan"),
+        ((W, 2, 2, "symmetric", None, float("nan")), "snr_db is NaN"),
+        ((W, 2, 2, "symmetric", 0.1, None, 2**64), "does not fit 64 bits"),
+        ((W, 2, 2, "symmetric", 0.1, None, -(2**63) - 1), "does not fit 64 bits"),
+        ((W.int(), 2, 2), "torch.int32"),
+        ((W, 2, 2, "symmetric", None, None, 0, torch.int8), "torch.int8"),
+        ((W[0], 2, 2), r"\[size\] with n_in=1"),
+        ((W[None], 2, 2), r"shape \(1, 4, 6\)"),
+    ],
+)
+def test_tile_refuses(arguments: tuple, message: str) -> None:
+    with pytest.raises(GrowthError, match=message):
+        ops.tile(*arguments)
+
+
+def test_out_is_checked() -> None:
+    with pytest.raises(GrowthError, match=r"out has shape \(8, 11\); .* writes \(8, 12\)"):
+        ops.tile_(torch.empty(8, 11), W, 2, 2)
+    with pytest.raises(GrowthError, match="out has dtype torch.int64"):
+        ops.tile_(torch.zeros(8, 12, dtype=torch.int64), W, 2, 2)
+    with pytest.raises(GrowthError, match="out is on meta"):
+        ops.tile_(torch.empty(8, 12, device="meta"), W, 2, 2)
+    with pytest.raises(GrowthError, match="no_grad"):
+        ops.tile_(torch.empty(8, 12), W.clone().requires_grad_(), 2, 2)
+    with torch.no_grad():
+        ops.tile_(torch.empty(8, 12), W.clone().requires_grad_(), 2, 2)
+
+
+def test_overlap_is_refused() -> None:
+    memory = torch.ones(200)
+    weight = memory[:24].view(4, 6)
+    for start in (0, 23):
+        with pytest.raises(GrowthError, match="overlaps an input"):
+            ops.tile_(memory[start : start + 96].view(8, 12), weight, 2, 2)
+        with pytest.raises(GrowthError, match="overlaps an input"):
+            ops.replicate_([memory[start : start + 24].view(4, 6)], [weight], [0])
+    ops.tile_(memory[24:120].view(8, 12), weight, 2, 2)
+    for out in (torch.empty(1, 12).expand(8, 12), torch.empty(40).as_strided((8, 12), (2, 1))):
+        with pytest.raises(GrowthError, match="share memory"):
+            ops.tile_(out, weight, 2, 2)
+
+
+def test_an_output_that_is_an_input_of_another_rule_is_refused() -> None:
+    memory = torch.ones(7, 24).unbind()
+    memory = [m.view(4, 6) for m in memory]
+    spec = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
+    for read in ([0, 1, 2], [2, 1, 0], [6, 3, 1]):
+        sources = [memory[i] for i in read]
+        for write in range(7):
+            targets = [torch.empty(4, 6), memory[write], torch.empty(4, 6)]
+            if write in read:
+                with pytest.raises(GrowthError, match="overlaps an input"):
+                    ops.tile_rules_(targets, sources, [spec] * 3)
+            else:
+                ops.tile_rules_(targets, sources, [spec] * 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (TileSpec((0, 5, 1, 1), (0, 6, 1, 1)), "does not fit a source axis of 4"),
+        (TileSpec((0, 4, 1, 1), (3, 6, 1, 1)), "does not fit a source axis of 6"),
+        (TileSpec((0, 4, 0, 1), (0, 6, 1, 1)), "does not fit"),
+        (TileSpec((0, 4, 1, 3), (0, 6, 1, 1)), "does not fit"),
+        (TileSpec((-1, 4, 2, 1), (0, 6, 1, 1)), "does not fit"),
+        (TileSpec((-2, 4, 1, 1), (0, 6, 1, 1)), "does not fit"),
+        (TileSpec((0, 4, 1), (0, 6, 1, 1)), "rows has 3 numbers"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), divisor=0.0), "divisor is 0.0"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), noise_std=-1.0), "noise_std is -1.0"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), key=1 << 64), "64 bits"),
+        (TileSpec((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), noise_std=0.1), "one number of column copies"),
+    ],
+)
+def test_rules_are_checked(spec: TileSpec, message: str) -> None:
+    with pytest.raises(GrowthError, match=message):
+        ops.tile_rules_([torch.empty(4, 6)], [W], [spec])
+
+
+def test_replicate_refuses() -> None:
+    with pytest.raises(GrowthError, match="index 2 is outside the 1 blocks"):
+        ops.replicate([W], [2])
+    with pytest.raises(GrowthError, match="index -1"):
+        ops.replicate([W], [-1])
+    with pytest.raises(GrowthError, match="2 scales for 1 outputs"):
+        ops.replicate([W], [0], [1.0, 2.0])
+    with pytest.raises(GrowthError, match="noise_alpha is 1.5"):
+        ops.replicate([W], [0], None, 1.5, 0.1)
+    with pytest.raises(GrowthError, match="needs noise_std"):
+        ops.replicate([W], [0], None, 0.5)
+    with pytest.raises(GrowthError, match="1 outs for 2 indices"):
+        ops.replicate_([torch.empty(4, 6)], [W], [0, 0])
+    with pytest.raises(GrowthError, match="out has shape"):
+        ops.replicate_([torch.empty(4, 5)], [W], [0])
+
+
+def test_unknown_backend() -> None:
+    with pytest.raises(GrowthError, match="unknown backend 'tpu'"):
+        ops.tile(W, 2, 2, backend="tpu")
+
+
+def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "always", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", **environment}, check=False)
+
+
+WITHOUT_EXTENSION = """
+import sys
+sys.modules["growkernels._C"] = None
+import torch
+from growkernels import ops
+w = torch.arange(1.0, 13.0).view(3, 4)
+assert ops.tile(w, 2, 2, noise_std=0.1).equal(ops.tile(w, 2, 2, noise_std=0.1, backend="eager"))
+print(torch.library.opcheck(torch.ops.growkernels.tile.default, (w, 2, 2, False, 0.1, None, 3, torch.float32)))
+ops.tile(w, 2, 2, backend="cpu")
+"""
+
+
+def test_without_the_extension_the_reference_takes_its_place_and_says_so_once() -> None:
+    done = _python(WITHOUT_EXTENSION)
+    assert done.stderr.count("runs on its slow eager reference") == 1
+    assert "SUCCESS" in done.stdout and "FAIL" not in done.stdout
+    assert "GrowthError: backend 'cpu' was asked for, but the compiled extension did not load" in done.stderr
+
+
+def test_the_environment_forces_a_backend() -> None:
+    code = "import torch; from growkernels import ops; ops.tile(torch.ones(2, 2), 2, 2); print('ran')"
+    assert _python(code, GROWKERNELS_BACKEND="eager").stdout == "ran\n"
+    refused = _python(code, GROWKERNELS_BACKEND="cuda")
+    assert "unknown backend 'cuda' (argument backend= or GROWKERNELS_BACKEND)" in refused.stderr and not refused.stdout
+
+
+def test_import_is_light() -> None:
+    code = "import sys, growkernels; print([m for m in ('torch', 'numpy', 'triton') if m in sys.modules])"
+    assert _python(code).stdout == "[]\n"
+    code = "import sys, growkernels; growkernels.ops; print('triton' in sys.modules)"
+    assert _python(code).stdout == "False\n"
+
+
+def test_backend_is_compiled_here() -> None:
+    assert backend.EXTENSION is not None, backend.EXTENSION_ERROR
+
+
+def test_nothing_to_do() -> None:
+    ops.tile_rules_([], [], [])
+    ops.replicate_([], [], [])
+    ops.replicate_([], [W], [])
+    assert ops.replicate([], []) == ops.replicate([W], []) == []
+    assert ops.mean_square([]).shape == (0,)
