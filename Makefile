@@ -1,0 +1,64 @@
+# Everything a user or a maintainer runs. The environment in $(VENV) is made from exact pins, and the extension is built in
+# place, before any target that needs them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PINS := requirements/pins.txt
+ENVIRONMENT := $(VENV)/.made
+BUILD := $(VENV)/.built
+SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: help demo test test-all lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
+	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
+	@echo "make test-all  the same with the long sweeps"
+	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
+	@echo "make lint      ruff and clang-format; make format applies them"
+	@echo "make clean     remove the environment, the build and the demo's output"
+
+$(ENVIRONMENT): $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "growkernels needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+	    || { echo "this Python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(PINS)
+	@touch $@
+
+# The editable install only when the metadata changed: it rebuilds everything, build_ext --inplace what changed.
+$(VENV)/.editable: $(ENVIRONMENT) pyproject.toml setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BUILD): $(VENV)/.editable $(SOURCES)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+demo: $(BUILD)
+	$(BIN)/python demo/run.py
+
+test: lint $(BUILD)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint $(BUILD)
+	$(BIN)/python -m pytest
+
+bench: $(BUILD)
+	$(BIN)/python -m benchmarks
+
+lint: $(ENVIRONMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+format: $(ENVIRONMENT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info growkernels/_C*.so demo/out
