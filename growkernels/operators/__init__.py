@@ -4,10 +4,4 @@ from growkernels.operators.compile import DEPTH_OPERATORS, WIDTH_OPERATORS, make
 from growkernels.operators.layers import parse_layers
 from growkernels.operators.options import GrowthOptions
 
-__all__ = [
-    "DEPTH_OPERATORS",
-    "WIDTH_OPERATORS",
-    "GrowthOptions",
-    "make_plan",
-    "parse_layers",
-]
+__all__ = ["DEPTH_OPERATORS", "WIDTH_OPERATORS", "GrowthOptions", "make_plan", "parse_layers"]

@@ -11,12 +11,7 @@ from growkernels.operators.options import GrowthOptions
 from growkernels.plan import Claim, Rule
 
 #: Significant bits, and exponent of the smallest normal number.
-_FORMATS = {
-    "float64": (53, -1022),
-    "float32": (24, -126),
-    "bfloat16": (8, -126),
-    "float16": (11, -14),
-}
+_FORMATS = {"float64": (53, -1022), "float32": (24, -126), "bfloat16": (8, -126), "float16": (11, -14)}
 
 
 def make_claims(
@@ -31,29 +26,15 @@ def make_claims(
     """One claim for each part of the growth: depth, width, and a change of dtype."""
     claims = []
     if list(layer_index) != list(range(layout.num_layers)):
-        other = Claim(
-            "depth",
-            "no",
-            "the layers run in an order that they were not trained in; training mends it",
-        )
+        other = Claim("depth", "no", "the layers run in an order that they were not trained in; training mends it")
         claims.append(depth.claim if options.layers is None else other)
     if max(ratios.values()) > 1:
         claims.append(_width_claim(rules, width))
     narrowed = sorted(
-        {
-            f"{source} to {rule.spec.dtype}"
-            for rule in rules
-            if _narrows(source := _source_dtype(rule, layout), rule)
-        }
+        {f"{source} to {rule.spec.dtype}" for rule in rules if _narrows(source := _source_dtype(rule, layout), rule)}
     )
     if narrowed:
-        claims.append(
-            Claim(
-                "dtype",
-                "up to rounding",
-                f"weights are rounded from {' and from '.join(narrowed)}",
-            )
-        )
+        claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
     return tuple(claims)
 
 
@@ -62,10 +43,7 @@ def _source_dtype(rule: Rule, layout: ModelLayout) -> str:
 
 
 def _narrows(source: str, rule: Rule) -> bool:
-    (bits, least), (source_bits, source_least) = (
-        _FORMATS[rule.spec.dtype],
-        _FORMATS[source],
-    )
+    (bits, least), (source_bits, source_least) = (_FORMATS[rule.spec.dtype], _FORMATS[source])
     return bits < source_bits or least > source_least
 
 
@@ -74,11 +52,7 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
         reasons.update(dict.fromkeys(_roundings(rule)))
-    rounded = [
-        f"{dtype} weights are rounded ({', '.join(reasons)})"
-        for dtype, reasons in by_dtype.items()
-        if reasons
-    ]
+    rounded = [f"{dtype} weights are rounded ({', '.join(reasons)})" for dtype, reasons in by_dtype.items() if reasons]
     if rounded:
         return Claim("width", "up to rounding", f"{width.why}; {'; '.join(rounded)}")
     stored = " and ".join(by_dtype)
@@ -105,11 +79,7 @@ def _roundings(rule: Rule) -> list[str]:
 
 
 def make_warnings(
-    rules: Sequence[Rule],
-    layout: ModelLayout,
-    layer_index: Sequence[int],
-    ratios: Ratios,
-    options: GrowthOptions,
+    rules: Sequence[Rule], layout: ModelLayout, layer_index: Sequence[int], ratios: Ratios, options: GrowthOptions
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = []
@@ -125,28 +95,20 @@ def make_warnings(
         warnings += layout.depth_warnings
         unused = sorted(set(range(layout.num_layers)) - set(layer_index))
         if unused:
-            warnings.append(
-                f"Source layers {', '.join(map(str, unused))} are not used."
-            )
+            warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
         if len(layer_index) < layout.num_layers:
-            warnings.append(
-                f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers})."
-            )
-    if layout.tied_head and ratios["hidden"] > 1:
+            warnings.append(f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers}).")
+    scaled = [rule for rule in rules if layout.tied_head and rule.target in layout.head_norm and rule.divisor != 1]
+    if scaled:
         warnings.append(
-            f"The LM head stays tied to the embedding, so that {_names(layout)} takes its 1/{ratios['hidden']}: hidden states "
-            "read after that norm are scaled. --untie divides a head of its own instead."
+            f"The LM head stays tied to the embedding, so that {' and '.join(rule.target for rule in scaled)} is divided by "
+            f"{scaled[0].divisor:.6g} in its place: hidden states read after that norm are scaled. --untie divides a head of "
+            "its own instead."
         )
-    if options.dtype == "float16" and any(
-        _source_dtype(rule, layout) != "float16" for rule in rules
-    ):
-        warnings.append(
-            "float16 holds no number above 65504 and few below 6e-8: larger weights become infinite."
-        )
+    if options.dtype == "float16" and any(_source_dtype(rule, layout) != "float16" for rule in rules):
+        warnings.append("float16 holds no number above 65504 and few below 6e-8: larger weights become infinite.")
     if options.untie and layout.head_name not in layout.ties:
-        warnings.append(
-            "The model has no tied LM head, so that there is nothing to untie."
-        )
+        warnings.append("The model has no tied LM head, so that there is nothing to untie.")
     return tuple(warnings)
 
 
@@ -154,17 +116,13 @@ def _still_equal(rules: Sequence[Rule]) -> list[str]:
     grown = [
         rule.target
         for rule in rules
-        if rule.kind == "linear"
-        and rule.layer is None
-        and rule.axes[1 - (rule.input_axis or 0)].copies > 1
+        if rule.kind == "linear" and rule.layer is None and rule.axes[1 - (rule.input_axis or 0)].copies > 1
     ]
     if not grown:
         return []
-    return [
-        f"Noise goes into the layers only: the copies that {', '.join(grown)} puts out start equal, and stay equal in training "
-        "unless dropout or a tied embedding tells them apart."
-    ]
-
-
-def _names(layout: ModelLayout) -> str:
-    return " and ".join(name for name in layout.tensors if name in layout.head_norm)
+    names = ", ".join(grown)
+    warning = (
+        f"Noise goes into the layers only: the copies that {names} puts out start equal, and stay equal in training unless "
+        "dropout or a tied embedding tells them apart."
+    )
+    return [warning]

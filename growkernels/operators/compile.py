@@ -18,12 +18,8 @@ from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
 from growkernels.plan import Noise, Plan, Rule, TensorSpec, Totals, noise_key
 
-DEPTH_OPERATORS: dict[str, DepthOperator] = {
-    operator.name: operator for operator in (GSTACK, INTERPOLATE)
-}
-WIDTH_OPERATORS: dict[str, WidthOperator] = {
-    operator.name: operator for operator in (HYPERCLONING,)
-}
+DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE)}
+WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING,)}
 
 
 _Operator = TypeVar("_Operator")
@@ -44,32 +40,14 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         )
     target = untied(layout) if options.untie and layout.tied_head else layout
     rules = tuple(
-        _rule(
-            tensor,
-            layer,
-            layout.ties.get(tensor.name, tensor.name),
-            target,
-            width,
-            ratios,
-            options,
-        )
+        _rule(tensor, layer, layout.ties.get(tensor.name, tensor.name), target, width, ratios, options)
         for tensor, layer in _in_order(target, index)
     )
-    head = (
-        layout.ties.get(layout.head_name or "", layout.head_name)
-        if layout.tied_head
-        else None
-    )
+    head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     return Plan(
         rules=rules,
         source_config=dict(layout.config),
-        config=grow_config(
-            layout,
-            ratios,
-            index,
-            options.untie,
-            None if options.dtype == "keep" else options.dtype,
-        ),
+        config=grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype),
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
@@ -83,23 +61,17 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
 
 def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Operator:
     if name not in operators:
-        raise GrowthError(
-            f"{option} is {name!r}; expected one of {', '.join(operators)}."
-        )
+        raise GrowthError(f"{option} is {name!r}; expected one of {', '.join(operators)}.")
     return operators[name]
 
 
-def _layer_index(
-    layout: ModelLayout, options: GrowthOptions, depth: DepthOperator
-) -> tuple[int, ...]:
+def _layer_index(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[int, ...]:
     if options.layers is not None:
         return parse_layers(options.layers, layout.num_layers)
     return depth.index(layout.num_layers, options.depth or 1)
 
 
-def _in_order(
-    layout: ModelLayout, index: Sequence[int]
-) -> Iterator[tuple[TensorLayout, int | None]]:
+def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[TensorLayout, int | None]]:
     """Every tensor of the target with its layer: in file order, the layers in theirs where the first one stands."""
     layers: dict[int, list[TensorLayout]] = {}
     for tensor in layout.tensors.values():
@@ -131,8 +103,7 @@ def _rule(
         target=name,
         source=source,
         spec=TensorSpec(
-            tuple(axis.size for axis in growth.axes),
-            tensor.spec.dtype if options.dtype == "keep" else options.dtype,
+            tuple(axis.size for axis in growth.axes), tensor.spec.dtype if options.dtype == "keep" else options.dtype
         ),
         kind=tensor.kind,
         axes=growth.axes,
@@ -140,9 +111,7 @@ def _rule(
         divisor=growth.divisor,
         shift=growth.shift,
         structure=growth.structure,
-        noise=Noise(noise_key(options.seed, name), options.noise_snr_db)
-        if noisy
-        else None,
+        noise=Noise(noise_key(options.seed, name), options.noise_snr_db) if noisy else None,
         group=tensor.group,
         layer=layer,
     )

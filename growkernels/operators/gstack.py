@@ -15,8 +15,6 @@ GSTACK = DepthOperator(
     name="gstack",
     index=index,
     claim=Claim(
-        "depth",
-        "no",
-        "stacked layers are applied to what the layers below them already computed; training mends it",
+        "depth", "no", "stacked layers are applied to what the layers below them already computed; training mends it"
     ),
 )

@@ -29,30 +29,19 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
     }
 
 
-def grow(
-    tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions
-) -> TensorGrowth:
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> TensorGrowth:
     """What becomes of one tensor. Raises GrowthError if the copies of its input cannot be summed by one divisor."""
     axes = tuple(_index(axis, ratios) for axis in tensor.axes)
     if tensor.input_axis is not None:
         copies = _input_copies(tensor, ratios)
         noisy = copies > 1 and tensor.layer is not None
         only_input = axes[1 - tensor.input_axis].copies == 1
-        if (
-            options.variant == "symmetric"
-            or copies == 1
-            or (only_input and tensor.layer is None)
-        ):
+        if options.variant == "symmetric" or copies == 1 or (only_input and tensor.layer is None):
             return TensorGrowth(axes, float(copies), noisy=noisy)
         return TensorGrowth(axes, structure="diagonal", noisy=noisy)
     if tensor.kind == "embedding" and layout.embedding_scaled:
         return TensorGrowth(axes, sqrt(ratios["hidden"]))
-    if (
-        layout.tied_head
-        and tensor.kind == "embedding"
-        and not layout.head_norm
-        and ratios["hidden"] > 1
-    ):
+    if layout.tied_head and tensor.kind == "embedding" and not layout.head_norm and ratios["hidden"] > 1:
         raise GrowthError(
             f"the LM head is tied to the embedding, and no norm with weights feeds it that could take the division by "
             f"{ratios['hidden']}; use --untie (untie=True) to give the target a head of its own."
@@ -60,11 +49,7 @@ def grow(
     if layout.tied_head and tensor.name in layout.head_norm:
         # The tied head sums n copies and cannot be divided itself. An embedding that already took 1/sqrt(n) leaves
         # sqrt(n) of it to the norm.
-        divisor = (
-            sqrt(ratios["hidden"])
-            if layout.embedding_scaled
-            else float(ratios["hidden"])
-        )
+        divisor = sqrt(ratios["hidden"]) if layout.embedding_scaled else float(ratios["hidden"])
         offset = layout.norm_offset if tensor.parameter.endswith("weight") else 0.0
         return TensorGrowth(axes, divisor, offset / divisor - offset)
     return TensorGrowth(axes)

@@ -15,8 +15,6 @@ INTERPOLATE = DepthOperator(
     name="interpolate",
     index=index,
     claim=Claim(
-        "depth",
-        "no",
-        "each layer is applied several times in a row, to what it already computed; training mends it",
+        "depth", "no", "each layer is applied several times in a row, to what it already computed; training mends it"
     ),
 )

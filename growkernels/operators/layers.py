@@ -71,10 +71,7 @@ class _Reader:
     def check(self, layer: int, first: int, at: int) -> None:
         last = self.num_layers - 1 + first
         if not first <= layer <= last:
-            self.fail(
-                f"layer {layer} is not in the source, which has layers {first} to {last},",
-                at,
-            )
+            self.fail(f"layer {layer} is not in the source, which has layers {first} to {last},", at)
 
     def times(self, layers: list[int]) -> list[int]:
         self.peek()
@@ -109,10 +106,7 @@ class _Reader:
         at = self.at
         stop = self.layer()
         if stop < start:
-            self.fail(
-                f"the range {start}-{stop} runs backward; expected the smaller layer first",
-                at,
-            )
+            self.fail(f"the range {start}-{stop} runs backward; expected the smaller layer first", at)
         return list(range(start, stop + 1))
 
     def paper(self) -> list[int]:

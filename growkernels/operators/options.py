@@ -36,33 +36,19 @@ class GrowthOptions:
     untie: bool = False
 
     def __post_init__(self) -> None:
-        for name, noun in (
-            ("depth", "layer"),
-            ("width", "feature"),
-            ("ffn", "ffn feature"),
-        ):
+        for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
             object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
         if self.depth is not None and self.layers is not None:
             raise GrowthError(
                 f"depth {self.depth} and layers {self.layers!r} both say which layers the target has; give one of the two."
             )
-        if self.layers is None and all(
-            ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)
-        ):
-            raise GrowthError(
-                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2."
-            )
+        if self.layers is None and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
+            raise GrowthError("nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2.")
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
-        if (
-            isinstance(self.seed, bool)
-            or not isinstance(self.seed, int)
-            or not 0 <= self.seed < 2**64
-        ):
-            raise GrowthError(
-                f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1."
-            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
 
 
 def _ratio(value: object, name: str, noun: str) -> int | None:
@@ -72,12 +58,7 @@ def _ratio(value: object, name: str, noun: str) -> int | None:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = float("nan")
-    if (
-        isinstance(value, bool)
-        or not isfinite(number)
-        or number != int(number)
-        or number < 1
-    ):
+    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
         raise GrowthError(
             f"{name} is {value!r}; expected a whole number of at least 1: every {noun} is copied that many times, "
             f"and each as often as the others, so that {name} 2 doubles. Ratios between whole numbers are not supported."

@@ -14,15 +14,9 @@ def untied(layout: ModelLayout) -> ModelLayout:
     """
     tensors = dict(layout.tensors)
     for name, source in layout.ties.items():
-        tensors[name] = replace(
-            layout.tensors[source], name=name, parameter=name, group=name
-        )
+        tensors[name] = replace(layout.tensors[source], name=name, parameter=name, group=name)
     if layout.head_name is not None:
         head = tensors[layout.head_name]
-        tensors[layout.head_name] = replace(
-            head, kind="head", input_axis=len(head.axes) - 1
-        )
-    dropped = {
-        name: reason for name, reason in layout.dropped.items() if name not in tensors
-    }
+        tensors[layout.head_name] = replace(head, kind="head", input_axis=len(head.axes) - 1)
+    dropped = {name: reason for name, reason in layout.dropped.items() if name not in tensors}
     return replace(layout, tensors=tensors, tied_head=False, dropped=dropped)

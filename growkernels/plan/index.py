@@ -26,21 +26,10 @@ class Segment:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if (
-            self.length < 0
-            or self.copies < 1
-            or self.groups < 1
-            or self.length % self.groups
-        ):
-            raise ValueError(
-                f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1"
-            )
-        if self.start < NEW or (
-            self.start == NEW and (self.copies, self.groups) != (1, 1)
-        ):
-            raise ValueError(
-                f"{self}: start must be >= 0, or NEW with one copy and one group"
-            )
+        if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
+            raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
+        if self.start < NEW or (self.start == NEW and (self.copies, self.groups) != (1, 1)):
+            raise ValueError(f"{self}: start must be >= 0, or NEW with one copy and one group")
 
     @property
     def size(self) -> int:
@@ -51,19 +40,13 @@ class Segment:
         """Source index of each target index, int64; NEW where there is none."""
         if self.start == NEW:
             return np.full(self.length, NEW, np.int64)
-        groups = np.arange(
-            self.start, self.start + self.length, dtype=np.int64
-        ).reshape(self.groups, 1, -1)
-        return np.broadcast_to(
-            groups, (self.groups, self.copies, groups.shape[2])
-        ).reshape(-1)
+        groups = np.arange(self.start, self.start + self.length, dtype=np.int64).reshape(self.groups, 1, -1)
+        return np.broadcast_to(groups, (self.groups, self.copies, groups.shape[2])).reshape(-1)
 
     def copy_ids(self) -> np.ndarray:
         """Which copy of its source each target index is, int64; 0 for NEW."""
         ids = np.arange(self.copies, dtype=np.int64).reshape(1, -1, 1)
-        return np.broadcast_to(
-            ids, (self.groups, self.copies, self.length // self.groups)
-        ).reshape(-1)
+        return np.broadcast_to(ids, (self.groups, self.copies, self.length // self.groups)).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +90,7 @@ class IndexVector:
         segments: list[Segment] = []
         for index in indices:
             last = segments[-1] if segments else None
-            if last and (
-                index == NEW == last.start
-                or (last.start != NEW and index == last.start + last.length)
-            ):
+            if last and (index == NEW == last.start or (last.start != NEW and index == last.start + last.length)):
                 segments[-1] = Segment(last.start, last.length + 1)
             else:
                 segments.append(Segment(index, 1))
@@ -120,6 +100,11 @@ class IndexVector:
     def size(self) -> int:
         """Number of target indices."""
         return sum(segment.size for segment in self.segments)
+
+    @property
+    def source_size(self) -> int:
+        """Number of source indices up to the last one that is drawn on."""
+        return max((s.start + s.length for s in self.segments if s.start != NEW), default=0)
 
     @property
     def copies(self) -> int:
@@ -133,21 +118,15 @@ class IndexVector:
 
     def indices(self) -> np.ndarray:
         """Source index of each target index, int64 [size]."""
-        return np.concatenate(
-            [s.indices() for s in self.segments] or [np.empty(0, np.int64)]
-        )
+        return np.concatenate([s.indices() for s in self.segments] or [np.empty(0, np.int64)])
 
     def copy_ids(self) -> np.ndarray:
         """Copy number of each target index, int64 [size]."""
-        return np.concatenate(
-            [s.copy_ids() for s in self.segments] or [np.empty(0, np.int64)]
-        )
+        return np.concatenate([s.copy_ids() for s in self.segments] or [np.empty(0, np.int64)])
 
     def flat(self) -> tuple[int, ...]:
         """The segments as integers `(start, length, copies, groups)` end to end: the form that kernels take."""
-        return tuple(
-            n for s in self.segments for n in (s.start, s.length, s.copies, s.groups)
-        )
+        return tuple(n for s in self.segments for n in (s.start, s.length, s.copies, s.groups))
 
     def to_json(self) -> list[list[int]]:
         """Segments as lists, for the manifest."""

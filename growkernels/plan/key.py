@@ -17,10 +17,6 @@ def noise_key(seed: int, name: str) -> int:
     0 <= seed < 2**64.
     """
     if not 0 <= seed < _KEYS:
-        raise GrowthError(
-            f"seed is {seed}; expected a whole number from 0 to 2**64 - 1."
-        )
-    digest = hashlib.blake2b(
-        name.encode(), digest_size=8, key=seed.to_bytes(8, "little")
-    ).digest()
+        raise GrowthError(f"seed is {seed}; expected a whole number from 0 to 2**64 - 1.")
+    digest = hashlib.blake2b(name.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little")

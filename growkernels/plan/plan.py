@@ -46,7 +46,7 @@ class Plan:
     dropped: dict[str, str] = field(default_factory=dict)
     noise_version: int = NOISE_VERSION
     tied_head: str | None = None
-    source_totals: Totals = Totals()
+    source_totals: Totals = field(default_factory=Totals)
 
     @property
     def preserves_function(self) -> bool:
