@@ -1,0 +1,145 @@
+#include "arguments.h"
+
+#include <algorithm>
+
+namespace gk {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+DType dtype_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return DType::kFloat32;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Half:
+      return DType::kFloat16;
+    case ScalarType::Double:
+      return DType::kFloat64;
+    default:
+      refuse("unsupported dtype; expected float32, bfloat16, float16 or float64");
+  }
+}
+
+void check_segments(const std::vector<Segment>& segments, int64_t source_size, const char* axis) {
+  for (const Segment& s : segments) {
+    const bool fresh = s.start == -1 && s.copies == 1 && s.groups == 1;
+    const bool inside = s.start >= 0 && s.length <= source_size && s.start <= source_size - s.length;
+    const bool whole = s.length >= 0 && s.copies >= 1 && s.groups >= 1 && s.length % s.groups == 0;
+    if (!whole || (!fresh && !inside)) {
+      refuse(axis, " segment (start ", s.start, ", length ", s.length, ", copies ", s.copies, ", groups ", s.groups,
+             ") does not fit a source axis of ", source_size);
+    }
+  }
+}
+
+// Reads the packed numbers of rules one after the other.
+class Reader {
+ public:
+  explicit Reader(const std::vector<int64_t>& numbers) : numbers_(numbers) {}
+
+  int64_t next() {
+    if (at_ == numbers_.size()) refuse("layout ends in the middle of a rule");
+    return numbers_[at_++];
+  }
+  std::vector<Segment> segments() {
+    const int64_t count = next();
+    if (count < 0) refuse("layout gives ", count, " segments");
+    std::vector<Segment> result;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t start = next(), length = next(), copies = next();
+      result.push_back({start, length, copies, next()});
+    }
+    return result;
+  }
+  bool done() const { return at_ == numbers_.size(); }
+
+ private:
+  const std::vector<int64_t>& numbers_;
+  size_t at_ = 0;
+};
+
+}  // namespace
+
+View view_of(const Tensor& tensor) {
+  const auto sizes = tensor.sizes(), strides = tensor.strides();
+  return {static_cast<char*>(tensor.data_ptr()), dtype_of(tensor.scalar_type()), {sizes.begin(), sizes.end()},
+          {strides.begin(), strides.end()}};
+}
+
+std::vector<View> views_of(const std::vector<Tensor>& tensors) {
+  std::vector<View> views;
+  for (const Tensor& tensor : tensors) views.push_back(view_of(tensor));
+  return views;
+}
+
+View matrix_of(const Tensor& tensor) {
+  View view = view_of(tensor);
+  if (view.sizes.size() != 1 && view.sizes.size() != 2) refuse("expected a matrix or a vector, got ", view.sizes.size(), " axes");
+  if (view.sizes.size() == 1) {
+    view.sizes.insert(view.sizes.begin(), 1);
+    view.strides.insert(view.strides.begin(), view.sizes[1]);
+  }
+  return view;
+}
+
+void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs) {
+  struct Entry {
+    Reach reach;
+    const View* view;
+    bool is_out;
+  };
+  std::vector<Entry> entries;
+  for (const View& out : outs) {
+    if (self_overlapping(out)) refuse("entries of out share memory; copy it first");
+    if (out.numel()) entries.push_back({reach(out), &out, true});
+  }
+  for (const View& input : inputs) {
+    if (input.numel()) entries.push_back({reach(input), &input, false});
+  }
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.reach.first < b.reach.first; });
+  for (size_t i = 0; i < entries.size(); ++i) {
+    for (size_t j = i + 1; j < entries.size() && entries[j].reach.first < entries[i].reach.last; ++j) {
+      if (!entries[i].is_out && !entries[j].is_out) continue;
+      if (!overlapping(*entries[i].view, *entries[j].view)) continue;
+      refuse(entries[i].is_out && entries[j].is_out ? "two outputs overlap in memory" : "out overlaps an input in memory",
+             "; write into a tensor of its own");
+    }
+  }
+}
+
+TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols, const RuleNumbers& numbers) {
+  check_segments(rows, weight.sizes[0], "rows");
+  check_segments(cols, weight.sizes[1], "cols");
+  TileJob job{std::move(out), std::move(weight), Axis(std::move(rows)), Axis(std::move(cols)), numbers};
+  if (job.rows.size() != job.out.sizes[0] || job.cols.size() != job.out.sizes[1]) {
+    refuse("out has shape [", job.out.sizes[0], ", ", job.out.sizes[1], "], the rule writes [", job.rows.size(), ", ",
+           job.cols.size(), "]");
+  }
+  return job;
+}
+
+std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<View>& weights,
+                               const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
+  constexpr size_t kScalars = 9;
+  if (weights.size() != outs.size() || scalars.size() != kScalars * outs.size()) {
+    refuse(outs.size(), " outs, ", weights.size(), " weights and ", scalars.size(), " scalars; expected as many weights and ",
+           kScalars, " scalars for each");
+  }
+  Reader reader(layout);
+  std::vector<TileJob> jobs;
+  for (size_t i = 0; i < outs.size(); ++i) {
+    const double* s = scalars.data() + kScalars * i;
+    std::vector<Segment> rows = reader.segments(), cols = reader.segments();
+    RuleNumbers numbers{s[0], s[1], s[2], {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}};
+    numbers.diagonal = reader.next() != 0;
+    numbers.key = uint64_t(reader.next());
+    jobs.push_back(tile_job(outs[i], weights[i], std::move(rows), std::move(cols), numbers));
+  }
+  if (!reader.done()) refuse("layout has numbers left over after the last rule");
+  return jobs;
+}
+
+}  // namespace gk

@@ -1,0 +1,38 @@
+// From torch tensors and packed numbers to what kernels take; everything that could read or write out of bounds is refused.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "cpu/kernels.h"
+
+namespace gk {
+
+// Throws an error with the pieces of its message in order.
+template <class... Pieces>
+[[noreturn]] void refuse(const Pieces&... pieces) {
+  std::ostringstream message;
+  (message << ... << pieces);
+  throw std::runtime_error(message.str());
+}
+
+View view_of(const torch::stable::Tensor& tensor);
+std::vector<View> views_of(const std::vector<torch::stable::Tensor>& tensors);
+
+// A matrix as it is, a vector as one row.
+View matrix_of(const torch::stable::Tensor& tensor);
+
+// Refuses outputs that share memory with themselves, with one another or with an input.
+void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs);
+
+// A rule applied to two matrices, its segments checked against their sizes.
+TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols, const RuleNumbers& numbers);
+
+// The rules packed into `layout` and `scalars` as the op's schema tells.
+std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<View>& weights,
+                               const std::vector<int64_t>& layout, const std::vector<double>& scalars);
+
+}  // namespace gk

@@ -1,0 +1,21 @@
+// What lets one header compile as C++ and as CUDA C++.
+#pragma once
+
+#if defined(__CUDACC__)
+#define GK_INLINE __host__ __device__ __forceinline__
+#else
+#define GK_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace gk {
+
+// The bits of a value as another type of the same size.
+template <class To, class From>
+GK_INLINE To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "bits() keeps the size");
+  To to;
+  __builtin_memcpy(&to, &from, sizeof(To));
+  return to;
+}
+
+}  // namespace gk

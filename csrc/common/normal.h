@@ -1,0 +1,38 @@
+// Two standard normals from two random words: noise version 1, to the bit.
+//
+// Every product, sum and square root is rounded once in fp32. Hosts compile with -ffp-contract=off, CUDA with -fmad=false.
+#pragma once
+
+#include <cstdint>
+
+#include "macros.h"
+
+namespace gk {
+
+struct Pair {
+  float z0, z1;
+};
+
+GK_INLINE Pair normal_pair(uint32_t x, uint32_t y) {
+  const float u = float(int32_t((x >> 1) | 1u));
+  const uint32_t b = bits<uint32_t>(u);
+  const uint32_t t = (b - 0x3f3504f3u) & 0xff800000u;
+  const float f = bits<float>(b - t) - 1.0f;
+  const float k = float(31 - (int32_t(t) >> 23));
+  float p = -0.1429155320f;
+  p = p * f + 0.2205577791f;
+  p = p * f + -0.2540333271f;
+  p = p * f + 0.3325803578f;
+  p = p * f + -0.4999021590f;
+  p = p * f + 1.000004530f;
+  const float radius = __builtin_sqrtf(k * 0.693147182f - f * p);
+
+  const float a = bits<float>(0x3f800000u | (y & 0x007fffffu)) - 1.5f;
+  const float v = a * a;
+  const float s = a * ((0.07793992758f * v + -0.6457980275f) * v + 1.570793986f);
+  const float c = ((-0.02039858140f * v + 0.2535949349f) * v + -1.233696699f) * v + 0.9999999404f;
+  return {bits<float>(bits<uint32_t>(radius * (c - s)) ^ (y & 0x80000000u)),
+          bits<float>(bits<uint32_t>(radius * (c + s)) ^ ((y << 1) & 0x80000000u))};
+}
+
+}  // namespace gk

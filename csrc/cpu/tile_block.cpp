@@ -1,0 +1,206 @@
+#include "tile_block.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace gk {
+namespace {
+
+template <class Compute>
+class Block {
+ public:
+  Block(const TileGeometry& g, const Part& rows, const Part& columns)
+      : g_(g), numbers_(g.job->numbers), rows_(rows), columns_(columns), n_(rows.count * columns.count) {}
+
+  void run() {
+    if (rows_.segment.is_new() || columns_.segment.is_new()) {
+      fill();
+    } else if (g_.noisy && columns_.segment.copies > 1) {
+      load();
+      noisy();
+    } else {
+      clean();
+    }
+  }
+
+ private:
+  const ComputeLoops<Compute>& compute() const { return loops().compute<Compute>(); }
+  int out_kind() const { return int(g_.out.dtype); }
+  char* out_at(int64_t row, int64_t column) const {
+    return g_.out.at(row * g_.out.strides[0] + column * g_.out.strides[1]);
+  }
+  const char* source_at(int64_t row, int64_t column) const {
+    return g_.weight.at(rows_.source(row) * g_.weight.strides[0] + columns_.source(column) * g_.weight.strides[1]);
+  }
+
+  // The noise-free values of the block, and beside them what stands where the diagonal structure keeps nothing.
+  void load() {
+    const auto read = compute().load[int(g_.weight.dtype)];
+    if (g_.weight.strides[1] == 1 || g_.weight.strides[0] != 1 || rows_.count == 1) {
+      for (int64_t i = 0; i < rows_.count; ++i) {
+        read(values_ + i * columns_.count, source_at(i, 0), g_.weight.strides[1], columns_.count);
+      }
+    } else {
+      Compute column[kBlock];
+      for (int64_t j = 0; j < columns_.count; ++j) {
+        read(column, source_at(0, j), 1, rows_.count);
+        for (int64_t i = 0; i < rows_.count; ++i) values_[i * columns_.count + j] = column[i];
+      }
+    }
+    compute().scale(values_, Compute(numbers_.divisor), Compute(numbers_.shift), n_);
+    if (numbers_.diagonal) std::fill(absent_, absent_ + n_, Compute(numbers_.shift));
+  }
+
+  bool kept(int64_t row_copy, int64_t column_copy) const {
+    if (!numbers_.diagonal) return true;
+    if (g_.swapped) std::swap(row_copy, column_copy);
+    return column_copy == row_copy % g_.job->cols.copies();
+  }
+
+  // Copies the block's elements, rows `pitch` bytes apart, to where one of its copies lies.
+  void emit(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) const {
+    if (g_.out.strides[1] == 1) {
+      const int item = g_.out.item();
+      for (int64_t i = 0; i < rows_.count; ++i) {
+        const int64_t row = rows_.target(i, row_copy);
+        columns_.for_each_run(column_copy, [&](int64_t j, int64_t column, int64_t n) {
+          char* to = out_at(row, column);
+          const char* from = block + i * pitch + j * item;
+          if (g_.streamed) {
+            loops().stream(to, from, n * item);
+          } else {
+            std::memcpy(to, from, n * item);
+          }
+        });
+      }
+    } else if (g_.out.item() == 2) {
+      scatter<uint16_t>(row_copy, column_copy, block, pitch);
+    } else if (g_.out.item() == 4) {
+      scatter<uint32_t>(row_copy, column_copy, block, pitch);
+    } else {
+      scatter<uint64_t>(row_copy, column_copy, block, pitch);
+    }
+  }
+
+  template <class Item>
+  void scatter(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) const {
+    const int64_t stride = g_.out.strides[0];
+    for (int64_t j = 0; j < columns_.count; ++j) {
+      const int64_t column = columns_.target(j, column_copy);
+      rows_.for_each_run(row_copy, [&](int64_t i, int64_t row, int64_t n) {
+        auto* to = reinterpret_cast<Item*>(out_at(row, column));
+        const char* from = block + i * pitch + j * sizeof(Item);
+        for (int64_t k = 0; k < n; ++k) std::memcpy(to + k * stride, from + k * pitch, sizeof(Item));
+      });
+    }
+  }
+
+  void clean() {
+    const int item = g_.out.item();
+    const bool moved = numbers_.divisor == 1 && numbers_.shift == 0 && g_.weight.dtype == g_.out.dtype;
+    const char* block = stored_[0];
+    int64_t pitch = columns_.count * item;
+    if (moved && g_.weight.strides[1] == 1 && !numbers_.diagonal) {
+      block = source_at(0, 0);
+      pitch = g_.weight.strides[0] * item;
+    } else {
+      load();
+      compute().store[out_kind()](stored_[0], values_, n_);
+      if (numbers_.diagonal) compute().store[out_kind()](stored_[1], absent_, n_);
+    }
+    for (int64_t row_copy = 0; row_copy < rows_.segment.copies; ++row_copy) {
+      for (int64_t column_copy = 0; column_copy < columns_.segment.copies; ++column_copy) {
+        emit(row_copy, column_copy, kept(row_copy, column_copy) ? block : stored_[1], pitch);
+      }
+    }
+  }
+
+  // The normals of one target row and pair, for the block's columns.
+  const float* normals(float* buffer, int64_t target_row, int64_t pair) const {
+    const int64_t pairs = (g_.cols->copies() + 1) / 2;
+    const uint64_t e = uint64_t(target_row * pairs + pair) * g_.weight.sizes[1] + columns_.source(0);
+    return loops().normals(buffer, numbers_.key, kWidthField, e, columns_.count);
+  }
+
+  // Noise works on the copies two by two, the last three of an odd number together.
+  void noisy() {
+    const int64_t copies = columns_.segment.copies, pitch = columns_.count * g_.out.item();
+    const bool in_place = g_.out.strides[1] == 1 && columns_.in_one_group();
+    for (int64_t row_copy = 0; row_copy < rows_.segment.copies; ++row_copy) {
+      for (int64_t first = 0, count; first < copies; first += count) {
+        count = copies - first == 3 ? 3 : 2;
+        for (int64_t i = 0; i < rows_.count; ++i) {
+          const int64_t row = rows_.target(i, row_copy);
+          void* to[3];
+          const Compute* s[3];
+          for (int64_t c = 0; c < count; ++c) {
+            to[c] = in_place ? out_at(row, columns_.target(0, first + c)) : stored_[c] + i * pitch;
+            s[c] = (kept(row_copy, first + c) ? values_ : absent_) + i * columns_.count;
+          }
+          combine(to, s, count, row, first / 2);
+        }
+        for (int64_t c = 0; c < count && !in_place; ++c) emit(row_copy, first + c, stored_[c], pitch);
+      }
+    }
+  }
+
+  void combine(void* const to[3], const Compute* const s[3], int64_t count, int64_t row, int64_t pair) {
+    const auto std = Compute(numbers_.noise_std);
+    const float* z1 = normals(z1_, row, pair);
+    if (count == 2) {
+      compute().pair[out_kind()](to[0], to[1], s[0], s[1], z1, std, columns_.count);
+    } else {
+      const float* z2 = normals(z2_, row, pair + 1);
+      compute().triangle[out_kind()](to, s, z1, z2, std, columns_.count);
+    }
+  }
+
+  // Entries whose row, column or both are new: a constant, and normals counted over the whole target.
+  void fill() {
+    const bool new_row = rows_.segment.is_new(), new_column = columns_.segment.is_new();
+    const bool row_axis = g_.swapped ? new_column : new_row, column_axis = g_.swapped ? new_row : new_column;
+    const Fill& fill = row_axis && column_axis ? numbers_.new_both : row_axis ? numbers_.new_row : numbers_.new_column;
+    const uint64_t field = row_axis && column_axis ? kNewBothField : row_axis ? kNewRowField : kNewColumnField;
+    const int64_t pitch = columns_.count * g_.out.item();
+    std::fill(values_, values_ + n_, Compute(fill.constant));
+    compute().store[out_kind()](stored_[0], values_, n_);
+    for (int64_t row_copy = 0; row_copy < rows_.segment.copies; ++row_copy) {
+      for (int64_t column_copy = 0; column_copy < columns_.segment.copies; ++column_copy) {
+        if (fill.std != 0) draw(fill, field, row_copy, column_copy);
+        emit(row_copy, column_copy, stored_[0], pitch);
+      }
+    }
+  }
+
+  void draw(const Fill& fill, uint64_t field, int64_t row_copy, int64_t column_copy) {
+    for (int64_t i = 0; i < rows_.count; ++i) {
+      const int64_t row = rows_.target(i, row_copy);
+      columns_.for_each_run(column_copy, [&](int64_t j, int64_t column, int64_t n) {
+        const uint64_t e = uint64_t(row) * g_.out.sizes[1] + column;
+        const float* z = loops().normals(z1_, numbers_.key, field, e, n);
+        compute().fill(values_ + i * columns_.count + j, z, Compute(fill.constant), Compute(fill.std), n);
+      });
+    }
+    compute().store[out_kind()](stored_[0], values_, n_);
+  }
+
+  const TileGeometry& g_;
+  const RuleNumbers& numbers_;
+  const Part &rows_, &columns_;
+  const int64_t n_;
+  alignas(64) Compute values_[kBlock], absent_[kBlock];
+  alignas(64) float z1_[kBlock + kNormalsSlack], z2_[kBlock + kNormalsSlack];
+  alignas(64) char stored_[3][kBlock * sizeof(Compute)];
+};
+
+}  // namespace
+
+template <class Compute>
+void tile_block(const TileGeometry& geometry, const Part& rows, const Part& columns) {
+  Block<Compute>(geometry, rows, columns).run();
+}
+
+template void tile_block<float>(const TileGeometry&, const Part&, const Part&);
+template void tile_block<double>(const TileGeometry&, const Part&, const Part&);
+
+}  // namespace gk

@@ -1,0 +1,26 @@
+// One block of `tile`: a rectangle of visits, small enough for the first caches.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels.h"
+#include "vector.h"
+
+namespace gk {
+
+// Blocks are rows of this many visits where memory runs along rows, else squares of this side.
+constexpr int64_t kRowBlock = 2048, kSquareBlock = 64, kBlock = 4096;
+
+// A job as blocks see it: with the axes swapped where that makes writes run along memory.
+struct TileGeometry {
+  const TileJob* job;
+  View out, weight;
+  const Axis *rows, *cols;
+  bool swapped = false, noisy = false, streamed = false;
+  int64_t block_rows = 1, block_columns = 1;
+};
+
+template <class Compute>
+void tile_block(const TileGeometry& geometry, const Part& rows, const Part& columns);
+
+}  // namespace gk

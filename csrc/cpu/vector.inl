@@ -1,0 +1,245 @@
+// The inner loops, included once for each instruction set with GK_ISA naming it.
+//
+// Plain loops that compilers vectorize; only the 32 x 32 -> 64 bit product and the non-temporal store need intrinsics.
+#include <cstdint>
+#include <cstring>
+
+#include "../common/normal.h"
+#include "../common/philox.h"
+#include "../common/rule.h"
+#include "vector.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define GK_STRING_(x) #x
+#define GK_STRING(x) GK_STRING_(x)
+#ifndef GK_VECTOR_BYTES
+#define GK_VECTOR_BYTES 16
+#endif
+
+namespace gk::GK_ISA {
+namespace {
+
+typedef uint64_t Wide __attribute__((vector_size(GK_VECTOR_BYTES)));
+constexpr int kWide = GK_VECTOR_BYTES / 8;
+
+// Product of the low halves of each lane; the high halves are ignored.
+GK_INLINE Wide multiply_low(Wide a, uint64_t b) {
+  const Wide factor = Wide{} + b;
+#if defined(__x86_64__) && GK_VECTOR_BYTES == 64
+  return Wide(_mm512_mul_epu32(__m512i(a), __m512i(factor)));
+#elif defined(__x86_64__) && GK_VECTOR_BYTES == 32
+  return Wide(_mm256_mul_epu32(__m256i(a), __m256i(factor)));
+#elif defined(__x86_64__)
+  return Wide(_mm_mul_epu32(__m128i(a), __m128i(factor)));
+#else
+  return (a & 0xffffffffu) * factor;
+#endif
+}
+
+// Quads made side by side: enough independent work to hide the latency of one.
+constexpr int kQuads = 16, kBatch = 4 * kQuads;
+static_assert(kBatch + 3 <= kNormalsSlack, "whole batches must fit the slack");
+
+// All 4 * kQuads normals from quad `q` on.
+void batch(float* z, uint64_t key, uint64_t field, uint64_t q) {
+  // The words that make one pair of normals stay together: lanes (w0, w2) and (w1, w3).
+  alignas(64) uint32_t x[2 * kQuads], y[2 * kQuads];
+  Wide step;
+  for (int i = 0; i < kWide; ++i) step[i] = i;
+  for (int i = 0; i < kQuads; i += kWide) {
+    // High halves of the lanes hold rubbish between rounds: neither the products nor the low halves of xor see them.
+    Wide c0 = (Wide{} + (q + i)) + step, c1 = c0 >> 32, c2 = Wide{} + field, c3 = c2 >> 32;
+    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+      const Wide p0 = multiply_low(c0, kPhiloxM0), p1 = multiply_low(c2, kPhiloxM1);
+      c0 = (p1 >> 32) ^ c1 ^ (Wide{} + k0);
+      c2 = (p0 >> 32) ^ c3 ^ (Wide{} + k1);
+      c1 = p1;
+      c3 = p0;
+      k0 += kPhiloxW0;
+      k1 += kPhiloxW1;
+    }
+    const Wide low = Wide{} + 0xffffffffu;
+    const Wide first = (c0 & low) | (c2 << 32), second = (c1 & low) | (c3 << 32);
+    std::memcpy(x + 2 * i, &first, sizeof(first));
+    std::memcpy(y + 2 * i, &second, sizeof(second));
+  }
+  for (int i = 0; i < 2 * kQuads; ++i) {
+    const Pair pair = normal_pair(x[i], y[i]);
+    z[2 * i] = pair.z0;
+    z[2 * i + 1] = pair.z1;
+  }
+}
+
+const float* normals(float* buffer, uint64_t key, uint64_t field, uint64_t e, int64_t n) {
+  const int64_t lane = e % 4;
+  for (int64_t done = 0; done < lane + n; done += kBatch) batch(buffer + done, key, field, (e + done) / 4);
+  return buffer + lane;
+}
+
+template <class Compute, class Format>
+void load(Compute* __restrict values, const void* source, int64_t stride, int64_t n) {
+  const auto* s = static_cast<const typename Format::Storage*>(source);
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) values[i] = Compute(Format::load(s[i]));
+  } else {
+    for (int64_t i = 0; i < n; ++i) values[i] = Compute(Format::load(s[i * stride]));
+  }
+}
+
+template <class Compute, class Format>
+void store(void* __restrict target, const Compute* __restrict values, int64_t n) {
+  auto* t = static_cast<typename Format::Storage*>(target);
+  for (int64_t i = 0; i < n; ++i) t[i] = Format::store(values[i]);
+}
+
+template <class Compute>
+void scale(Compute* values, Compute divisor, Compute shift, int64_t n) {
+  if (divisor != Compute(1)) {
+    for (int64_t i = 0; i < n; ++i) values[i] = values[i] / divisor;
+  }
+  if (shift != Compute(0)) {
+    for (int64_t i = 0; i < n; ++i) values[i] = values[i] + shift;
+  }
+}
+
+template <class Compute>
+void multiply(Compute* values, Compute factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = factor * values[i];
+}
+
+template <class Compute>
+void blend(Compute* __restrict values, const float* __restrict z, Compute keep, Compute alpha, Compute std, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = keep * values[i] + alpha * (std * Compute(z[i]));
+}
+
+template <class Compute>
+void fill(Compute* __restrict values, const float* __restrict z, Compute constant, Compute std, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = constant + std * Compute(z[i]);
+}
+
+template <class Compute, class Format>
+void pair(void* __restrict a, void* __restrict b, const Compute* sa, const Compute* sb, const float* z, Compute std,
+          int64_t n) {
+  auto* first = static_cast<typename Format::Storage*>(a);
+  auto* second = static_cast<typename Format::Storage*>(b);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const auto stored = Format::store(sa[i] + std * Compute(z[i]));
+    first[i] = stored;
+    second[i] = Format::store((sa[i] + sb[i]) - Compute(Format::load(stored)));
+  }
+}
+
+template <class Compute, class Format>
+void triangle(void* const out[3], const Compute* const s[3], const float* z1, const float* z2, Compute std, int64_t n) {
+  using Storage = typename Format::Storage;
+  auto *a = static_cast<Storage*>(out[0]), *b = static_cast<Storage*>(out[1]), *c = static_cast<Storage*>(out[2]);
+  const Compute *sa = s[0], *sb = s[1], *sc = s[2];
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const Compute half = Compute(0.5) * Compute(z1[i]), swing = Compute(kTriangle) * Compute(z2[i]);
+    a[i] = Format::store(sa[i] + std * Compute(z1[i]));
+    b[i] = Format::store(sb[i] + std * (swing - half));
+    c[i] = Format::store(sc[i] + std * (-half - swing));
+  }
+}
+
+// Lanes are added by halving: lane l takes lane l + 16, then l + 8, ...
+GK_INLINE double halve(double* lanes) {
+  for (int width = kSumLanes / 2; width; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] = lanes[lane] + lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+template <class Compute>
+double square_sum(const Compute* values, Compute divisor, int64_t n) {
+  double lanes[kSumLanes] = {};
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+    for (int lane = 0; lane < kSumLanes; ++lane) {
+      const double x = double(values[i + lane] / divisor);
+      lanes[lane] = lanes[lane] + x * x;
+    }
+  }
+  for (int lane = 0; i < n; ++i, ++lane) {
+    const double x = double(values[i] / divisor);
+    lanes[lane] = lanes[lane] + x * x;
+  }
+  return halve(lanes);
+}
+
+double sum(const double* values, int64_t n) {
+  double lanes[kSumLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i % kSumLanes] = lanes[i % kSumLanes] + values[i];
+  return halve(lanes);
+}
+
+void stream(void* target, const void* source, int64_t bytes) {
+#if defined(__x86_64__)
+  auto* t = static_cast<char*>(target);
+  auto* s = static_cast<const char*>(source);
+  const int64_t misaligned = int64_t(-reinterpret_cast<uintptr_t>(t) & 63);
+  const int64_t head = misaligned < bytes ? misaligned : bytes;
+  std::memcpy(t, s, head);
+  int64_t i = head;
+  for (; i + 64 <= bytes; i += 64) {
+#if GK_VECTOR_BYTES == 64
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(t + i), _mm512_loadu_si512(s + i));
+#elif GK_VECTOR_BYTES == 32
+    for (int half = 0; half < 64; half += 32) {
+      _mm256_stream_si256(reinterpret_cast<__m256i*>(t + i + half),
+                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s + i + half)));
+    }
+#else
+    for (int part = 0; part < 64; part += 16) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(t + i + part),
+                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(s + i + part)));
+    }
+#endif
+  }
+  std::memcpy(t + i, s + i, bytes - i);
+#else
+  std::memcpy(target, source, bytes);
+#endif
+}
+
+void fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace
+
+extern const Loops kLoops;
+const Loops kLoops = {
+    GK_STRING(GK_ISA),
+    {{load<float, Float32>, load<float, BFloat16>, load<float, Float16>, nullptr},
+     {store<float, Float32>, store<float, BFloat16>, store<float, Float16>, nullptr},
+     scale<float>,
+     multiply<float>,
+     blend<float>,
+     fill<float>,
+     {pair<float, Float32>, pair<float, BFloat16>, pair<float, Float16>, nullptr},
+     {triangle<float, Float32>, triangle<float, BFloat16>, triangle<float, Float16>, nullptr},
+     square_sum<float>},
+    {{load<double, Float32>, load<double, BFloat16>, load<double, Float16>, load<double, Float64>},
+     {store<double, Float32>, store<double, BFloat16>, store<double, Float16>, store<double, Float64>},
+     scale<double>,
+     multiply<double>,
+     blend<double>,
+     fill<double>,
+     {pair<double, Float32>, pair<double, BFloat16>, pair<double, Float16>, pair<double, Float64>},
+     {triangle<double, Float32>, triangle<double, BFloat16>, triangle<double, Float16>, triangle<double, Float64>},
+     square_sum<double>},
+    normals,
+    sum,
+    stream,
+    fence,
+};
+
+}  // namespace gk::GK_ISA

@@ -1,0 +1,49 @@
+// The Python module: what was built, and hooks for tests. The ops themselves register with torch when it is loaded.
+//
+// Only Python's stable ABI is used, so one build serves every Python from 3.11 on.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "common/philox.h"
+#include "cpu/vector.h"
+
+namespace {
+
+PyObject* isa(PyObject*, PyObject*) { return PyUnicode_FromString(gk::loops().name); }
+
+PyObject* force_isa(PyObject*, PyObject* args) {
+  const char* name = nullptr;
+  if (!PyArg_ParseTuple(args, "z:force_isa", &name)) return nullptr;
+  if (!gk::force_loops(name)) {
+    return PyErr_Format(PyExc_ValueError, "'%s' is not available here; choose 'scalar', 'avx2', 'avx512' or None", name);
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* philox(PyObject*, PyObject* args) {
+  gk::Words c;
+  unsigned int k0, k1;
+  if (!PyArg_ParseTuple(args, "(IIII)(II):philox", &c.w[0], &c.w[1], &c.w[2], &c.w[3], &k0, &k1)) return nullptr;
+  const gk::Words words = gk::philox(c, k0, k1);
+  return Py_BuildValue("(IIII)", words.w[0], words.w[1], words.w[2], words.w[3]);
+}
+
+PyObject* build_info(PyObject*, PyObject*) {
+  return Py_BuildValue("{s:s,s:s,s:s}", "version", GK_VERSION, "torch", GK_TORCH_VERSION, "compiler", __VERSION__);
+}
+
+PyMethodDef methods[] = {
+    {"isa", isa, METH_NOARGS, "isa() -> str: the instruction set of the CPU kernels in use."},
+    {"force_isa", force_isa, METH_VARARGS,
+     "force_isa(name) -> None: use 'scalar', 'avx2' or 'avx512', or the widest if None."},
+    {"philox", philox, METH_VARARGS, "philox(counter, key) -> tuple: four words from four and two, 7 rounds."},
+    {"build_info", build_info, METH_NOARGS, "build_info() -> dict: version, torch built against, compiler."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", "Compiled kernels of growkernels.", -1, methods, nullptr, nullptr,
+                      nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C(void) { return PyModule_Create(&module); }
