@@ -52,7 +52,11 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
         reasons.update(dict.fromkeys(_roundings(rule)))
-    rounded = [f"{dtype} weights are rounded ({', '.join(reasons)})" for dtype, reasons in by_dtype.items() if reasons]
+    rounded = [
+        f"stored {dtype} values are rounded, by 2^-{_FORMATS[dtype][0]} relative at most ({', '.join(reasons)})"
+        for dtype, reasons in by_dtype.items()
+        if reasons
+    ]
     if rounded:
         return Claim("width", "up to rounding", f"{width.why}; {'; '.join(rounded)}")
     stored = " and ".join(by_dtype)
@@ -65,16 +69,15 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
 
 def _roundings(rule: Rule) -> list[str]:
     """Why stored values of a rule are not exact."""
-    bits, least = _FORMATS[rule.spec.dtype]
     reasons = []
     if frexp(rule.divisor)[0] != 0.5:
-        reasons.append(f"division by {rule.divisor:.6g}: 2^-{bits} relative")
-    elif rule.divisor != 1 and least > -126:
-        reasons.append(f"halved weights below 2^{least} lose bits")
+        reasons.append(f"division by {rule.divisor:.6g}")
+    elif rule.divisor != 1 and _FORMATS[rule.spec.dtype][1] > -126:
+        reasons.append("divided values may fall below the normal range")
     if rule.shift:
-        reasons.append("shift of the norm")
+        reasons.append("shift of a norm")
     if rule.noise is not None:
-        reasons.append(f"noise cancels over the copies up to 2^-{bits} relative")
+        reasons.append("noise, which cancels but for that rounding")
     return reasons
 
 
@@ -100,10 +103,10 @@ def make_warnings(
             warnings.append(f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers}).")
     scaled = [rule for rule in rules if layout.tied_head and rule.target in layout.head_norm and rule.divisor != 1]
     if scaled:
+        names = " and ".join(rule.target for rule in scaled)
         warnings.append(
-            f"The LM head stays tied to the embedding, so that {' and '.join(rule.target for rule in scaled)} is divided by "
-            f"{scaled[0].divisor:.6g} in its place: hidden states read after that norm are scaled. --untie divides a head of "
-            "its own instead."
+            f"The LM head stays tied to the embedding; the norm before it is divided by {scaled[0].divisor:.6g} in its place "
+            f"({names}). Hidden states read after that norm are scaled; --untie divides a head of its own instead."
         )
     if options.dtype == "float16" and any(_source_dtype(rule, layout) != "float16" for rule in rules):
         warnings.append("float16 holds no number above 65504 and few below 6e-8: larger weights become infinite.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import isclose
 from typing import Any
 
@@ -77,7 +78,7 @@ def summarize(plan: Plan) -> Summary:
 
 def connection_rate(layer_index: Sequence[int]) -> float | None:
     """Share of the target's adjacent layers that are adjacent in the source too, 0 to 1 (arXiv 2405.15319); None for one layer."""
-    pairs = list(zip(layer_index, layer_index[1:], strict=False))
+    pairs = list(pairwise(layer_index))
     return sum(after == before + 1 for before, after in pairs) / len(pairs) if pairs else None
 
 
