@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from growkernels.errors import GrowthError
+from growkernels.layouts.classes import split_layer
 from growkernels.layouts.families import FAMILIES, REFUSALS, REMEDIES, Family
 from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
 
@@ -15,7 +16,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
     for refusal in REFUSALS:
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
         raise GrowthError(f"{given}; supported are {', '.join(FAMILIES)}.")
     family = FAMILIES[model_type]
@@ -37,6 +38,17 @@ def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
             f"{given}; model_type {family.model_type!r} can be grown with architectures set to one of {known}."
         )
     return architecture
+
+
+def check_layers(names: Iterable[str], num_layers: int) -> None:
+    """Raises GrowthError where the file holds other layers than the config counts."""
+    held = sorted({layer for name in names if (layer := split_layer(name)[1]) is not None})
+    if len(held) != num_layers or num_layers < 1:
+        numbers = f" ({held[0]} to {held[-1]})" if held else ""
+        raise GrowthError(
+            f"The number of layers is {num_layers} in config.json, but {len(held)}{numbers} in the checkpoint. It is incomplete, "
+            "or the config is not that of these weights: take both from the same checkpoint."
+        )
 
 
 def check_dtypes(tensors: Mapping[str, TensorSpec]) -> None:

@@ -27,7 +27,8 @@ def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Mo
     dropped = {name: reason for name in tensors if (reason := _buffer(family, name))}
     stored = {name: spec for name, spec in tensors.items() if name not in dropped}
     checks.check_dtypes(stored)
-    sizes = read_sizes(family, config)
+    sizes, num_layers = read_sizes(family, config), count_layers(family, config)
+    checks.check_layers(stored, num_layers)
     own = ModelClass(family, architecture, config)
     whole = _whole_class(family, own, config, list(stored))
     owners = _owners(own, whole, stored)
@@ -46,7 +47,7 @@ def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> Mo
         architecture=architecture,
         config=config,
         tensors=layouts,
-        num_layers=count_layers(family, config),
+        num_layers=num_layers,
         sizes=sizes,
         tied_head=head is not None and head.shares != head.name,
         head_norm=_head_norm(family, layouts) if head is not None else (),

@@ -23,7 +23,9 @@ def grow_config(
     family = FAMILIES[layout.model_type]
     config = copy.deepcopy(dict(layout.config))
     set_layers(family, config, layer_index)
-    sizes = {name: size * ratios.get(name, 1) for name, size in layout.sizes.items()}  # type: ignore[call-overload]
+    sizes = dict(layout.sizes)
+    for symbol in sizes.keys() & ratios.keys():
+        sizes[symbol] *= ratios[symbol]
     set_sizes(family, config, sizes)
     if layout.tied_head:
         # Releases differ in the default, so it is written even where the source left it out.

@@ -111,8 +111,8 @@ def _axis(family: Family, parameter: Parameter, axis: int, symbols: set[str], fe
     declared = _declared(family, parameter, axis)
     if declared:
         return Axis(tuple(Part(symbol, features[symbol] * times) for symbol, times in declared))
-    symbol = next(iter(symbols)) if len(symbols) == 1 else "fixed"
-    return Axis((Part("fixed" if symbol == _POSITIONS else symbol, size),))  # type: ignore[arg-type]
+    symbol = next((symbol for symbol in features if symbols == {symbol}), "fixed")
+    return Axis((Part(symbol, size),))
 
 
 def _declared(family: Family, parameter: Parameter, axis: int) -> Parts | None:

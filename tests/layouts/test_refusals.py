@@ -48,8 +48,14 @@ def refused(config, tensors, *words):
         ("is_encoder_decoder", True, ["encoder-decoder"]),
         ("architectures", ["LlamaForVision"], ["'LlamaForVision' is not supported", "LlamaForCausalLM"]),
         ("architectures", None, ["names no architecture", "LlamaForCausalLM"]),
-        ("num_hidden_layers", 3, [r"model\.layers\.2\.\S+ and 6 more tensors", "missing", "incomplete"]),
-        ("num_hidden_layers", 1, [r"model\.layers\.1\.", "unknown to LlamaForCausalLM", "remove them"]),
+        (
+            "num_hidden_layers",
+            3,
+            ["is 3 in config.json", r"but 2 \(0 to 1\) in the checkpoint", "incomplete", "same checkpoint"],
+        ),
+        ("num_hidden_layers", 1, ["is 1 in config.json", r"but 2 \(0 to 1\) in"]),
+        ("num_hidden_layers", 10**12, ["is 1000000000000 in config.json, but 2"]),
+        ("model_type", ["llama"], ["not supported"]),
         ("num_attention_heads", 3, ["not a multiple of the number of attention", "Mend"]),
         ("num_attention_heads", 0, ["cannot read this llama config", "Mend"]),
         ("num_key_value_heads", 0, ["kv_heads is 0", "positive whole number"]),
@@ -114,6 +120,12 @@ def test_missing_tensors_are_named():
     refused(config, tensors, r"model\.layers\.1\.mlp\.up_proj\.weight", "missing", "incomplete")
 
 
+def test_many_missing_tensors_are_counted():
+    config, tensors = sound()
+    kept = {name: spec for name, spec in tensors.items() if "layers.1." not in name or "down" in name}
+    refused(config, kept, r"model\.layers\.1\.\S+ and 5 more tensors", "missing", "incomplete")
+
+
 def test_missing_tensor_of_the_configs_class_is_not_hidden_by_a_superset():
     """A pooler that BertModel needs is missing from a file of BertForPreTraining's other tensors."""
     config, tensors = sound("bert")
@@ -140,4 +152,4 @@ def test_one_parameter_under_two_names():
 
 def test_empty_file():
     config, _ = sound()
-    refused(config, {}, "missing")
+    refused(config, {}, "is 2 in config.json, but 0 in the checkpoint")
