@@ -81,7 +81,6 @@ def execute(
                 done += rule.spec.nbytes
                 if progress is not None:
                     progress(done, total)
-            behind.submit(file.close)
     write_index(folder, shards)
     (folder / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
     for path in source.carried:

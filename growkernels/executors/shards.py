@@ -102,8 +102,7 @@ class MappedShard:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise
                 raise GrowthError(f"no room for {shard.file}, {shard.nbytes:,} bytes: {error.strerror}.") from error
-            self._descriptor = os.dup(file.fileno())
-            self._entries = shard.entries
+            self._path, self._entries = folder / shard.file, shard.entries
             self._data = torch.frombuffer(mmap.mmap(file.fileno(), shard.nbytes), dtype=torch.uint8)
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -113,12 +112,7 @@ class MappedShard:
     def write_back(self, name: str) -> None:
         """Have the disk start on a tensor that is done; does not wait for it."""
         entry = self._entries[name]
-        start_write_back(self._descriptor, entry.start, entry.end - entry.start)
-
-    def close(self) -> None:
-        """Give up the map, once no tensor of it is held."""
-        os.close(self._descriptor)
-        del self._data
+        start_write_back(self._path, entry.start, entry.end - entry.start)
 
 
 def write_index(folder: Path, shards: Sequence[Shard]) -> None:

@@ -65,7 +65,7 @@ class Source:
         return self._views[name]()
 
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
-        """Identity of config and weights, `sha256:` of the files' names, sizes and XXH3-128; computed once.
+        """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
 
         XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an altered or
         damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between pieces; if it
@@ -81,7 +81,7 @@ class Source:
                             return ""
                         hasher.update(data[start : start + _HASHED_AT_ONCE])
                     lines.append(f"{file.name} {len(data)} {hasher.hexdigest()}\n")
-                self._digest = "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+                self._digest = hashlib.sha256("".join(lines).encode()).hexdigest()
             return self._digest
 
 
