@@ -70,29 +70,18 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
     found, wanted = source.digest(), manifest.source_digest
     if found != wanted:
         raise GrowthError(
-            f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:12]}, the manifest names {wanted[:12]}; "
+            f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names {wanted[:19]}; "
             f"give the original source"
         )
-    problems = (
-        []
-        if manifest.plan.digest() == manifest.plan_digest
-        else ["the manifest's plan does not have the manifest's hash"]
-    )
-    return verify_checkpoint(source, Path(dst), manifest.plan, problems=problems, logits=logits, seed=seed)
+    return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
 
 
 def verify_checkpoint(
-    source: Source,
-    folder: Path,
-    plan: Plan,
-    *,
-    problems: list[str] | None = None,
-    logits: bool | None = None,
-    seed: int = 0,
+    source: Source, folder: Path, plan: Plan, *, logits: bool | None = None, seed: int = 0
 ) -> Verification:
     """Verify the checkpoint in `folder` against an executed plan (with measured noise) and its opened source."""
     target = open_source(folder)
-    problems = (problems or []) + _structure(target, plan)
+    problems = _structure(target, plan)
     if problems:
         return Verification(tuple(problems), None, None, "the files are not what the plan says")
     slices = verify_slices(source, target, plan, seed=seed)

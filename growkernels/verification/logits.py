@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ class LogitsCheck:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and no notices of transformers inside; as before afterwards."""
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    level, bars = (transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled())
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -88,9 +89,9 @@ def _quiet() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def load_model(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a checkpoint folder by its own architecture, and the parameters (layers as `{}`) without a match."""
-    architecture = (config.get("architectures") or [""])[0]
+def load_model(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) without a match."""
+    architecture = (json.loads((folder / "config.json").read_bytes()).get("architectures") or [""])[0]
     if not hasattr(transformers, architecture):
         raise GrowthError(f"{folder}: architecture {architecture!r} is not in transformers {transformers.__version__}")
     with _quiet():
@@ -163,10 +164,10 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
     spread: list[dict[str, Spread]] = []
     unmatched: list[set[str]] = []
     tokens = None
-    for folder, config in ((src, plan.source_config), (dst, plan.config)):
+    for folder in (src, dst):
         results.append({})
         for dtype in dict.fromkeys((storage, torch.float32)):
-            model, keys = load_model(folder, config, dtype)
+            model, keys = load_model(folder, dtype)
             tokens = make_tokens(model.config, seed) if tokens is None else tokens
             results[-1][dtype] = outputs(model, tokens)
         unmatched.append(keys)

@@ -68,7 +68,7 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
     elements = rows = 0
     worst = 0.0
     for rule in plan.rules:
-        weight, grown = _oriented(rule, source.tensor(rule.source)), _oriented(rule, target.tensor(rule.target))
+        weight, grown = (_oriented(rule, source.tensor(rule.source)), _oriented(rule, target.tensor(rule.target)))
         spec = _spec(rule)
         for part_rows, part_columns in _slices(spec.shape, chooser):
             shape = tuple(grown.shape) if grown.ndim == 2 else (1, grown.numel())
@@ -137,7 +137,7 @@ def half_ulp(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _spec(rule: Rule) -> TileSpec:
-    rows, columns = _row_axis(rule), rule.axes[-1 if rule.input_axis is None else rule.input_axis]
+    rows, columns = (_row_axis(rule), rule.axes[-1 if rule.input_axis is None else rule.input_axis])
     noise = rule.noise
     return TileSpec(
         rows=rows.flat(),
