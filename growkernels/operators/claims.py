@@ -53,7 +53,7 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
         reasons.update(dict.fromkeys(_roundings(rule)))
     rounded = [
-        f"stored {dtype} values are rounded, by 2^-{_FORMATS[dtype][0]} relative at most ({', '.join(reasons)})"
+        f"stored {dtype} values are rounded, to about 2^-{_FORMATS[dtype][0]} relative ({', '.join(reasons)})"
         for dtype, reasons in by_dtype.items()
         if reasons
     ]
