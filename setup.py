@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-VERSION = "0.1.0"
-REMEDY = "Install a C++ compiler (Debian, Ubuntu: apt-get install g++) and torch, then `pip install --no-build-isolation .`"
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "growkernels" / "__init__.py").read_text())[1]
+REMEDY = (
+    "Install a C++ compiler (Debian, Ubuntu: apt-get install g++) and torch, then `pip install --no-build-isolation .`"
+)
 
 
 def skip(reason: object) -> None:
@@ -68,4 +71,4 @@ def build() -> dict[str, object]:
     }
 
 
-setup(version=VERSION, **build())
+setup(**build())
