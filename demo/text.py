@@ -43,7 +43,7 @@ def standard_library() -> tuple[bytes, bytes]:
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """A tokenizer whose token i is byte i, then begin, end and padding."""
-    # GPT-2's table gives every byte a printable character: bytes that print stand for themselves, the others follow at 256.
+    # GPT-2's table gives every byte a character: bytes that print stand for themselves, the others follow from 256 on.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     character = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

@@ -51,7 +51,7 @@ def train(
     warmup: int,
     on_step: Callable[[int, float], None],
 ) -> None:
-    """`steps` of AdamW with a linear warm-up to `peak` and a cosine decay to a tenth of it; `on_step(step, loss)` after each."""
+    """`steps` of AdamW: linear warm-up to `peak`, cosine decay to a tenth of it; `on_step(step, loss)` after each."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]

@@ -61,17 +61,17 @@ class Verification:
 def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed: int = 0) -> Verification:
     """Verify a grown checkpoint by its manifest, `growkernels.json`.
 
-    src: the checkpoint it was grown from, a folder or hub id; dst: the grown folder. `logits`: run both models (True), do not
-    (False), or do so if both fit in a quarter of the free memory (None). Raises GrowthError if dst has no manifest or src is
-    not the checkpoint that the manifest names.
+    src: the checkpoint it was grown from, a folder or hub id; dst: the grown folder. `logits`: run both models (True), do
+    not (False), or do so if both fit in a quarter of the free memory (None). Raises GrowthError if dst has no manifest or
+    src is not the checkpoint that the manifest names.
     """
     manifest = read_manifest(Path(dst))
     source = open_source(src)
     found, wanted = source.digest(), manifest.source_digest
     if found != wanted:
         raise GrowthError(
-            f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names {wanted[:19]}; "
-            f"give the original source"
+            f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "
+            f"{wanted[:19]}; give the original source"
         )
     return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
 
@@ -108,7 +108,8 @@ def _structure(target: Source, plan: Plan) -> list[str]:
             problems.append(f"{name}: missing from the files")
         elif spec != rule.spec:
             problems.append(
-                f"{name}: {spec.dtype} {list(spec.shape)} in the files, {rule.spec.dtype} {list(rule.spec.shape)} in the plan"
+                f"{name}: {spec.dtype} {list(spec.shape)} in the files, "
+                f"{rule.spec.dtype} {list(rule.spec.shape)} in the plan"
             )
     return problems
 
@@ -119,8 +120,8 @@ def _fits(plan: Plan, source: Source) -> tuple[bool, str]:
     if need <= MEMORY_SHARE * free:
         return True, ""
     return False, (
-        f"both models take {need / 2**30:.1f} GiB in float32, more than a quarter of the {free / 2**30:.1f} GiB that are free; "
-        f"ask for it to run them anyway"
+        f"both models take {need / 2**30:.1f} GiB in float32, more than a quarter of the {free / 2**30:.1f} GiB that are "
+        f"free; ask for it to run them anyway"
     )
 
 

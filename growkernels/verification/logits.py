@@ -21,7 +21,7 @@ from growkernels.errors import GrowthError
 from growkernels.plan import Plan
 from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
 
-#: Largest error of float32 arithmetic, as a fraction of the largest output: about a thousand roundings of 2^-24 in a row.
+#: Largest error of float32 arithmetic, as a fraction of the largest output: over a thousand roundings of 2^-24 in a row.
 FLOAT32_BOUND = 1e-4
 _LENGTH, _SEQUENCES, _MOST_OUTPUTS = 64, 4, 1 << 24
 
@@ -90,7 +90,7 @@ def _quiet() -> Iterator[None]:
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) without a match."""
+    """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) it lacks or has over."""
     architecture = (json.loads((folder / "config.json").read_bytes()).get("architectures") or [""])[0]
     if not hasattr(transformers, architecture):
         raise GrowthError(f"{folder}: architecture {architecture!r} is not in transformers {transformers.__version__}")
@@ -118,7 +118,7 @@ def outputs(model: nn.Module, tokens: torch.Tensor) -> Outputs:
 
 
 def gaps(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Largest |target - source| of each token, float64; a target n times as wide is n copies of the source end to end."""
+    """Largest |target - source| of each token, float64; a target n times as wide is n copies of the source."""
     copies = target.unflatten(-1, (-1, source.shape[-1])).double()
     return (copies - source.double().unsqueeze(-2)).abs().amax((-1, -2))
 
@@ -126,7 +126,7 @@ def gaps(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def compare(
     name: str, dtype: torch.dtype, source: torch.Tensor, target: torch.Tensor, limit: torch.Tensor | float | None
 ) -> Comparison:
-    """One output against its limit, given in the output's units for each token or for all; at the token nearest to its limit."""
+    """One output against its limit (in its units, for each token or for all), at the token that comes nearest to it."""
     gap, largest = gaps(source, target), source.double().abs().max()
     if limit is None:
         return Comparison(name, _name(dtype), float(gap.max() / largest), None)
@@ -153,9 +153,9 @@ def _storage(plan: Plan) -> torch.dtype:
 def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsCheck:
     """Run both checkpoints with stock transformers on the same random tokens, in float32 and in the stored dtype.
 
-    Growths that claim to preserve the function are held to `FLOAT32_BOUND` (stored in float32 or wider) or to the rounding
-    bound of `verification.rounding`; others are reported. Holds one model at a time. Raises GrowthError for an unknown
-    architecture.
+    Growths that claim to preserve the function are held to `FLOAT32_BOUND` (stored in float32 or wider) or to the
+    rounding bound of `verification.rounding`; others are reported. Holds one model at a time. Raises GrowthError for an
+    unknown architecture.
     """
     storage = _storage(plan)
     half = storage in (torch.bfloat16, torch.float16)

@@ -1,19 +1,18 @@
 """How far rounding alone can move a model's outputs: the bound that half-precision growths are judged by.
 
-**The model of rounding.** Every operation of an element returns `x (1 + d)` with `|d| <= u`, `u` the unit roundoff of the
+**The model of rounding.** Every operation on an element returns `x (1 + d)` with `|d| <= u`, `u` the unit roundoff of the
 format (2^-8 for bfloat16, 2^-11 for float16), the `d` independent with mean zero (Higham & Mary, "A new approach to
 probabilistic rounding error analysis", SISC 2019, model 1.4). To first order the error of an output is then a sum of
 independent terms `g_k x_k d_k`, `g_k` the output's derivative at the place of rounding: mean zero, standard deviation
-`sigma = sqrt(sum (g_k x_k)^2 E d_k^2)`, and by their theorem 2.4 (Hoeffding) within `lambda sigma` but for a probability of
-`2 exp(-lambda^2 / 2)`. It grows with the square root of the number of roundings, not with the number, as the
-deterministic bound would.
+`sigma = sqrt(sum (g_k x_k)^2 E d_k^2)`, and within `lambda sigma` but for a probability of `2 exp(-lambda^2 / 2)` (their
+theorem 2.4). It grows with the square root of the number of roundings, not with the number as a worst case would.
 
-**Sigma is measured, not guessed.** `g_k` is the conditioning of this very network on these very tokens: the source runs in
+**Sigma is measured, not guessed.** `g_k` is the conditioning of this very network on these very tokens. The model runs in
 float32 with every place of rounding disturbed by `x (1 + u s)`, `s` = +1 or -1 at random (stochastic arithmetic; Parker,
-"Monte Carlo arithmetic", 1997), and the outputs' deviation is taken. `s` has variance 1, a rounding at most 1/3 (`d` uniform
-in [-u, u]): each disturbed place, the input and output of every module, stands for three roundings. A Llama block
-has about three times as many roundings as modules have ends, softmax, rotary products and residual sums included. Roundings of
-scalars that a whole tensor shares (attention scale, embedding multiplier) are one more factor `1 + u s` for each module.
+"Monte Carlo arithmetic", 1997), and the outputs' deviation is taken, token by token. `s` has variance 1, a rounding at
+most 1/3 (`d` uniform in [-u, u]): each disturbed place, the inputs and outputs of every module, stands for up to three
+roundings, so that those between modules (softmax, rotary products, residual sums) are paid for. Roundings of scalars
+that a whole tensor shares (attention scale, embedding multiplier) are one more factor `1 + u s` for each module.
 
 **Two kinds of error in the grown model.** Errors that all copies share (noise-free copies round alike) move it as they
 would move the source: the source's own spread counts for both. Errors that differ between copies meet the noise, which
@@ -53,7 +52,7 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 
 
 def tail(count: int) -> float:
-    """`lambda` with `count * 2 exp(-lambda^2 / 2) = FAILURE`: how many standard deviations `count` outputs may stray."""
+    """`lambda` with `count * 2 exp(-lambda^2 / 2) = FAILURE`: how many sigma `count` outputs may stray."""
     return math.sqrt(2 * math.log(2 * max(count, 1) / FAILURE))
 
 

@@ -61,8 +61,8 @@ class SliceCheck:
 def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0) -> SliceCheck:
     """Compare slices of every target tensor with the reference's, and sums over input copies with the source.
 
-    Both ends and `_SLICES` random slices of each tensor must be equal bit for bit (small tensors whole). Memory is bounded
-    by the slices, whatever the model's size. `plan` must hold the measured noise. The first difference is named.
+    Both ends and `_SLICES` random slices of each tensor must be equal bit for bit (small tensors whole). Memory is
+    bounded by the slices, whatever the model's size. `plan` must hold the measured noise. The first difference is named.
     """
     chooser = random.Random(seed)
     elements = rows = 0
@@ -90,26 +90,26 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
                 worst, rows = max(worst, fraction), rows + 1
                 if not fraction <= 1:
                     problem = (
-                        f"{rule.target}: in output row {row} the copies of input {column} sum up to something other than "
-                        f"the weight in {rule.source}: the error is {fraction:.3g} times what rounding can explain"
+                        f"{rule.target}: in output row {row} the copies of input {column} do not sum up to the weight in "
+                        f"{rule.source}: the error is {fraction:.3g} times what rounding can explain"
                     )
                     return SliceCheck(len(plan.rules), elements, rows, worst, problem)
     return SliceCheck(len(plan.rules), elements, rows, worst)
 
 
 def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) -> tuple[float, int]:
-    """Sum over input copies of one output row of a grown matrix against the source's row: the largest error over its bound.
+    """Sum over input copies of one output row of a grown matrix against the source's row: largest error over its bound.
 
-    Returns the fraction and the source column it is found in. With stored copies T_j of a weight W, half an ulp h(T_j) of the
-    stored format and the unit roundoff v of the arithmetic (2^-24, or 2^-53 in float64):
+    Returns the fraction and the source column it is found in. With stored copies T_j of a weight W, half an ulp h(T_j) of
+    the stored format and the unit roundoff v of the arithmetic (2^-24, or 2^-53 in float64):
 
     * S_j = W/n or W, one division: error at most v |S_j|.
     * A copy rounded alone, T = store(S + e): h(T), v |S + e| for the sum, v |e| for the product in e.
-    * A pair, B = store((S_a + S_b) - A): A's error cancels, as A is read back; h(B), v |S_a + S_b| and v |B| for the sums.
+    * A pair, B = store((S_a + S_b) - A): A's error cancels, as A is read back; h(B), and v |S_a + S_b|, v |B| for the sums.
     * The three copies of a triangle add z1, h z2 - z1/2 and -h z2 - z1/2: they sum to zero but for v of each.
 
-    With |e| <= |T| + |S| to first order, each copy has at most h(T_j) + 4 v (|T_j| + |S_j|), and the |S_j| add up to |W|. The
-    fifth v below stands for all products of two errors.
+    With |e| <= |T| + |S| to first order, each copy has at most h(T_j) + 4 v (|T_j| + |S_j|), and the |S_j| add up to |W|.
+    The fifth v below stands for all products of two errors.
     """
     input_axis = rule.axes[rule.input_axis or 0]
     columns = torch.from_numpy(input_axis.indices())
@@ -131,9 +131,7 @@ def half_ulp(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The largest error that rounding to each value (float64, representable in `dtype`) can have made; float64."""
     info = torch.finfo(dtype)
     _, exponent = torch.frexp(values)
-    return torch.ldexp(torch.tensor(info.eps / 4, dtype=torch.float64), exponent).clamp_min(
-        info.smallest_normal * info.eps / 2
-    )
+    return torch.ldexp(torch.full_like(values, info.eps / 4), exponent).clamp_min(info.smallest_normal * info.eps / 2)
 
 
 def _spec(rule: Rule) -> TileSpec:

@@ -33,7 +33,7 @@ def grown(source: Path, target: Path, **options: Any) -> Path:
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The checkpoint by stock transformers, without a missing or unused tensor; eager attention, whose casts can be patched."""
+    """The checkpoint by stock transformers, no tensor missing or unused; eager attention, whose casts can be patched."""
     model, unmatched = load_model(folder, dtype)
     assert not unmatched
     model.set_attn_implementation("eager")
