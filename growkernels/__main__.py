@@ -1,0 +1,5 @@
+"""`python -m growkernels`."""
+
+from growkernels.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""The three functions of the Python interface: plan a growth, carry it out on a checkpoint, verify what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from growkernels.errors import GrowthError, VerificationFailed
+from growkernels.executors import (
+    check_destination,
+    check_duplicates,
+    execute,
+    open_source,
+    parse_size,
+    staged,
+    write_manifest,
+)
+from growkernels.executors.source import Source
+from growkernels.layouts import ModelLayout, discover
+from growkernels.operators import GrowthOptions, make_plan
+from growkernels.plan import Plan
+from growkernels.plan.summary import Summary, summarize
+from growkernels.verify import Verification, verify, verify_checkpoint
+
+__all__ = ["Report", "grow_checkpoint", "plan", "verify"]
+
+#: Called with the stage ("growing", "verifying"), and for the former with the bytes written so far and in all.
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A growth that was carried out. `plan` holds the measured noise; `verification` is None if it was switched off.
+
+    `seconds` is the whole run, `writing_seconds` the part of it that computed and wrote `nbytes` bytes of weights.
+    """
+
+    source: str
+    target: Path
+    plan: Plan
+    summary: Summary
+    verification: Verification | None
+    seconds: float
+    writing_seconds: float
+    nbytes: int
+
+    @property
+    def rate(self) -> float:
+        """Bytes of weights written per second."""
+        return self.nbytes / max(self.writing_seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: what `growkernels grow --json` prints. The plan itself is in the manifest; its hash is given."""
+        return {
+            "source": self.source,
+            "target": str(self.target),
+            "plan_digest": self.plan.digest(),
+            "summary": self.summary.to_json(),
+            "verification": self.verification.to_json() if self.verification else None,
+            "seconds": self.seconds,
+            "writing_seconds": self.writing_seconds,
+            "bytes": self.nbytes,
+            "bytes_per_second": self.rate,
+        }
+
+
+def plan(src: str | Path, **options: Any) -> Plan:
+    """What a growth would do, from the config and the tensors' shapes alone; no weights are read.
+
+    src: checkpoint folder or hub id; options: the fields of `growkernels.operators.GrowthOptions`. Raises GrowthError.
+    """
+    return make_plan(_open(src)[1], _growth_options(options))
+
+
+def grow_checkpoint(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    max_shard_size: str | int = "5GB",
+    overwrite: bool = False,
+    no_verify: bool = False,
+    verify_logits: bool | None = None,
+    allow_nonfinite: bool = False,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> Report:
+    """Grow the checkpoint `src` into the new folder `dst`, verify it, and put it in place in one step.
+
+    options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
+    such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory.
+    Raises GrowthError for input that cannot be grown and VerificationFailed; `dst` is then as it was before.
+    """
+    start = perf_counter()
+    growth = _growth_options(options)
+    shard_size = parse_size(max_shard_size)
+    source, layout = _open(src)
+    target = check_destination(Path(dst), source.path, overwrite)
+    planned = make_plan(layout, growth)
+    check_duplicates(source, layout.duplicates)
+    advance = on_progress or (lambda stage, done, total: None)
+
+    with staged(target, overwrite, source.path) as folder:
+        write_start = perf_counter()
+        executed = execute(
+            source,
+            planned,
+            folder,
+            max_shard_size=shard_size,
+            allow_nonfinite=allow_nonfinite,
+            progress=partial(advance, "growing"),
+        )
+        writing_seconds = perf_counter() - write_start
+        verification = None
+        if not no_verify:
+            advance("verifying", 0, 0)
+            verification = verify_checkpoint(
+                source, folder, executed, logits=verify_logits
+            )
+            if not verification.passed:
+                raise VerificationFailed("; ".join(verification.lines()))
+        write_manifest(
+            folder, source, executed, verification.to_json() if verification else None
+        )
+    nbytes = sum(rule.spec.nbytes for rule in executed.rules)
+    summary = summarize(executed)
+    return Report(
+        source.name,
+        target,
+        executed,
+        summary,
+        verification,
+        perf_counter() - start,
+        writing_seconds,
+        nbytes,
+    )
+
+
+def _open(src: str | Path) -> tuple[Source, ModelLayout]:
+    source = open_source(src)
+    return source, discover(source.config, source.tensors)
+
+
+def _growth_options(options: dict[str, Any]) -> GrowthOptions:
+    known = [field.name for field in fields(GrowthOptions)]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise GrowthError(
+            f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}"
+        )
+    return GrowthOptions(**options)

@@ -1,0 +1,147 @@
+"""`growkernels grow`: the whole road."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from growkernels.cli import options
+from growkernels.cli.console import notes, print_json, results, warn
+
+if TYPE_CHECKING:
+    from growkernels.api import OnProgress
+
+
+def grow(
+    src: options.Source,
+    dst: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST",
+            help="Folder to make. Written beside it first, renamed at the end.",
+            show_default=False,
+        ),
+    ],
+    depth: options.Depth = None,
+    layers: options.Layers = None,
+    depth_operator: options.DepthOperator = "gstack",
+    width: options.Width = None,
+    ffn: options.Ffn = None,
+    width_operator: options.WidthOperator = "hypercloning",
+    variant: options.Variant = "symmetric",
+    noise_snr_db: options.NoiseSnrDb = "10",
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "keep",
+    max_shard_size: options.MaxShardSize = "5GB",
+    untie: options.Untie = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            rich_help_panel=options.TARGET,
+            help="Replace the checkpoint at DST, once the new one is complete.",
+        ),
+    ] = False,
+    allow_nonfinite: Annotated[
+        bool,
+        typer.Option(
+            "--allow-nonfinite",
+            rich_help_panel=options.TARGET,
+            help="Let NaN and Inf in the weights pass.",
+        ),
+    ] = False,
+    no_verify: Annotated[
+        bool,
+        typer.Option(
+            "--no-verify",
+            rich_help_panel=options.CHECKS,
+            help="Skip every check of what was written.",
+        ),
+    ] = False,
+    verify_logits: options.VerifyLogits = None,
+    json: options.Json = False,
+) -> None:
+    """Grow the checkpoint SRC into the new checkpoint DST, and verify it.
+
+    Width and depth may be combined. The target is a standard Hugging Face checkpoint: config, safetensors, the source's
+    tokenizer and generation config, and growkernels.json, which says how it was made. Weights are streamed from file to
+    file: memory does not depend on the model's size. A run that fails or is interrupted leaves DST as it was.
+
+    Always verified: random slices of every tensor, bit for bit against an independent reference. Where both models fit in a
+    quarter of the free memory, also their outputs on the same tokens.
+
+    [bold]Examples[/]
+
+        growkernels grow ./small ./wide --width 2       # same function
+        growkernels grow ./small ./deep --depth 4       # Gstack
+        growkernels grow ./small ./big --width 2 --depth 2 --dtype bfloat16
+        growkernels grow ./small ./deep --layers "0-1,(2-9)*2,10-11"
+        growkernels grow owner/model ./wide --width 2 --noise-snr-db 20 --seed 7
+
+    Next: load DST as any checkpoint and train it on with a fresh optimizer and a new warm-up to the same peak learning rate.
+    """
+    growth = options.growth_options(
+        depth=depth,
+        layers=layers,
+        depth_operator=depth_operator,
+        width=width,
+        ffn=ffn,
+        width_operator=width_operator,
+        variant=variant,
+        noise_snr_db=noise_snr_db,
+        seed=seed,
+        dtype=dtype,
+        untie=untie,
+    )
+    with _progress() as advance:
+        from growkernels import api
+        from growkernels.report import growth_report
+
+        report = api.grow_checkpoint(
+            src,
+            dst,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            no_verify=no_verify,
+            verify_logits=verify_logits,
+            allow_nonfinite=allow_nonfinite,
+            on_progress=advance,
+            **growth,
+        )
+    for text in report.plan.warnings:
+        warn(text)
+    if json:
+        print_json(report.to_json())
+    else:
+        results.print(growth_report(report))
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar on stderr: what is done, at what rate, and how long it will take. Nothing where stderr is no terminal."""
+    columns = (
+        TextColumn("{task.description:<19}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
+        task = bar.add_task("reading the layout", total=None)
+
+        def advance(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield advance

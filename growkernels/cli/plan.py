@@ -1,0 +1,87 @@
+"""`growkernels plan`: the dry run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from growkernels.cli import options
+from growkernels.cli.console import notes, print_json, results, warn
+
+
+def plan(
+    src: options.Source,
+    depth: options.Depth = None,
+    layers: options.Layers = None,
+    depth_operator: options.DepthOperator = "gstack",
+    width: options.Width = None,
+    ffn: options.Ffn = None,
+    width_operator: options.WidthOperator = "hypercloning",
+    variant: options.Variant = "symmetric",
+    noise_snr_db: options.NoiseSnrDb = "10",
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "keep",
+    untie: options.Untie = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw the block structure of one grown layer.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Show what a growth would make, without reading a weight or writing a checkpoint.
+
+    Per kind of tensor: the rule, the target's shape, parameters and bytes; then FLOPs per token, how many neighboring layers
+    stay neighbors (connection rate), whether the grown model computes what the source does and why, and warnings.
+    Takes the options of [bold]growkernels grow[/].
+
+    [bold]Examples[/]
+
+        growkernels plan ./small --width 2 --depth 2
+        growkernels plan ./small --width 2 --picture layer.png
+        growkernels plan ./small --depth 4 --json | jq .summary
+    """
+    growth = options.growth_options(
+        depth=depth,
+        layers=layers,
+        depth_operator=depth_operator,
+        width=width,
+        ffn=ffn,
+        width_operator=width_operator,
+        variant=variant,
+        noise_snr_db=noise_snr_db,
+        seed=seed,
+        dtype=dtype,
+        untie=untie,
+    )
+    with notes.status("reading the checkpoint's layout"):
+        from growkernels import api
+        from growkernels.plan.summary import summarize
+        from growkernels.report import plan_report
+
+        planned = api.plan(src, **growth)
+        summary = summarize(planned)
+        if picture is not None:
+            from growkernels.picture import draw_plan
+
+            draw_plan(planned, picture)
+    if json:
+        for text in planned.warnings:
+            warn(text)
+        print_json(
+            {
+                "source": src,
+                "plan_digest": planned.digest(),
+                "summary": summary.to_json(),
+                "plan": planned.to_json(),
+            }
+        )
+    else:
+        results.print(plan_report(planned, summary))
+    if picture is not None:
+        notes.print(f"Picture: {picture}")
