@@ -40,8 +40,8 @@ class Axis:
 class TensorLayout:
     """One stored tensor. `name` is its name in the checkpoint file, `parameter` in the model's state dict.
 
-    `input_axis` is the axis that matrix products sum over (None for embeddings, norms, biases); `group` is `name` with the
-    layer number as `{}`; `layer` is None outside the layers.
+    `input_axis` is the axis that matrix products sum over (None for embeddings, norms, biases); `group` is `name` with
+    the layer number as `{}`; `layer` is None outside the layers.
     """
 
     name: str
@@ -56,7 +56,7 @@ class TensorLayout:
 
 @dataclass(frozen=True, slots=True)
 class ModelLayout:
-    """A model: its stored tensors in file order, its sizes, and what its architecture does outside of plain products."""
+    """A model: its stored tensors in file order, its sizes, and what it does outside of plain products."""
 
     model_type: str
     architecture: str
@@ -77,7 +77,7 @@ class ModelLayout:
     embedding_scaled: bool = False
     #: Source tensors that are not carried over (buffers, duplicates of tied weights), with the reason.
     dropped: Mapping[str, str] = field(default_factory=dict)
-    #: Tied parameters by the names they would have in the file if they were untied -> the stored tensor that they share.
+    #: Tied parameters, by the names that they would have in the file if untied -> the stored tensor they share.
     ties: Mapping[str, str] = field(default_factory=dict)
     #: Stored tensors that must equal another one bit for bit, because the class ties them -> that other tensor.
     duplicates: Mapping[str, str] = field(default_factory=dict)

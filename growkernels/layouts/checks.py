@@ -27,8 +27,8 @@ def find_family(config: Mapping[str, Any]) -> Family:
 
 def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
     """The class that the config names. Raises GrowthError for one that cannot be grown."""
-    architectures = config.get("architectures") or []
-    architecture = architectures[0] if architectures else None
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else architectures
     if architecture not in family.architectures:
         given = (
             f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
@@ -46,8 +46,8 @@ def check_layers(names: Iterable[str], num_layers: int) -> None:
     if len(held) != num_layers or num_layers < 1:
         numbers = f" ({held[0]} to {held[-1]})" if held else ""
         raise GrowthError(
-            f"The number of layers is {num_layers} in config.json, but {len(held)}{numbers} in the checkpoint. It is incomplete, "
-            "or the config is not that of these weights: take both from the same checkpoint."
+            f"The number of layers is {num_layers} in config.json, but {len(held)}{numbers} in the checkpoint. "
+            "It is incomplete, or the config is not that of these weights: take both from the same checkpoint."
         )
 
 
@@ -65,8 +65,8 @@ def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -
     """Raises GrowthError where file and config disagree."""
     if stored != expected:
         raise GrowthError(
-            f"{name} has shape {list(stored)}, but config.json gives {list(expected)}. The config is not that of these weights: "
-            "take both from the same checkpoint."
+            f"{name} has shape {list(stored)}, but config.json gives {list(expected)}. "
+            "The config is not that of these weights: take both from the same checkpoint."
         )
 
 
@@ -79,7 +79,7 @@ def unexpected(names: list[str], architecture: str) -> GrowthError:
 
 def missing(names: list[str], architecture: str) -> GrowthError:
     """The error for parameters of the class that are not stored."""
-    head = any(name.startswith("lm_head") for name in names)
+    head = all(name.startswith("lm_head") for name in names)
     remedy = (
         "if the head shares the embedding's weights, set tie_word_embeddings to true in config.json"
         if head

@@ -1,4 +1,4 @@
-"""What the model's class in transformers says of its parameters: names, shapes, module types, ties. Nothing is allocated."""
+"""What the class in transformers says of its parameters: names, shapes, module types, ties. Nothing is allocated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.families import Family
-from growkernels.layouts.knobs import config_object
+from growkernels.layouts.knobs import config_object, quiet
 
 ModuleKind = Literal["linear", "conv1d", "embedding", "norm", "other"]
 
@@ -47,7 +47,7 @@ class ModelClass:
     def __init__(self, family: Family, architecture: str, config: Mapping[str, Any]) -> None:
         """Raises GrowthError where the class refuses the config."""
         try:
-            with torch.device("meta"):
+            with quiet(), torch.device("meta"):
                 self._model = getattr(transformers, architecture)(config_object(family, config))
         except GrowthError:
             raise

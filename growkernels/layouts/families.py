@@ -27,9 +27,9 @@ class Refusal:
 class Family:
     """One `model_type`.
 
-    `knobs` are the stored config keys of the sizes. `head_dim` is the key that pins it; without one it is hidden / heads, and
-    both grow together. `outputs` and `inputs` give the parts of an axis by the ending of the module's name, where probing the
-    class cannot: fused projections, and heads that have no knob apart from hidden.
+    `knobs` are the stored config keys of the sizes. `head_dim` is the key that pins it; without one it is hidden / heads,
+    and both grow together. `outputs` and `inputs` give the parts of an axis by the ending of the module's name, where
+    probing the class cannot: fused projections, and heads that have no knob apart from hidden.
     """
 
     model_type: str
@@ -116,7 +116,7 @@ FAMILIES: dict[str, Family] = {
             buffers=("attn.bias", "attn.masked_bias"),
             refusals=(_CROSS_ATTENTION,),
             depth_warnings={
-                "scale_attn_by_inverse_layer_idx": "attention scores are divided by the layer's number, which depth changes"
+                "scale_attn_by_inverse_layer_idx": "attention scores are divided by the layer's number, which changes"
             },
         ),
         Family(
@@ -153,7 +153,7 @@ FAMILIES: dict[str, Family] = {
                 Refusal(
                     "position_embedding_type",
                     ("absolute", None),
-                    "transformers no longer computes relative positions, so that the model would not run as it was trained",
+                    "transformers no longer computes relative positions, so that the model would run differently",
                 ),
             ),
         ),

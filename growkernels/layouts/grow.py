@@ -16,9 +16,9 @@ def grow_config(
 ) -> dict[str, Any]:
     """The target's `config.json`.
 
-    `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target layer i;
-    `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it. Other keys are
-    kept as they are, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have.
+    `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target
+    layer i; `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it.
+    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have.
     """
     family = FAMILIES[layout.model_type]
     config = copy.deepcopy(dict(layout.config))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.utils import logging
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.families import Family
@@ -15,11 +17,23 @@ from growkernels.layouts.families import Family
 _RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from logging: probing would repeat its advice on the config many times."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
     """The config as transformers reads it. Raises GrowthError where it does not."""
     stored = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
     try:
-        return CONFIG_MAPPING[family.model_type].from_dict(stored)
+        with quiet():
+            return CONFIG_MAPPING[family.model_type].from_dict(stored)
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         raise GrowthError(
@@ -28,7 +42,7 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
 
 
 def read_sizes(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
-    """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; the class's defaults where not stored."""
+    """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; defaults where not stored."""
     loaded = config_object(family, config)
     sizes: dict[str, Any] = {symbol: getattr(loaded, key) for symbol, key in family.knobs.items()}
     sizes.setdefault("kv_heads", sizes["heads"])

@@ -32,9 +32,9 @@ class Probed:
 def probe(family: Family, architecture: str, config: Mapping[str, Any]) -> dict[str, Probed]:
     """What the axes of every parameter mean, by name with the layer number as `{}`. Sizes are those of `config`.
 
-    One layer is built again and again, each time with one more knob doubled. An axis that doubles with a knob counts what the
-    knob counts. Where the family's table declares parts, they must predict every size seen. Raises GrowthError where an axis
-    answers otherwise.
+    One layer is built again and again, each time with one more knob doubled. An axis that doubles with a knob counts what
+    the knob counts. Where the family's table declares parts, they must predict every size seen. Raises GrowthError where
+    an axis answers otherwise.
     """
     stages = _stages(family, config)
     classes = [(doubled, ModelClass(family, architecture, stage)) for doubled, stage in stages]
@@ -128,6 +128,6 @@ def _check(name: str, axis: int, meaning: Axis, symbols: set[str], shapes: _Shap
         predicted = sum(part.size * (2 if part.symbol in doubled else 1) for part in meaning.parts)
         if predicted != shape[axis]:
             raise GrowthError(
-                f"{name}: axis {axis} has {shape[axis]} entries with {sorted(doubled) or 'nothing'} doubled, where '{meaning}' "
-                f"gives {predicted}. This option of the architecture is not supported."
+                f"{name}: axis {axis} has {shape[axis]} entries with {sorted(doubled) or 'nothing'} doubled, "
+                f"where '{meaning}' gives {predicted}. This option of the architecture is not supported."
             )

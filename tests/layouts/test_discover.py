@@ -185,7 +185,7 @@ def test_fused_parts():
 
 
 def test_bert_file_of_old_names(tmp_path):
-    """As the first BERT files: gamma and beta, a stored decoder, a buffer, and the pre-training heads beside the config's class."""
+    """As the first BERT files: gamma and beta, a stored decoder, a buffer, and more heads than the config's class has."""
     _, model = make_variant("bert", "pretraining")
     model.save_pretrained(tmp_path)
     config, tensors = read_folder(tmp_path)

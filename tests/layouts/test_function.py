@@ -1,4 +1,4 @@
-"""Layouts say enough to clone a model: a plain clone, written here from the layout alone, computes the source's function."""
+"""Layouts say enough to clone a model: a plain clone, made from the layout alone, computes the source's function."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
@@ -19,12 +21,19 @@ CLASSES = {
 }
 
 
-def sound(family="llama", **settings):
-    settings = {**SIZES, "pad_token_id": 0, **settings}
+def sound(family="llama"):
+    sizes = {**SIZES, "pad_token_id": 0}
     if family == "gpt2":
-        settings.pop("intermediate_size")
-    config = stored_config(family, CLASSES[family], **settings)
+        sizes.pop("intermediate_size")
+    config = stored_config(family, CLASSES[family], **sizes)
     return config, specs(class_shapes(config), "bfloat16")
+
+
+SOUND = {family: sound(family) for family in CLASSES}
+KEYS = sorted({key for config, _ in SOUND.values() for key in config})
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 2**70), st.floats(), st.text(max_size=3), st.sampled_from([[], {}, [[]]])
+)
 
 
 def refused(config, tensors, *words):
@@ -153,3 +162,17 @@ def test_one_parameter_under_two_names():
 def test_empty_file():
     config, _ = sound()
     refused(config, {}, "is 2 in config.json, but 0 in the checkpoint")
+
+
+@settings(max_examples=60, deadline=None)
+@given(family=st.sampled_from(sorted(CLASSES)), key=st.sampled_from(KEYS), junk=JUNK)
+@example("bert", "architectures", 1)
+@example("llama", "tie_word_embeddings", True)
+def test_junk_in_a_config_is_refused_or_harmless(family, key, junk):
+    config, tensors = SOUND[family]
+    mangled = {**config, key: junk}
+    try:
+        layout = discover(mangled, tensors)
+    except GrowthError:
+        return
+    assert layout.tensors.keys() | layout.duplicates.keys() == tensors.keys()
