@@ -114,7 +114,7 @@ def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None
             raise GrowthError(f"{name} has {len(flat)} numbers; expected (start, length, copies, groups) per segment")
         for segment in zip(*[iter(flat)] * 4, strict=True):
             start, length, copies, groups = segment
-            inside = start == -1 and copies == groups == 1 or (0 <= start and start + length <= size)
+            inside = (start == -1 and copies == groups == 1) or (start >= 0 and start + length <= size)
             if length < 0 or copies < 1 or groups < 1 or length % groups or not inside:
                 raise GrowthError(
                     f"{name} segment {segment} does not fit a source axis of {size}; expected (start, length, copies, groups) "

@@ -42,7 +42,7 @@ def test_tile_refuses(arguments: tuple, message: str) -> None:
 def test_out_is_checked() -> None:
     with pytest.raises(GrowthError, match=r"out has shape \(8, 11\); .* writes \(8, 12\)"):
         ops.tile_(torch.empty(8, 11), W, 2, 2)
-    with pytest.raises(GrowthError, match="out has dtype torch.int64"):
+    with pytest.raises(GrowthError, match=r"out has dtype torch\.int64"):
         ops.tile_(torch.zeros(8, 12, dtype=torch.int64), W, 2, 2)
     with pytest.raises(GrowthError, match="out is on meta"):
         ops.tile_(torch.empty(8, 12, device="meta"), W, 2, 2)
@@ -109,7 +109,7 @@ def test_replicate_refuses() -> None:
         ops.replicate([W], [-1])
     with pytest.raises(GrowthError, match="2 scales for 1 outputs"):
         ops.replicate([W], [0], [1.0, 2.0])
-    with pytest.raises(GrowthError, match="noise_alpha is 1.5"):
+    with pytest.raises(GrowthError, match=r"noise_alpha is 1\.5"):
         ops.replicate([W], [0], None, 1.5, 0.1)
     with pytest.raises(GrowthError, match="needs noise_std"):
         ops.replicate([W], [0], None, 0.5)

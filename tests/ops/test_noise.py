@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import noise_reference, reference
-from tests.ops.tools import DTYPES, assert_same_bits, dtypes, keys, laid_out, layouts, poisoned
+from growkernels.ops import TileSpec, backend, noise_reference, reference
+from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
 #: Random123's known answers for Philox4x32-7: counter, key, words.
 KNOWN = [
@@ -31,6 +31,7 @@ KNOWN = [
 def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]) -> None:
     result = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
     assert tuple(int(word[0]) for word in result) == words
+    assert backend.EXTENSION.philox(counter, key) == words
 
 
 def test_normals_known_answers() -> None:
@@ -160,27 +161,47 @@ def test_mean_square_of_more_than_one_level_of_blocks() -> None:
     assert_same_bits(ops.mean_square([tensor], [2.0]), reference.mean_square([tensor], [2.0]))
 
 
+def _everything(dtype: torch.dtype, shape: tuple[int, int], backend: str | None = None) -> list[torch.Tensor]:
+    weight = data(shape, dtype)
+    normals = torch.empty(shape[0] * shape[1] // 2 + 1)
+    ops.normal_(normals, 8, 1, backend=backend)
+    extended = torch.empty((2 * shape[0] + 3, 3 * shape[1] + 5), dtype=dtype)
+    rows, cols = (0, shape[0], 2, 1, -1, 3, 1, 1), (-1, 5, 1, 1, 0, shape[1], 3, 1)
+    fill = ((0.0, 0.1), (0.5, 0.2), (0.0, 0.3))
+    ops.tile_rules_(
+        [extended], [weight], [TileSpec(rows, cols, 3.0, 0.5, noise_std=0.1, key=5, fill=fill)], backend=backend
+    )
+    return [
+        ops.tile(weight, 2, 2, snr_db=10.0, key=1, backend=backend),
+        ops.tile(weight, 2, 3, "diagonal", noise_std=0.1, key=2, backend=backend),
+        ops.tile(weight, 3, 3, backend=backend),
+        *ops.replicate([weight], [0, 0], [1.0, 0.5], 0.2, 0.1, 6, backend=backend),
+        *ops.replicate([weight], [0, 0], 1 / 3, backend=backend),
+        extended,
+        normals,
+        ops.mean_square([weight, normals], [3.0, 1.0], backend=backend),
+    ]
+
+
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_the_same_bits(dtype: torch.dtype) -> None:
-    weight = torch.randn(1023, 517, generator=torch.Generator().manual_seed(3), dtype=torch.float64).to(dtype)
-
-    def everything() -> list[torch.Tensor]:
-        normals = torch.empty(300_001)
-        ops.normal_(normals, 8, 1)
-        copies = ops.replicate([weight], [0, 0], [1.0, 0.5], 0.2, 0.1, 6)
-        return [
-            ops.tile(weight, 2, 2, snr_db=10.0, key=1),
-            ops.tile(weight, 2, 3, "diagonal", noise_std=0.1, key=2),
-            ops.tile(weight, 3, 3),
-            *copies,
-            normals,
-            ops.mean_square([weight, normals]),
-        ]
-
     torch.set_num_threads(1)
-    expected = everything()
+    expected = _everything(dtype, (1023, 517))
     for count in (2, 3, 4):
         torch.set_num_threads(count)
-        for actual, one in zip(everything(), expected, strict=True):
+        for actual, one in zip(_everything(dtype, (1023, 517)), expected, strict=True):
             assert_same_bits(actual, one)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype, isa: str) -> None:
+    assert backend.EXTENSION.isa() == isa
+    for actual, eager in zip(_everything(dtype, (37, 113)), _everything(dtype, (37, 113), "eager"), strict=True):
+        assert_same_bits(actual, eager)
+
+
+@given(st.tuples(*[st.integers(0, 2**32 - 1)] * 4), st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
+def test_compiled_philox_is_that_of_numpy(counter: tuple[int, ...], key: tuple[int, int]) -> None:
+    words = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
+    assert backend.EXTENSION.philox(counter, key) == tuple(int(word[0]) for word in words)

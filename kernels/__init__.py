@@ -1,0 +1,1 @@
+"""Triton twins of the kernels. Importing a file here needs Triton; importing growkernels never does."""
