@@ -43,12 +43,12 @@ def execute(
     allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
-    """Write the grown checkpoint into the empty `folder`: weights, config, and the source's tokenizer and generation files.
+    """Write the grown checkpoint into the empty `folder`: weights, config, the source's tokenizer and generation files.
 
-    max_shard_size: bytes; progress: called with (bytes written, bytes in all). Returns the plan with the measured standard
-    deviation of every noise. Memory does not depend on the model's size. Raises GrowthError, with `folder` to be thrown
-    away, if the plan does not fit the source, a weight is not finite (unless `allow_nonfinite`) or does not fit the
-    target's dtype, or the disk has no room.
+    max_shard_size: bytes; progress: called with (bytes written, bytes in all). Returns the plan with the measured
+    standard deviation of every noise. Memory does not depend on the model's size. Raises GrowthError, with `folder` to
+    be thrown away, if the plan does not fit the source, a weight is not finite (unless `allow_nonfinite`) or does not
+    fit the target's dtype, or the disk has no room.
     """
     rules = {rule.target: rule for rule in plan.rules}
     if len(rules) != len(plan.rules):
@@ -145,7 +145,7 @@ def _spec(rule: Rule) -> TileSpec:
 
 @contextmanager
 def _background(source: Source) -> Iterator[ThreadPoolExecutor]:
-    """A thread that hands finished tensors to the disk, and one that computes the source's digest, ahead of the reading."""
+    """A thread that hands finished tensors to the disk; another reads ahead, for the source's digest."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as digest, ThreadPoolExecutor(1) as behind:
         identity = digest.submit(source.digest, lambda: not stop.is_set())

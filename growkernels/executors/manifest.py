@@ -22,7 +22,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions, and what was verified."""
+    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified."""
 
     plan: Plan
     plan_digest: str
@@ -35,7 +35,7 @@ class Manifest:
 def write_manifest(folder: Path, source: Source, plan: Plan, verification: dict[str, Any] | None = None) -> None:
     """Write or replace the manifest of the checkpoint in `folder`.
 
-    plan: as carried out, that `execute` returned; verification: its results as a JSON object, or None if there was none.
+    plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none.
     """
     manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification)
     data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
@@ -56,8 +56,8 @@ def read_manifest(folder: Path) -> Manifest:
         kind, noise = data["format"], data["noise_version"]
         if kind != _FORMAT or noise != NOISE_VERSION:
             raise GrowthError(
-                f"{path} has format {kind} and noise version {noise}; this growkernels ({growkernels.__version__}) reads "
-                f"format {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
+                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
+                f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
             )
         plan = Plan.from_json(data["plan"])
         manifest = Manifest(plan, **{name: data[name] for name in Manifest.__slots__ if name != "plan"})

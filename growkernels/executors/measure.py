@@ -27,8 +27,8 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         inf += int(piece.isinf().sum())
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), tensor.shape)]
     raise GrowthError(
-        f"{name} has {nan} NaN and {inf} Inf among {tensor.numel()} values, the first at {index}. Repair the checkpoint, or "
-        f"let them pass with --allow-nonfinite."
+        f"{name} has {nan} NaN and {inf} Inf among {tensor.numel()} values, the first at {index}. Repair the "
+        f"checkpoint, or let them pass with --allow-nonfinite."
     )
 
 
@@ -58,8 +58,8 @@ def check_duplicates(source: Source, duplicates: Mapping[str, str]) -> None:
             ):
                 continue
         raise GrowthError(
-            f"{name} and {original} differ, but the config ties them. Remove the wrong one, or set tie_word_embeddings to "
-            f"false."
+            f"{name} and {original} differ, but the config ties them. Remove the wrong one, or set "
+            f"tie_word_embeddings to false."
         )
 
 

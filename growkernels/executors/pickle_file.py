@@ -20,8 +20,8 @@ def load_pickle(path: Path) -> dict[str, torch.Tensor]:
         with path.open("rb") as file:
             old = file.read(1) == b"\x80"
         raise GrowthError(
-            f"{path} is in torch's format from before 1.6, which cannot be memory mapped. Load the model with transformers "
-            f"and save it again with save_pretrained()."
+            f"{path} is in torch's format from before 1.6, which cannot be memory mapped. Load the model with "
+            f"transformers and save it again with save_pretrained()."
             if old
             else f"{path} is damaged or cut short: it is no torch file. Download or save it again."
         )
@@ -29,8 +29,8 @@ def load_pickle(path: Path) -> dict[str, torch.Tensor]:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise GrowthError(
-            f"{path} needs code to be read, and code from a checkpoint is never run ({_first_line(error)}). Convert it to "
-            f"safetensors where you trust it: load it with transformers and save it with save_pretrained()."
+            f"{path} needs code to be read, and code from a checkpoint is never run ({_first_line(error)}). Convert it "
+            f"to safetensors where you trust it: load it with transformers and save it with save_pretrained()."
         ) from error
     except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
         raise GrowthError(
@@ -41,8 +41,8 @@ def load_pickle(path: Path) -> dict[str, torch.Tensor]:
     for name, value in data.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise GrowthError(
-                f"{path}: {name!r} is a {type(value).__name__}; expected a state dict of names and tensors. Save the model's "
-                f"state_dict() alone, or use save_pretrained()."
+                f"{path}: {name!r} is a {type(value).__name__}; expected a state dict of names and tensors. Save the "
+                f"model's state_dict() alone, or use save_pretrained()."
             )
         if value.layout is not torch.strided or value.is_quantized:
             raise GrowthError(f"{path}: {name!r} is a quantized or sparse tensor; expected a dense floating-point one.")

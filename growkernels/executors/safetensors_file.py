@@ -1,7 +1,7 @@
 """The safetensors format: 8 bytes of header length, a JSON header, the tensors end to end.
 
-Read and written here and not through the library: a growth writes tensors in place into a mapped file, and names what is
-wrong with a damaged one.
+Read and written here and not through the library: a growth writes tensors in place into a mapped file, and names what
+is wrong with a damaged one.
 """
 
 from __future__ import annotations

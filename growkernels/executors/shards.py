@@ -22,6 +22,7 @@ from growkernels.plan import TensorSpec
 DEFAULT_SHARD_SIZE = 5 * 10**9
 _UNITS = {
     "": 1,
+    "B": 1,
     "KB": 10**3,
     "MB": 10**6,
     "GB": 10**9,
@@ -60,7 +61,7 @@ def parse_size(text: str | int) -> int:
 
 
 def plan_shards(specs: Mapping[str, TensorSpec], max_size: int = DEFAULT_SHARD_SIZE) -> list[Shard]:
-    """Files of at most `max_size` bytes of tensors, filled in order; a tensor larger than that has a file of its own."""
+    """Files of at most `max_size` bytes of tensors, filled in order; a larger tensor has a file of its own."""
     groups: list[dict[str, TensorSpec]] = [{}]
     room = max_size
     for name, spec in specs.items():

@@ -44,8 +44,8 @@ _HASHED_AT_ONCE = 8 << 20
 class Source:
     """A checkpoint: its stored config, its tensors in file order, and views of them.
 
-    `name` is what the user gave, `path` the folder. `files` are config and weights; `carried` are the tokenizer and generation
-    files that go along with a grown model.
+    `name` is what the user gave, `path` the folder. `files` are config and weights; `carried` are the tokenizer and
+    generation files that go along with a grown model.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Source:
     _digest: str | None = None
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor as a read-only view of its file: no copy in anonymous memory. Raises GrowthError if there is none."""
+        """The tensor as a read-only view of its file, no copy in memory. Raises GrowthError if there is none."""
         if name not in self._views:
             raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
         return self._views[name]()
@@ -67,9 +67,9 @@ class Source:
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
         """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
 
-        XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an altered or
-        damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between pieces; if it
-        says no, the digest is left undone and "" returned.
+        XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an
+        altered or damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between
+        pieces; if it says no, the digest is left undone and "" returned.
         """
         with self._lock:
             if self._digest is None:
@@ -86,10 +86,10 @@ class Source:
 
 
 def open_source(name: str | Path) -> Source:
-    """Open a folder, or a checkpoint of the Hugging Face hub by its id (fetched through huggingface_hub, needed files only).
+    """Open a folder, or a checkpoint of the Hugging Face hub by its id (fetched through huggingface_hub, in part).
 
-    Takes model.safetensors or pytorch_model.bin, whole or in shards with an index, beside a config.json; safetensors first,
-    as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
+    Takes model.safetensors or pytorch_model.bin, whole or in shards with an index, beside a config.json; safetensors
+    first, as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
     """
     folder = _folder(str(name))
     config = _json_object(folder / "config.json")
@@ -107,8 +107,8 @@ def open_source(name: str | Path) -> Source:
     for tensor, file in listed.items():
         if tensor not in home or home[tensor].name != file:
             raise GrowthError(
-                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one checkpoint: "
-                f"download or save it again."
+                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one "
+                f"checkpoint: download or save it again."
             )
     if not tensors:
         raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
@@ -145,8 +145,8 @@ def _download(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GrowthError(
-            f"{name} is no folder here, and the hub did not give a checkpoint of that name: {first}. Check the name, the "
-            f"network and your access."
+            f"{name} is no folder here, and the hub did not give a checkpoint of that name: {first}. Check the name, "
+            f"the network and your access."
         ) from error
     return folder
 
@@ -177,7 +177,8 @@ def _weight_files(folder: Path) -> tuple[list[Path], Path | None, dict[str, str]
             return [_shard(index, file) for file in dict.fromkeys(listed.values())], index, listed
     present = ", ".join(sorted(p.name for p in folder.iterdir())[:10])
     raise GrowthError(
-        f"{folder} has no weights; expected {_SAFETENSORS} or {_PICKLE}, whole or in shards with an index. It holds {present}."
+        f"{folder} has no weights; expected {_SAFETENSORS} or {_PICKLE}, whole or in shards with an index. It holds "
+        f"{present}."
     )
 
 

@@ -9,16 +9,13 @@ import os
 import re
 import secrets
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from growkernels.errors import GrowthError
+from growkernels.executors.stopping import Stoppable
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
@@ -65,25 +62,36 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
     """
     path = check_destination(dst, source, overwrite)
     _remove_leftovers(path)
+    # Once more: the cleaning may have put back what a crash had left half renamed.
+    check_destination(dst, source, overwrite)
     folder = path.parent / f".{path.name}.growkernels-{secrets.token_hex(4)}"
     lock = -1
-    with _stoppable():
+    with Stoppable() as run:
         try:
             try:
-                folder.mkdir()
-                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError as error:
-                raise GrowthError(f"{dst}: cannot make a folder beside it: {error}.") from error
-            yield folder
-            _flush(folder)
+                try:
+                    folder.mkdir()
+                    lock = _lock(folder)
+                except OSError as error:
+                    raise GrowthError(f"{dst}: cannot make a folder beside it: {error}.") from error
+                yield folder
+                _flush(folder)
+            finally:
+                run.deaf = True
             _commit(folder, path, overwrite)
         finally:
-            with _deaf():
-                # After an exchange this is what `dst` held before.
-                shutil.rmtree(folder, ignore_errors=True)
-                if lock >= 0:
-                    os.close(lock)
+            # After an exchange this is what `dst` held before.
+            shutil.rmtree(folder, ignore_errors=True)
+            if lock >= 0:
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Mark the folder as held by a live process, as far as the file system can."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -97,6 +105,9 @@ def _remove_leftovers(path: Path) -> None:
             raise GrowthError(
                 f"another growth is writing {path} (in {folder.name}); wait for it or stop it."
             ) from error
+        except OSError:
+            # No locks on this file system: nobody can tell whether the folder is in use.
+            continue
         else:
             if folder.name.endswith("-old") and not path.exists():
                 folder.rename(path)
@@ -131,11 +142,10 @@ def _commit(folder: Path, path: Path, overwrite: bool) -> None:
 
 
 def _rename(folder: Path, path: Path, flag: int) -> None:
-    """renameat2; where the file system has no such flag, plain renames, whose gap the next run's clean-up mends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(path), flag) == 0:
+    """Rename in one step; where the file system cannot, in two, whose gap the next run's cleaning mends."""
+    code = _renameat2(folder, path, flag)
+    if code == 0:
         return
-    code = ctypes.get_errno()
     if code not in _UNSUPPORTED:
         raise OSError(code, os.strerror(code), str(path))
     if flag == _NOREPLACE:
@@ -144,46 +154,15 @@ def _rename(folder: Path, path: Path, flag: int) -> None:
         folder.rename(path)
         return
     old = folder.with_name(f"{folder.name}-old")
-    with _deaf():
-        path.rename(old)
-        folder.rename(path)
-        shutil.rmtree(old)
+    path.rename(old)
+    folder.rename(path)
+    shutil.rmtree(old)
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exit that unwinds, where nobody else handles them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    mine = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
-    for number in mine:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in mine:
-            signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Hold back the signals that stop a run; the first of them is raised at the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    late: list[int] = []
-    before = {number: signal.getsignal(number) for number in _STOPPING}
-    for number in before:
-        signal.signal(number, lambda number, frame: late.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if late:
-            signal.raise_signal(late[0])
+def _renameat2(old: Path, new: Path, flag: int) -> int:
+    """Linux's rename with flags; returns 0 or the number of the error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return errno.ENOSYS
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), ctypes.c_uint(flag)) == 0
+    return 0 if done else ctypes.get_errno()

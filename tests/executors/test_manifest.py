@@ -1,0 +1,77 @@
+"""The manifest: what is written is read back, and what is damaged, altered or too new is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.executors import open_source, read_manifest, write_manifest
+from tests.executors.support import grow, plan, write_source
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    done = grow(write_source(tmp_path / "src"), tmp_path / "dst", plan(snr_db=10.0))
+    manifest = read_manifest(tmp_path / "dst")
+    assert manifest.plan == done and manifest.plan_digest == done.digest()
+    assert manifest.source == str(tmp_path / "src")
+    assert manifest.source_digest == open_source(tmp_path / "src").digest()
+    assert manifest.verification is None
+    assert manifest.versions["growkernels"] == growkernels.__version__
+    assert manifest.versions["torch"] == torch.__version__
+    assert set(manifest.versions) == {"growkernels", "torch", "transformers", "python"}
+    stored = json.loads((tmp_path / "dst" / "growkernels.json").read_text())
+    assert stored["seed"] == done.seed and stored["noise_version"] == 1
+    assert all(rule.noise.std > 0 for rule in manifest.plan.rules if rule.noise)
+
+
+def test_verification_is_kept(tmp_path: Path) -> None:
+    done = grow(write_source(tmp_path / "src"), tmp_path / "dst")
+    write_manifest(tmp_path / "dst", open_source(tmp_path / "src"), done, {"passed": True})
+    assert read_manifest(tmp_path / "dst").verification == {"passed": True}
+
+
+def edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[str], str]:
+    def edited(text: str) -> str:
+        data = json.loads(text)
+        change(data)
+        return json.dumps(data)
+
+    return edited
+
+
+DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
+    "cut short": (lambda text: text[: len(text) // 2], "is damaged: JSONDecodeError"),
+    "a list": (lambda text: "[1]", "is damaged: TypeError"),
+    "no plan": (edit(lambda data: data.pop("plan")), "is damaged: KeyError 'plan'"),
+    "no digest": (edit(lambda data: data.pop("plan_digest")), "is damaged: KeyError 'plan_digest'"),
+    "a rule without axes": (edit(lambda data: data["plan"]["rules"][0].pop("axes")), "is damaged: KeyError 'axes'"),
+    "rules are numbers": (edit(lambda data: data["plan"].update(rules=[1])), "is damaged: TypeError"),
+    "another seed": (edit(lambda data: data["plan"].update(seed=1)), "was altered: its plan does not have the digest"),
+    "newer format": (
+        edit(lambda data: data.update(format=2)),
+        "has format 2 and noise version 1; growkernels .* reads",
+    ),
+    "newer noise": (edit(lambda data: data.update(noise_version=2)), "Use the version that wrote it: {'growkernels'"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named(tmp_path: Path, case: str) -> None:
+    grow(write_source(tmp_path / "src"), tmp_path / "dst")
+    path = tmp_path / "dst" / "growkernels.json"
+    spoil, message = DAMAGE[case]
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(GrowthError, match=message):
+        read_manifest(tmp_path / "dst")
+
+
+def test_a_folder_without_one(tmp_path: Path) -> None:
+    with pytest.raises(GrowthError, match=r"has no growkernels\.json: it was not grown by growkernels"):
+        read_manifest(write_source(tmp_path / "src"))
