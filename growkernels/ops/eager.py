@@ -54,7 +54,8 @@ def tile(
 
 def tiled_shape(weight: torch.Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
     """The target's shape."""
-    return (n_out * weight.shape[0],) if weight.ndim == 1 else (n_out * weight.shape[0], n_in * weight.shape[1])
+    shape = weight.shape
+    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])
 
 
 def tile_rules_(

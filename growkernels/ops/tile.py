@@ -80,7 +80,7 @@ def tile_(
     Records no gradient. Raises GrowthError for arguments that do not fit.
     """
     diagonal = _check(weight, n_out, n_in, variant)
-    check_target(out, weight, tiled_shape(weight, n_out, n_in), f"tile with n_out={n_out}, n_in={n_in}", backend)
+    check_target(out, weight, tiled_shape(weight, n_out, n_in), "tile with these n_out and n_in", backend)
     check_memory((out,), (weight,))
     std = check_std(noise_std, snr_db)
     ops_of(backend).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
@@ -131,4 +131,4 @@ def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None
     for std in (spec.noise_std, *(std for _, std in spec.fill)):
         check_std(std)
     check_key(spec.key)
-    _ = spec.n_in
+    _ = spec.n_in  # raises if the column copies disagree

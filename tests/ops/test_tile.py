@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import TileSpec, reference
+from growkernels.ops import TileSpec, noise_reference, reference
 from tests.ops.tools import (
     DTYPES,
     assert_same_bits,
@@ -30,6 +30,7 @@ def rule_cases(draw: st.DrawFn) -> tuple:
     return shape, draw(specs(*shape)), draw(dtypes), draw(dtypes), draw(layouts), draw(layouts), draw(st.booleans())
 
 
+@settings(max_examples=400)
 @given(rule_cases())
 def test_rule_has_the_bits_of_the_reference(case: tuple) -> None:
     shape, spec, source_dtype, target_dtype, source_layout, target_layout, special = case
@@ -152,6 +153,45 @@ def test_copies_keep_the_payload_of_nan() -> None:
         weight = torch.tensor([[float("nan"), 1.0, -0.0]], dtype=dtype)
         weight.view(bits)[0, 0] += 3
         assert ops.tile(weight, 2, 1).view(bits).equal(weight.view(bits).repeat(2, 1))
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+@pytest.mark.parametrize("variant", ["symmetric", "diagonal"])
+def test_noise_by_hand(variant: str, backend: str | None) -> None:
+    # Straight from the definition, entry by entry, for two pairs and a triangle.
+    n_out, n_in, std, key = 2, 7, np.float32(0.1), 11
+    weight = data((2, 3))
+    grown = ops.tile(weight, n_out, n_in, variant, noise_std=float(std), key=key, backend=backend).numpy()
+    m, h = 4, np.float32(np.sqrt(3) / 2)
+    z = noise_reference.z(key, 0, np.arange(n_out * 2 * m * 3)).reshape(n_out * 2, m, 3)
+    for row in range(n_out * 2):
+        for column in range(3):
+            w = weight[row % 2, column].numpy()
+            keeps = [variant == "symmetric" or copy == row // 2 % n_in for copy in range(n_in)]
+            s = [(w / np.float32(7) if variant == "symmetric" else w) if keep else np.float32(0) for keep in keeps]
+            entries = []
+            for pair in (0, 1):
+                first = s[2 * pair] + std * z[row, pair, column]
+                entries += [first, (s[2 * pair] + s[2 * pair + 1]) - first]
+            z1, z2 = z[row, 2, column], z[row, 3, column]
+            entries += [s[4] + std * z1, s[5] + std * (-z1 / 2 + h * z2), s[6] + std * (-z1 / 2 - h * z2)]
+            assert grown[row, column::3].tolist() == [float(e) for e in entries]
+
+
+@pytest.mark.slow
+def test_more_than_two_to_the_31_elements() -> None:
+    weight = data((1, 33_001), torch.bfloat16).expand(32_801, 33_001)
+    out = torch.empty(65_602, 33_001, dtype=torch.bfloat16)
+    spec = TileSpec((0, 32_801, 2, 1), (0, 33_001, 1, 1), 3.0)
+    ops.tile_rules_([out], [weight], [spec])
+    noisy = torch.empty(32_801, 66_002, dtype=torch.bfloat16)
+    ops.tile_(noisy, weight, 1, 2, noise_std=0.1, key=4)
+    noise = TileSpec((0, 32_801, 1, 1), (0, 33_001, 2, 1), 2.0, noise_std=0.1, key=4)
+    for rows in (range(2), range(32_700, 32_704), range(32_799, 32_801)):
+        for big, rule, cols in ((out, spec, range(33_001)), (noisy, noise, range(66_002))):
+            expected = reference.tile_rule_slice(weight, rule, tuple(big.shape), rows, cols, torch.bfloat16)
+            assert_same_bits(big[rows.start : rows.stop], expected)
+    assert_same_bits(out[-1], out[0])
 
 
 def test_signal_to_noise_ratio() -> None:

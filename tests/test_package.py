@@ -1,0 +1,22 @@
+"""The package itself: light to import, with names that are both functions and modules."""
+
+from __future__ import annotations
+
+import pytest
+
+import growkernels
+from growkernels.errors import GrowthError
+
+
+def test_plan_and_verify_are_functions_and_modules(tmp_path) -> None:
+    assert growkernels.plan.Plan.__name__ == "Plan"
+    for function in (growkernels.plan, growkernels.verify, growkernels.grow_checkpoint):
+        arguments = [tmp_path / "missing"] * (1 if function is growkernels.plan else 2)
+        with pytest.raises(GrowthError, match="missing"):
+            function(*arguments)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        growkernels.nonsense  # noqa: B018
+    assert {"plan", "verify", "ops", "grow_checkpoint"} <= set(dir(growkernels))
