@@ -1,4 +1,4 @@
-"""A picture of a plan: the block structure of one grown layer's matrices, and which source layer each layer comes from."""
+"""A picture of a plan: the blocks of one grown layer's matrices, and the source layer of each target layer."""
 
 from __future__ import annotations
 
@@ -33,13 +33,10 @@ class _Band(NamedTuple):
 def draw_plan(plan: Plan, path: str | Path) -> None:
     """Write a PNG of `plan` to `path`.
 
-    Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError if matplotlib is not
-    installed or the file cannot be written.
+    Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError if the file cannot be
+    written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise GrowthError("drawing a plan needs matplotlib; install it with: pip install matplotlib") from error
+    from matplotlib.figure import Figure
 
     matrices = _matrices_of_one_layer(plan)
     shown = matrices[:_MOST_PANELS]

@@ -90,7 +90,7 @@ def make_warnings(
     if width > 1 and options.noise_snr_db is None:
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
-            "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks the symmetry."
+            "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
         )
     elif width > 1:
         warnings += _still_equal(rules)

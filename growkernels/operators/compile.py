@@ -13,7 +13,7 @@ from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
-from growkernels.operators.layers import parse_layers
+from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
 from growkernels.plan import Noise, Plan, Rule, TensorSpec, Totals, noise_key
@@ -68,6 +68,11 @@ def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Oper
 def _layer_index(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[int, ...]:
     if options.layers is not None:
         return parse_layers(options.layers, layout.num_layers)
+    layers = layout.num_layers * (options.depth or 1)
+    if layers > MAX_LAYERS:
+        raise GrowthError(
+            f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
+        )
     return depth.index(layout.num_layers, options.depth or 1)
 
 

@@ -6,6 +6,7 @@ from growkernels.errors import GrowthError
 
 #: More layers than this are taken for a slip of the keyboard.
 MAX_LAYERS = 10_000
+_MAX_NESTING = 32
 
 _FORMS = "3, 0-5, (0-5)*4, joined by commas; or paper:12-345*7-6"
 _PAPER = "paper:"
@@ -32,7 +33,7 @@ class _Reader:
     """Recursive descent over the text; `at` is the place of the next character."""
 
     def __init__(self, text: str, num_layers: int) -> None:
-        self.text, self.num_layers, self.at = text, num_layers, 0
+        self.text, self.num_layers, self.at, self.nesting = text, num_layers, 0, 0
 
     def peek(self) -> str:
         while self.at < len(self.text) and self.text[self.at].isspace():
@@ -93,7 +94,11 @@ class _Reader:
 
     def item(self) -> list[int]:
         if self.take("("):
+            self.nesting += 1
+            if self.nesting > _MAX_NESTING:
+                self.fail(f"groups nested more than {_MAX_NESTING} deep")
             layers = self.items()
+            self.nesting -= 1
             if not self.take(")"):
                 self.fail("expected a comma or )")
             if not self.take("*"):

@@ -77,7 +77,7 @@ def summarize(plan: Plan) -> Summary:
 
 
 def connection_rate(layer_index: Sequence[int]) -> float | None:
-    """Share of the target's adjacent layers that are adjacent in the source too, 0 to 1 (arXiv 2405.15319); None for one layer."""
+    """Share of adjacent layers, 0 to 1, that follow each other in the source too (arXiv 2405.15319); None for one layer."""
     pairs = list(pairwise(layer_index))
     return sum(after == before + 1 for before, after in pairs) / len(pairs) if pairs else None
 

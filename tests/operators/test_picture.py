@@ -1,0 +1,34 @@
+"""Pictures: every kind of plan can be drawn, and what cannot be written is said."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from growkernels.errors import GrowthError
+from growkernels.picture import draw_plan
+from tests.operators.support import make_source
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"width": 2, "depth": 2}),
+        ("gpt2", {"width": 3, "variant": "diagonal", "layers": "0,(0-1)*4,1"}),
+        ("gemma", {"ffn": 3, "noise_snr_db": None}),
+        ("bert", {"width": 17}),
+        ("gpt_neox", {"depth": 200}),
+        ("llama", {"layers": "1"}),
+    ],
+)
+def test_plans_are_drawn(family, options, tmp_path):
+    path = tmp_path / "plan.png"
+    draw_plan(make_source(family).plan(**options), path)
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.width == 1920
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    with pytest.raises(GrowthError, match="cannot write the picture to .*: No such file"):
+        draw_plan(make_source("llama").plan(width=2), tmp_path / "no" / "plan.png")
