@@ -10,10 +10,13 @@ from growkernels.errors import GrowthError
 
 def test_plan_and_verify_are_functions_and_modules(tmp_path) -> None:
     assert growkernels.plan.Plan.__name__ == "Plan"
-    for function in (growkernels.plan, growkernels.verify, growkernels.grow_checkpoint):
-        arguments = [tmp_path / "missing"] * (1 if function is growkernels.plan else 2)
-        with pytest.raises(GrowthError, match="missing"):
-            function(*arguments)
+    missing = tmp_path / "missing"
+    with pytest.raises(GrowthError, match="missing"):
+        growkernels.plan(missing, width=2)
+    with pytest.raises(GrowthError, match="missing"):
+        growkernels.grow_checkpoint(missing, tmp_path / "grown", width=2)
+    with pytest.raises(GrowthError, match="missing"):
+        growkernels.verify(missing, missing)
 
 
 def test_unknown_names_are_attribute_errors() -> None:
