@@ -25,11 +25,14 @@ View transposed(const View& view) {
 // A job and how it is cut into units.
 struct Cut {
   TileGeometry geometry;
-  int64_t row_visits, column_visits, column_units, units;
+  int64_t row_visits, column_visits, row_units, column_units;
+  // Neighbors in memory are worked on one after the other: they share pages.
+  bool down_columns;
+  int64_t units() const { return row_units * column_units; }
 };
 
 Cut cut(const TileJob& job, bool streamed) {
-  Cut result{{&job, job.out, job.weight, &job.rows, &job.cols}, 0, 0, 0, 0};
+  Cut result{{&job, job.out, job.weight, &job.rows, &job.cols}, 0, 0, 0, 0, false};
   TileGeometry& g = result.geometry;
   // Noise runs along rows; without it the axes may change places so that writes run along memory.
   g.swapped = !draws_normals(job) && g.out.strides[0] < g.out.strides[1] && g.out.sizes[0] > 1;
@@ -43,19 +46,24 @@ Cut cut(const TileJob& job, bool streamed) {
   const bool along_rows = (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
   const int64_t columns = g.cols->visits(), rows = g.rows->visits();
   const int64_t copies = std::max<int64_t>(1, job.out.numel() / std::max<int64_t>(1, rows * columns));
-  g.block_columns = std::max<int64_t>(1, std::min<int64_t>(columns, along_rows ? kRowBlock : kSquareBlock));
-  g.block_rows = along_rows ? std::max<int64_t>(1, kRowBlock / g.block_columns) : kSquareBlock;
+  g.block_columns = std::max<int64_t>(1, std::min<int64_t>(columns, along_rows ? kRowBlock : kTallColumns));
+  g.block_rows = along_rows ? std::max<int64_t>(1, kRowBlock / g.block_columns) : kTallRows;
   const auto whole = [](int64_t wanted, int64_t block) { return std::max<int64_t>(1, wanted / block) * block; };
-  result.column_visits = whole(std::min<int64_t>(columns, 1 << 14), g.block_columns);
+  result.down_columns = g.out.strides[1] > g.out.strides[0];
+  result.column_visits = result.down_columns ? g.block_columns : whole(std::min<int64_t>(columns, 1 << 14), g.block_columns);
   result.row_visits = whole(kUnit / copies / result.column_visits, g.block_rows);
-  result.column_units = (columns + result.column_visits - 1) / result.column_visits;
-  result.units = job.out.numel() ? (rows + result.row_visits - 1) / result.row_visits * result.column_units : 0;
+  if (job.out.numel()) {
+    result.row_units = (rows + result.row_visits - 1) / result.row_visits;
+    result.column_units = (columns + result.column_visits - 1) / result.column_visits;
+  }
   return result;
 }
 
 void run_unit(const Cut& cut, int64_t unit) {
   const TileGeometry& g = cut.geometry;
-  const int64_t row = unit / cut.column_units * cut.row_visits, column = unit % cut.column_units * cut.column_visits;
+  const int64_t row_unit = cut.down_columns ? unit % cut.row_units : unit / cut.column_units;
+  const int64_t column_unit = cut.down_columns ? unit / cut.row_units : unit % cut.column_units;
+  const int64_t row = row_unit * cut.row_visits, column = column_unit * cut.column_visits;
   const int64_t row_end = std::min(row + cut.row_visits, g.rows->visits());
   const int64_t column_end = std::min(column + cut.column_visits, g.cols->visits());
   const bool wide = computes_in_double(g.out.dtype, g.weight.dtype);
@@ -83,7 +91,7 @@ void tile(const std::vector<TileJob>& jobs) {
   std::vector<int64_t> first_unit{0};
   for (const TileJob& job : jobs) {
     cuts.push_back(cut(job, bytes >= kStreamBytes));
-    first_unit.push_back(first_unit.back() + cuts.back().units);
+    first_unit.push_back(first_unit.back() + cuts.back().units());
   }
   for_each_unit(first_unit.back(), elements, [&](int64_t unit) {
     const size_t i = std::upper_bound(first_unit.begin(), first_unit.end(), unit) - first_unit.begin() - 1;

@@ -17,6 +17,7 @@ class Block {
       fill();
     } else if (g_.noisy && columns_.segment.copies > 1) {
       load();
+      load_absent();
       noisy();
     } else {
       clean();
@@ -33,22 +34,27 @@ class Block {
     return g_.weight.at(rows_.source(row) * g_.weight.strides[0] + columns_.source(column) * g_.weight.strides[1]);
   }
 
-  // The noise-free values of the block, and beside them what stands where the diagonal structure keeps nothing.
+  // The noise-free values of the block.
   void load() {
     const auto read = compute().load[int(g_.weight.dtype)];
-    if (g_.weight.strides[1] == 1 || g_.weight.strides[0] != 1 || rows_.count == 1) {
+    const int item = g_.weight.item();
+    if (g_.weight.strides[0] == 1 && g_.weight.strides[1] != 1 && rows_.count > 1) {
+      for (int64_t j = 0; j < columns_.count; ++j) {
+        std::memcpy(stored_[0] + j * rows_.count * item, source_at(0, j), rows_.count * item);
+      }
+      loops().transpose(turned_, stored_[0], columns_.count, rows_.count, rows_.count, item);
+      read(values_, turned_, 1, n_);
+    } else {
       for (int64_t i = 0; i < rows_.count; ++i) {
         read(values_ + i * columns_.count, source_at(i, 0), g_.weight.strides[1], columns_.count);
       }
-    } else {
-      Compute column[kBlock];
-      for (int64_t j = 0; j < columns_.count; ++j) {
-        read(column, source_at(0, j), 1, rows_.count);
-        for (int64_t i = 0; i < rows_.count; ++i) values_[i * columns_.count + j] = column[i];
-      }
     }
     compute().scale(values_, Compute(numbers_.divisor), Compute(numbers_.shift), n_);
-    if (numbers_.diagonal) std::fill(absent_, absent_ + n_, Compute(numbers_.shift));
+  }
+
+  // One row of what stands where the diagonal structure keeps nothing.
+  void load_absent() {
+    if (numbers_.diagonal) std::fill(absent_, absent_ + columns_.count, Compute(numbers_.shift));
   }
 
   bool kept(int64_t row_copy, int64_t column_copy) const {
@@ -58,7 +64,7 @@ class Block {
   }
 
   // Copies the block's elements, rows `pitch` bytes apart, to where one of its copies lies.
-  void emit(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) const {
+  void emit(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) {
     if (g_.out.strides[1] == 1) {
       const int item = g_.out.item();
       for (int64_t i = 0; i < rows_.count; ++i) {
@@ -73,24 +79,26 @@ class Block {
           }
         });
       }
-    } else if (g_.out.item() == 2) {
-      scatter<uint16_t>(row_copy, column_copy, block, pitch);
-    } else if (g_.out.item() == 4) {
-      scatter<uint32_t>(row_copy, column_copy, block, pitch);
     } else {
-      scatter<uint64_t>(row_copy, column_copy, block, pitch);
+      scatter(row_copy, column_copy, block, pitch / g_.out.item());
     }
   }
 
-  template <class Item>
-  void scatter(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) const {
+  // The same where memory does not run along rows: through a transposed block.
+  void scatter(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) {
+    const int item = g_.out.item();
     const int64_t stride = g_.out.strides[0];
+    loops().transpose(turned_, block, rows_.count, columns_.count, pitch, item);
     for (int64_t j = 0; j < columns_.count; ++j) {
       const int64_t column = columns_.target(j, column_copy);
+      const char* from = turned_ + j * rows_.count * item;
       rows_.for_each_run(row_copy, [&](int64_t i, int64_t row, int64_t n) {
-        auto* to = reinterpret_cast<Item*>(out_at(row, column));
-        const char* from = block + i * pitch + j * sizeof(Item);
-        for (int64_t k = 0; k < n; ++k) std::memcpy(to + k * stride, from + k * pitch, sizeof(Item));
+        char* to = out_at(row, column);
+        if (stride == 1) {
+          loops().stream(to, from + i * item, n * item);
+        } else {
+          for (int64_t k = 0; k < n; ++k) std::memcpy(to + k * stride * item, from + (i + k) * item, item);
+        }
       });
     }
   }
@@ -100,17 +108,22 @@ class Block {
     const bool moved = numbers_.divisor == 1 && numbers_.shift == 0 && g_.weight.dtype == g_.out.dtype;
     const char* block = stored_[0];
     int64_t pitch = columns_.count * item;
-    if (moved && g_.weight.strides[1] == 1 && !numbers_.diagonal) {
+    if (moved && g_.weight.strides[1] == 1) {
       block = source_at(0, 0);
       pitch = g_.weight.strides[0] * item;
     } else {
       load();
       compute().store[out_kind()](stored_[0], values_, n_);
-      if (numbers_.diagonal) compute().store[out_kind()](stored_[1], absent_, n_);
     }
+    load_absent();
+    if (numbers_.diagonal) compute().store[out_kind()](stored_[1], absent_, columns_.count);
     for (int64_t row_copy = 0; row_copy < rows_.segment.copies; ++row_copy) {
       for (int64_t column_copy = 0; column_copy < columns_.segment.copies; ++column_copy) {
-        emit(row_copy, column_copy, kept(row_copy, column_copy) ? block : stored_[1], pitch);
+        if (kept(row_copy, column_copy)) {
+          emit(row_copy, column_copy, block, pitch);
+        } else {
+          emit(row_copy, column_copy, stored_[1], 0);
+        }
       }
     }
   }
@@ -135,7 +148,7 @@ class Block {
           const Compute* s[3];
           for (int64_t c = 0; c < count; ++c) {
             to[c] = in_place ? out_at(row, columns_.target(0, first + c)) : stored_[c] + i * pitch;
-            s[c] = (kept(row_copy, first + c) ? values_ : absent_) + i * columns_.count;
+            s[c] = kept(row_copy, first + c) ? values_ + i * columns_.count : absent_;
           }
           combine(to, s, count, row, first / 2);
         }
@@ -188,9 +201,9 @@ class Block {
   const RuleNumbers& numbers_;
   const Part &rows_, &columns_;
   const int64_t n_;
-  alignas(64) Compute values_[kBlock], absent_[kBlock];
-  alignas(64) float z1_[kBlock + kNormalsSlack], z2_[kBlock + kNormalsSlack];
-  alignas(64) char stored_[3][kBlock * sizeof(Compute)];
+  alignas(64) Compute values_[kBlock], absent_[kRowBlock];
+  alignas(64) float z1_[kRowBlock + kNormalsSlack], z2_[kRowBlock + kNormalsSlack];
+  alignas(64) char stored_[3][kBlock * sizeof(Compute)], turned_[kBlock * sizeof(Compute)];
 };
 
 }  // namespace

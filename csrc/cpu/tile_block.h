@@ -8,8 +8,9 @@
 
 namespace gk {
 
-// Blocks are rows of this many visits where memory runs along rows, else squares of this side.
-constexpr int64_t kRowBlock = 2048, kSquareBlock = 64, kBlock = 4096;
+// Blocks are one row of this many visits, or as many short rows, where memory runs along rows; else this many rows and
+// columns, so that runs down a column are long too.
+constexpr int64_t kRowBlock = 2048, kTallRows = 128, kTallColumns = 64, kBlock = kTallRows * kTallColumns;
 
 // A job as blocks see it: with the axes swapped where that makes writes run along memory.
 struct TileGeometry {

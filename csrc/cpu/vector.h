@@ -44,6 +44,8 @@ struct Loops {
   const float* (*normals)(float* buffer, uint64_t key, uint64_t field, uint64_t e, int64_t n);
   // Sum of n <= kSumBlock values in the order of square_sum
   double (*sum)(const double* values, int64_t n);
+  // target[j][i] = source[i][j] for `rows` x `columns` items of 2, 4 or 8 bytes; source rows are `pitch` items apart
+  void (*transpose)(void* target, const void* source, int64_t rows, int64_t columns, int64_t pitch, int item);
   // Copy past the caches; `fence` before the data is handed to another thread
   void (*stream)(void* target, const void* source, int64_t bytes);
   void (*fence)();

@@ -178,6 +178,35 @@ double sum(const double* values, int64_t n) {
   return halve(lanes);
 }
 
+template <class Item>
+void transpose_items(void* __restrict target, const void* __restrict source, int64_t rows, int64_t columns, int64_t pitch) {
+  auto* t = static_cast<Item*>(target);
+  auto* s = static_cast<const Item*>(source);
+  constexpr int kSide = 8;
+  int64_t i = 0;
+  for (; i + kSide <= rows; i += kSide) {
+    int64_t j = 0;
+    for (; j + kSide <= columns; j += kSide) {
+      Item square[kSide][kSide];
+      for (int a = 0; a < kSide; ++a) std::memcpy(square[a], s + (i + a) * pitch + j, sizeof(square[a]));
+      for (int b = 0; b < kSide; ++b) {
+        for (int a = 0; a < kSide; ++a) t[(j + b) * rows + i + a] = square[a][b];
+      }
+    }
+    for (; j < columns; ++j) {
+      for (int a = 0; a < kSide; ++a) t[j * rows + i + a] = s[(i + a) * pitch + j];
+    }
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) t[j * rows + i] = s[i * pitch + j];
+  }
+}
+
+void transpose(void* target, const void* source, int64_t rows, int64_t columns, int64_t pitch, int item) {
+  const auto items = item == 2 ? transpose_items<uint16_t> : item == 4 ? transpose_items<uint32_t> : transpose_items<uint64_t>;
+  items(target, source, rows, columns, pitch);
+}
+
 void stream(void* target, const void* source, int64_t bytes) {
 #if defined(__x86_64__)
   auto* t = static_cast<char*>(target);
@@ -238,6 +267,7 @@ const Loops kLoops = {
      square_sum<double>},
     normals,
     sum,
+    transpose,
     stream,
     fence,
 };
