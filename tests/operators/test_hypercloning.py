@@ -14,14 +14,7 @@ from growkernels.plan import Plan, Rule
 from tests.families import variants
 from tests.operators.support import Arrays, Source, execute, make_source
 
-WIDTHS = [
-    {"width": 2},
-    {"width": 3},
-    {"ffn": 2},
-    {"width": 2, "ffn": 3},
-    {"width": 3, "ffn": 1},
-    {"width": 4, "ffn": 6},
-]
+WIDTHS = [{"width": 2}, {"ffn": 2}, {"width": 3, "ffn": 2}, {"width": 2, "ffn": 3}]
 #: Sums of a few hundred float64 products of numbers near 1 against sums of the same numbers in another order.
 CLOSE = {"rtol": 1e-11, "atol": 1e-11}
 
@@ -31,7 +24,7 @@ CLOSE = {"rtol": 1e-11, "atol": 1e-11}
 @pytest.mark.parametrize(("family", "name"), variants())
 def test_every_tensor_keeps_its_function(family, name, variant, width):
     source = make_source(family, name)
-    for untie in (False, True):
+    for untie in {False, source.layout.tied_head}:
         plan = source.plan(variant=variant, untie=untie, **width)
         grown = execute(plan, source.weights)
         special = {rule.target for rule in plan.rules if rule.kind == "head"} | set(source.layout.head_norm)

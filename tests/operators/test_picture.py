@@ -30,5 +30,5 @@ def test_plans_are_drawn(family, options, tmp_path):
 
 
 def test_a_picture_that_cannot_be_written(tmp_path):
-    with pytest.raises(GrowthError, match="cannot write the picture to .*: No such file"):
+    with pytest.raises(GrowthError, match=r"cannot write the picture to .*: No such file"):
         draw_plan(make_source("llama").plan(width=2), tmp_path / "no" / "plan.png")
