@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -92,15 +93,20 @@ def grow_checkpoint(
 
     options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
     such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory.
-    Raises GrowthError for input that cannot be grown and VerificationFailed; `dst` is then as it was before.
+    What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
+    VerificationFailed; `dst` is then as it was before.
     """
     start = perf_counter()
     growth = _growth_options(options)
+    if no_verify and verify_logits:
+        raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size = parse_size(max_shard_size)
     source, layout = _open(src)
     target = check_destination(Path(dst), source.path, overwrite)
     planned = make_plan(layout, growth)
     check_duplicates(source, layout.duplicates)
+    for text in planned.warnings:
+        warnings.warn(text, stacklevel=2)
     advance = on_progress or (lambda stage, done, total: None)
 
     with staged(target, overwrite, source.path) as folder:
@@ -117,14 +123,10 @@ def grow_checkpoint(
         verification = None
         if not no_verify:
             advance("verifying", 0, 0)
-            verification = verify_checkpoint(
-                source, folder, executed, logits=verify_logits
-            )
+            verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
             if not verification.passed:
                 raise VerificationFailed("; ".join(verification.lines()))
-        write_manifest(
-            folder, source, executed, verification.to_json() if verification else None
-        )
+        write_manifest(folder, source, executed, verification.to_json() if verification else None)
     nbytes = sum(rule.spec.nbytes for rule in executed.rules)
     summary = summarize(executed)
     return Report(
@@ -148,7 +150,5 @@ def _growth_options(options: dict[str, Any]) -> GrowthOptions:
     known = [field.name for field in fields(GrowthOptions)]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise GrowthError(
-            f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}"
-        )
+        raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
     return GrowthOptions(**options)

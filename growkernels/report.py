@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +65,6 @@ def growth_report(report: Report) -> RenderableType:
         Text(),
         checked if report.verification is None else verification_report(report.verification),
         *_section("Next", [Text(_advice(report.plan))]),
-        Padding(_load_lines(report.plan, report.target), (0, 0, 0, 4)),
     )
 
 
@@ -228,14 +226,15 @@ def _advice(plan: Plan) -> str:
     return f"Train on with a fresh AdamW and a new warm-up to the source's peak learning rate. {starts}"
 
 
-def _load_lines(plan: Plan, target: Path) -> Text:
+def load_lines(plan: Plan, target: Path) -> Text:
+    """Python that loads the target; to be printed without wrapping, for it is there to be copied."""
     architecture = (plan.config.get("architectures") or ["AutoModel"])[0]
     tokenizer = any((target / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json"))
-    names = [*(["AutoTokenizer"] if tokenizer else []), architecture]
+    names = [architecture, *(["AutoTokenizer"] if tokenizer else [])]
     lines = [
         f"from transformers import {', '.join(names)}",
         f'model = {architecture}.from_pretrained("{target}")',
     ]
     if tokenizer:
         lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{target}")')
-    return Text("\n".join(lines))
+    return Text("\n".join(f"    {line}" for line in lines))

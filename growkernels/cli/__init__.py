@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from growkernels import __version__
 from growkernels.cli.console import Guarded, flowing
 from growkernels.cli.doctor import doctor
 from growkernels.cli.grow import grow
@@ -33,6 +36,22 @@ In every case but 0 DST is left as it was."""),
 )
 for command in (grow, plan, verify, inspect, doctor):
     app.command(help=flowing(command.__doc__ or ""))(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"growkernels {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _group(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import warnings
+from math import isfinite
 from typing import Any
 
 import typer
@@ -23,13 +23,26 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 def print_json(data: dict[str, Any]) -> None:
-    """One object on stdout, indented, ASCII only so that any pipe takes it."""
-    typer.echo(json.dumps(data, indent=2))
+    """One object on stdout, ASCII only so that any pipe takes it; NaN and Inf, which JSON does not know, become null."""
+    typer.echo(json.dumps(_strict(data), indent=2, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def warn(text: str) -> None:
     """A warning on stderr."""
-    notes.print(f"[bold yellow]Warning:[/] {escape(text)}", soft_wrap=True)
+    _note(f"[bold yellow]Warning:[/] {escape(text)}")
+
+
+def _note(text: str) -> None:
+    # In a log every message is one line, to be searched for.
+    notes.print(text, soft_wrap=not notes.is_terminal)
 
 
 def flowing(text: str) -> str:
@@ -48,13 +61,14 @@ class Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        logging.captureWarnings(False)
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *place, **rest: warn(str(message))
             try:
                 return super().invoke(ctx)
             except GrowthError as error:
                 self._fail(ctx, str(error), "refused", REFUSED)
+            except BrokenPipeError:
+                raise  # whoever read the output has had enough
             except OSError as error:
                 self._fail(ctx, str(error), "refused", REFUSED)
             except VerificationFailed as error:
@@ -69,7 +83,7 @@ class Guarded(TyperGroup):
 
     @staticmethod
     def _fail(ctx: Any, message: str, kind: str, status: int) -> None:
-        notes.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+        _note(f"[bold red]Error:[/] {escape(message)}")
         if ctx.meta["json"]:
             print_json({"error": {"kind": kind, "message": message, "status": status}})
         raise typer.Exit(status)

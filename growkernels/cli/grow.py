@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from growkernels.cli import options
-from growkernels.cli.console import notes, print_json, results, warn
+from growkernels.cli.console import notes, print_json, results
 
 if TYPE_CHECKING:
     from growkernels.api import OnProgress
@@ -50,6 +50,7 @@ def grow(
         bool,
         typer.Option(
             "--overwrite",
+            metavar="",
             rich_help_panel=options.TARGET,
             help="Replace the checkpoint at DST, once the new one is complete.",
         ),
@@ -58,6 +59,7 @@ def grow(
         bool,
         typer.Option(
             "--allow-nonfinite",
+            metavar="",
             rich_help_panel=options.TARGET,
             help="Let NaN and Inf in the weights pass.",
         ),
@@ -66,6 +68,7 @@ def grow(
         bool,
         typer.Option(
             "--no-verify",
+            metavar="",
             rich_help_panel=options.CHECKS,
             help="Skip every check of what was written.",
         ),
@@ -107,7 +110,7 @@ def grow(
     )
     with _progress() as advance:
         from growkernels import api
-        from growkernels.report import growth_report
+        from growkernels.report import growth_report, load_lines
 
         report = api.grow_checkpoint(
             src,
@@ -120,12 +123,11 @@ def grow(
             on_progress=advance,
             **growth,
         )
-    for text in report.plan.warnings:
-        warn(text)
     if json:
         print_json(report.to_json())
     else:
         results.print(growth_report(report))
+        results.print(load_lines(report.plan, report.target), soft_wrap=True)
 
 
 @contextmanager

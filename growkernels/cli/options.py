@@ -116,6 +116,7 @@ Untie = Annotated[
     bool,
     typer.Option(
         "--untie",
+        metavar="",
         rich_help_panel=TARGET,
         help="Give the target an LM head of its own where the source shares it with the embedding.",
     ),
@@ -124,6 +125,7 @@ VerifyLogits = Annotated[
     bool | None,
     typer.Option(
         "--verify-logits/--no-verify-logits",
+        metavar="",
         rich_help_panel=CHECKS,
         help="Run both models on the same tokens and compare their outputs, or not.",
         show_default="if both fit, in float32, in a quarter of the free memory",
@@ -131,7 +133,7 @@ VerifyLogits = Annotated[
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on stdout, also on failure."),
+    typer.Option("--json", metavar="", help="Print one JSON object on stdout, also on failure."),
 ]
 
 
