@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -59,9 +60,9 @@ def as_tensor(text: bytes) -> torch.Tensor:
     return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
 
-def batches(text: torch.Tensor, length: int, size: int, seed: int, first: int = 0):
+def batches(text: torch.Tensor, length: int, size: int, seed: int) -> Iterator[torch.Tensor]:
     """Batches of random windows, int64 [size, length], without end; batch i depends on (seed, i) alone."""
-    step = first
+    step = 0
     while True:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         starts = torch.randint(len(text) - length, (size,), generator=generator).tolist()
