@@ -12,6 +12,7 @@ from growkernels.plan.summary import Row, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 _TIMES = " \N{MULTIPLICATION SIGN} "
 _INK, _FAINT, _LINE = "#1f2933", "#6b7785", "#8fa3b8"
@@ -108,29 +109,36 @@ def _bands(axis: IndexVector) -> list[_Band]:
 
 
 def _draw_matrix(ax: Axes, rule: Rule) -> None:
+    from matplotlib.collections import PatchCollection
     from matplotlib.patches import Polygon, Rectangle
 
     output = 1 - (rule.input_axis or 0)
     rows, columns = _bands(rule.axes[output]), _bands(rule.axes[1 - output])
     width, height = _proportions(rule.axes[1 - output].size, rule.axes[output].size)
     most = max(len(rows), len(columns))
+    blocks: list[tuple[Patch, str]] = []
+    corners: list[tuple[Patch, str]] = []
     size = 13 if most <= 2 else 10 if most <= 4 else 7.5
     for row in rows:
         for column in columns:
             x, y, w, h = column.start * width, row.start * height, column.size * width, row.size * height
             signal = rule.structure == "all" or column.copy == row.copy % rule.n_in
             tint = _PARTS[max(row.part, column.part) % len(_PARTS)] if signal else _ZERO
-            ax.add_patch(Rectangle((x, y), w, h, facecolor=tint, edgecolor="white", linewidth=1.5))
+            blocks.append((Rectangle((x, y), w, h), tint))
             noise, color = _noise(rule, row, column)
             if noise:
                 corner = 0.16 * min(w, h)
-                ax.add_patch(Polygon([(x, y), (x + corner, y), (x, y + corner)], facecolor=color, edgecolor="none"))
+                corners.append((Polygon([(x, y), (x + corner, y), (x, y + corner)]), color))
             if most <= _MOST_LABELS:
                 middle = y + h * (0.36 if noise else 0.5)
                 value = _signal(rule.divisor) if signal else "0"
                 ax.text(x + w / 2, middle, value, size=size, ha="center", va="center", color=_INK if signal else _FAINT)
                 if noise:
                     ax.text(x + w / 2, y + h * 0.70, noise, size=size - 1, ha="center", va="center", color=color)
+    for patches, edge in ((blocks, 1.5), (corners, 0.0)):
+        colors = [color for _, color in patches]
+        drawn = [patch for patch, _ in patches]
+        ax.add_collection(PatchCollection(drawn, facecolors=colors, edgecolors="white", linewidths=edge), autolim=False)
     ax.add_patch(Rectangle((0, 0), width, height, facecolor="none", edgecolor=_LINE, linewidth=1.2))
     ax.set_xlim(0, width)
     ax.set_ylim(height, 0)
