@@ -77,7 +77,7 @@ def _roundings(rule: Rule) -> list[str]:
     if rule.shift:
         reasons.append("shift of a norm")
     if rule.noise is not None:
-        reasons.append("noise, which cancels but for that rounding")
+        reasons.append("noise that otherwise cancels")
     return reasons
 
 

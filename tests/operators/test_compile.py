@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
-from growkernels.operators import DEPTH_OPERATORS
+from growkernels.layouts import discover
+from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
 from growkernels.plan import Plan, noise_key
 from tests.families import variants
 from tests.layouts.support import class_shapes
@@ -178,3 +179,28 @@ def test_the_digest_follows_what_the_plan_says():
     measured = plans[0].with_rules(tuple(r.with_std(0.25) if r.noise else r for r in plans[0].rules))
     assert measured.digest() != plans[0].digest()
     assert Plan.from_json(measured.to_json()) == measured
+
+
+def test_a_tied_head_that_the_file_holds_twice_is_dropped_or_carried():
+    source = make_source("llama", "tied")
+    tensors = {name: tensor.spec for name, tensor in source.layout.tensors.items()}
+    layout = discover(source.layout.config, {"lm_head.weight": tensors["model.embed_tokens.weight"], **tensors})
+    tied, untied = (make_plan(layout, GrowthOptions(width=2, untie=untie)) for untie in (False, True))
+    assert tied.tied_head == "model.embed_tokens.weight" and set(tied.dropped) == {"lm_head.weight"}
+    assert untied.tied_head is None and not untied.dropped
+    head = next(rule for rule in untied.rules if rule.target == "lm_head.weight")
+    assert (head.kind, head.source, head.divisor) == ("head", "model.embed_tokens.weight", 2.0)
+
+
+def test_a_tied_tensor_that_the_file_calls_by_the_name_of_the_head():
+    source = make_source("llama", "tied")
+    names = {"model.embed_tokens.weight": "lm_head.weight"}
+    layout = discover(
+        source.layout.config, {names.get(n, n): tensor.spec for n, tensor in source.layout.tensors.items()}
+    )
+    tied, untied = (make_plan(layout, GrowthOptions(width=2, untie=untie)) for untie in (False, True))
+    assert tied.tied_head == "lm_head.weight"
+    rules = {rule.target: rule for rule in untied.rules}
+    embedding, head = rules["model.embed_tokens.weight"], rules["lm_head.weight"]
+    assert (embedding.kind, embedding.source, embedding.divisor) == ("embedding", "lm_head.weight", 1.0)
+    assert (head.kind, head.source, head.divisor) == ("head", "lm_head.weight", 2.0)
