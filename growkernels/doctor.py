@@ -117,8 +117,8 @@ def _remedies(active: dict[str, Any], versions: dict[str, str | None], machine: 
         )
     if machine["torch_threads"] < machine["cpus"]:
         remedies.append(
-            f"torch uses {machine['torch_threads']} of {machine['cpus']} CPUs; OMP_NUM_THREADS decides. Growth is bound by memory "
-            f"and needs several."
+            f"torch uses {machine['torch_threads']} of {machine['cpus']} CPUs (OMP_NUM_THREADS decides); "
+            f"growth is bound by memory and needs several."
         )
     if versions["huggingface_hub"] is None:
         remedies.append("huggingface_hub is not installed: hub ids do not work, folders do.")

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from growkernels.cli import options
-from growkernels.cli.console import notes, print_json, results
-
-if TYPE_CHECKING:
-    from growkernels.api import OnProgress
+from growkernels.cli.console import print_json, results
+from growkernels.cli.progress import ProgressDisplay
 
 
 def grow(
@@ -108,7 +96,7 @@ def grow(
         dtype=dtype,
         untie=untie,
     )
-    with _progress() as advance:
+    with ProgressDisplay() as advance:
         from growkernels import api
         from growkernels.report import growth_report, load_lines
 
@@ -128,22 +116,3 @@ def grow(
     else:
         results.print(growth_report(report))
         results.print(load_lines(report.plan, report.target), soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    """A bar on stderr: what is done, at what rate, and how long it will take. Nothing where stderr is no terminal."""
-    columns = (
-        TextColumn("{task.description:<19}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as bar:
-        task = bar.add_task("reading the layout", total=None)
-
-        def advance(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total or None)
-
-        yield advance
