@@ -74,7 +74,7 @@ def test_words_for_parts_that_are_copied_differently():
 
 @pytest.mark.parametrize(("operator", "percent"), [("gstack", 91), ("interpolate", 30)])
 def test_connection_rates_of_the_paper(operator, percent):
-    # 91 % and 30 % fix the definition and the setting: 8 layers grown three times (6 layers four times would give 87 % and 22 %).
+    # Both figures fit 8 layers grown three times; 6 layers grown four times would give 87 % and 22 %.
     assert round(100 * connection_rate(DEPTH_OPERATORS[operator].index(8, 3))) == percent
 
 
