@@ -15,7 +15,7 @@ import torch
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.executors.measure import check_finite, check_range
+from growkernels.executors.measure import check_values
 from growkernels.executors.shards import (
     DEFAULT_SHARD_SIZE,
     MappedShard,
@@ -62,7 +62,7 @@ def execute(
         sum(shard.nbytes for shard in shards) + sum(path.stat().st_size for path in source.carried) + _SMALL_FILES,
     )
     squares: dict[tuple[str, float], float] = {}
-    checked: set[tuple[str, str]] = set()
+    checked: set[tuple[str, torch.dtype, float]] = set()
     done = 0
     with _background(source) as behind:
         for shard in shards:
@@ -70,10 +70,9 @@ def execute(
             for name in shard.entries:
                 rule = rules[name]
                 weight, out = source.tensor(rule.source), file.tensor(name)
-                if not allow_nonfinite and (rule.source, rule.spec.dtype) not in checked:
-                    check_finite(rule.source, weight)
-                    check_range(rule.source, weight, out.dtype)
-                    checked.add((rule.source, rule.spec.dtype))
+                if not allow_nonfinite and (seen := (rule.source, out.dtype, rule.divisor)) not in checked:
+                    check_values(rule.source, weight, out.dtype, rule.divisor)
+                    checked.add(seen)
                 rules[name] = rule = _measured(rule, weight, squares)
                 out, weight = _as_rows(rule, out), _as_rows(rule, weight)
                 ops.tile_rules_([out], [weight], [_spec(rule)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
 import torch
 
@@ -13,10 +14,21 @@ _PIECE = 1 << 22
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def check_finite(name: str, tensor: torch.Tensor) -> None:
-    """Raise GrowthError that names the tensor, how many NaN and Inf it has and where the first one is."""
-    if not tensor.numel() or all(bound.isfinite() for bound in torch.aminmax(tensor)):
+def check_values(name: str, tensor: torch.Tensor, dtype: torch.dtype, divisor: float = 1.0) -> None:
+    """Raise GrowthError if the tensor has NaN or Inf, or a value that over the divisor does not fit `dtype`."""
+    if not tensor.numel():
         return
+    low, high = (float(bound) for bound in torch.aminmax(tensor))
+    if not (isfinite(low) and isfinite(high)):
+        raise _nonfinite(name, tensor)
+    largest, limit = max(-low, high) / abs(divisor), torch.finfo(dtype).max
+    if largest > limit:
+        raise GrowthError(
+            f"{name} reaches {largest:g} in the target, and {dtype} ends at {limit:g}; grow with --dtype bfloat16 or float32."
+        )
+
+
+def _nonfinite(name: str, tensor: torch.Tensor) -> GrowthError:
     nan = inf = 0
     first = None
     for start, piece in _pieces(tensor):
@@ -26,22 +38,10 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         nan += int(piece.isnan().sum())
         inf += int(piece.isinf().sum())
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), tensor.shape)]
-    raise GrowthError(
+    return GrowthError(
         f"{name} has {nan} NaN and {inf} Inf among {tensor.numel()} values, the first at {index}. Repair the "
         f"checkpoint, or let them pass with --allow-nonfinite."
     )
-
-
-def check_range(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
-    """Raise GrowthError if a finite value of the tensor does not fit `dtype`."""
-    limit = torch.finfo(dtype).max
-    if not tensor.numel() or torch.finfo(tensor.dtype).max <= limit:
-        return
-    low, high = (float(bound) for bound in torch.aminmax(tensor))
-    if max(-low, high) > limit:
-        raise GrowthError(
-            f"{name} reaches {max(-low, high):g}, {dtype} ends at {limit:g}; grow with --dtype bfloat16 or float32."
-        )
 
 
 def check_duplicates(source: Source, duplicates: Mapping[str, str]) -> None:

@@ -18,6 +18,18 @@ from growkernels.executors.stopping import Stoppable
 
 _AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+#: What the operating system says of the place that the user named; every other error is ours.
+_USERS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EBUSY,
+    errno.ENAMETOOLONG,
+)
 
 
 def check_destination(dst: Path, source: Path | None = None, overwrite: bool = False) -> Path:
@@ -69,16 +81,18 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
     with Stoppable() as run:
         try:
             try:
-                try:
-                    folder.mkdir()
-                    lock = _lock(folder)
-                except OSError as error:
-                    raise GrowthError(f"{dst}: cannot make a folder beside it: {error}.") from error
+                folder.mkdir()
+                lock = _lock(folder)
                 yield folder
-                _flush(folder)
+                for part in [folder, *folder.rglob("*")]:
+                    _sync(part)
             finally:
                 run.deaf = True
             _commit(folder, path, overwrite)
+        except OSError as error:
+            if error.errno not in _USERS:
+                raise
+            raise GrowthError(f"{dst} cannot be written: {error}. It is as it was before.") from error
         finally:
             # After an exchange this is what `dst` held before.
             shutil.rmtree(folder, ignore_errors=True)
@@ -117,28 +131,20 @@ def _remove_leftovers(path: Path) -> None:
             os.close(lock)
 
 
-def _flush(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*"), folder.parent]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _commit(folder: Path, path: Path, overwrite: bool) -> None:
-    try:
-        if not overwrite or not path.exists():
-            _rename(folder, path, _NOREPLACE)
-        else:
-            _rename(folder, path, _EXCHANGE)
-    except FileExistsError as error:
-        raise GrowthError(f"{path} appeared during the growth; nothing was replaced. Name another folder.") from error
-    descriptor = os.open(path.parent, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _commit(folder: Path, path: Path, overwrite: bool) -> None:
+    try:
+        _rename(folder, path, _EXCHANGE if overwrite and path.exists() else _NOREPLACE)
+    except FileExistsError as error:
+        raise GrowthError(f"{path} appeared during the growth; nothing was replaced. Name another folder.") from error
+    _sync(path.parent)
 
 
 def _rename(folder: Path, path: Path, flag: int) -> None:

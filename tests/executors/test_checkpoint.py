@@ -228,10 +228,17 @@ def test_weights_beyond_the_target_dtype_are_named(tmp_path: Path) -> None:
     values["embed.weight"][0, 0] = -70000.0
     write_source(tmp_path / "src", values)
     before = snapshot(tmp_path)
-    with pytest.raises(GrowthError, match=r"embed\.weight reaches 70000, torch\.float16 ends at 65504"):
+    with pytest.raises(
+        GrowthError, match=r"embed\.weight reaches 70000 in the target, and torch\.float16 ends at 65504"
+    ):
         grow(tmp_path / "src", tmp_path / "dst", plan("float16"))
     assert snapshot(tmp_path) == before
     grow(tmp_path / "src", tmp_path / "dst", plan("bfloat16"))
+    values["layers.0.proj.weight"][0, 0] = -70000.0
+    values["embed.weight"][0, 0] = 1.0
+    write_source(tmp_path / "halved", values)
+    grow(tmp_path / "halved", tmp_path / "half", plan("float16"))
+    assert float(load(tmp_path / "half")["layers.0.proj.weight"].min()) == -35008.0
 
 
 def misfits() -> dict[str, tuple[Plan, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,7 +50,7 @@ def test_a_relative_path_and_the_current_folder(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_renaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renaming: str, overwrite: bool) -> None:
     if renaming == "plain":
-        monkeypatch.setattr(staging, "_renameat2", lambda *_: staging.errno.EINVAL)
+        monkeypatch.setattr(staging, "_renameat2", lambda *_: errno.EINVAL)
     if overwrite:
         checkpoint(tmp_path / "dst", "old")
     with staged(tmp_path / "dst", overwrite) as folder:
@@ -62,7 +63,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renaming: str
 ) -> None:
     if renaming == "plain":
-        monkeypatch.setattr(staging, "_renameat2", lambda *_: staging.errno.ENOSYS)
+        monkeypatch.setattr(staging, "_renameat2", lambda *_: errno.ENOSYS)
     with pytest.raises(GrowthError, match="appeared during the growth"), staged(tmp_path / "dst"):
         (tmp_path / "dst").mkdir()
     assert list(snapshot(tmp_path)) == ["dst"]
@@ -224,3 +225,18 @@ def test_an_empty_folder_may_be_overwritten(tmp_path: Path) -> None:
     with staged(tmp_path / "dst", overwrite=True) as folder:
         (folder / "file").write_text("new")
     assert list(snapshot(tmp_path)) == ["dst", "dst/file"]
+
+
+def test_what_the_disk_says_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(GrowthError, match=r"dst cannot be written: .*No space left on device.* It is as it was before"):
+        with_error(tmp_path / "dst", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(GrowthError, match=r"cannot be written: .*File name too long"), staged(tmp_path / ("d" * 250)):
+        raise AssertionError("entered")
+    with pytest.raises(FileNotFoundError):
+        with_error(tmp_path / "dst", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    assert snapshot(tmp_path) == {}
+
+
+def with_error(dst: Path, error: OSError) -> None:
+    with staged(dst):
+        raise error
