@@ -65,7 +65,7 @@ def read_header(path: Path) -> dict[str, Entry]:
         text = file.read(length)
     try:
         header = json.loads(text, object_pairs_hook=_unique)
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header is no valid JSON ({error})") from error
     if not isinstance(header, dict):
         raise _damaged(path, "its header is no JSON object")
@@ -97,8 +97,11 @@ def _entry(path: Path, name: str, value: Any, data: int) -> Entry:
         numbers = [*shape, start, end]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"the entry of {name!r} has no dtype, shape and data_offsets: {value!r}") from error
-    if not all(type(n) is int and n >= 0 for n in numbers):
-        raise _damaged(path, f"{name!r} has shape {shape} and data_offsets {[start, end]}; expected whole numbers")
+    if not isinstance(code, str) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise _damaged(
+            path,
+            f"{name!r} has dtype {code!r}, shape {shape!r}, data_offsets {[start, end]}; expected a name and numbers",
+        )
     dtype = DTYPES.get(code)
     if dtype is None:
         raise GrowthError(

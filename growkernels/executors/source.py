@@ -157,7 +157,7 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise GrowthError(f"{path.parent} has no {path.name}; it holds {present}. Expected a Hugging Face checkpoint.")
     try:
         value = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise GrowthError(f"{path} is no valid JSON: {error}. Download or save it again.") from error
     if not isinstance(value, dict):
         raise GrowthError(f"{path} holds a JSON {type(value).__name__}; expected an object.")

@@ -167,6 +167,10 @@ def list_config(src: Path) -> None:
     (write_source(src) / "config.json").write_text("[1, 2]")
 
 
+def deep_config(src: Path) -> None:
+    (write_source(src) / "config.json").write_text("[" * 100_000)
+
+
 def binary_config(src: Path) -> None:
     (write_source(src) / "config.json").write_bytes(b"\xff\xfe\x00")
 
@@ -342,6 +346,7 @@ BAD = {
     no_config: "has no config.json; it holds generation_config.json, model.safetensors",
     bad_config: "config.json is no valid JSON",
     list_config: "config.json holds a JSON list; expected an object",
+    deep_config: "config.json is no valid JSON",
     binary_config: "config.json is no valid JSON",
     no_weights: "has no weights; expected model.safetensors or pytorch_model.bin",
     empty_weights: "is damaged or cut short: it has 0 bytes",
@@ -354,7 +359,7 @@ BAD = {
     list_header: "its header is no JSON object",
     twice_in_header: "twice in one object: embed.weight",
     no_offsets: "the entry of 'embed.weight' has no dtype, shape and data_offsets",
-    negative_shape: "expected whole numbers",
+    negative_shape: r"has dtype 'F32', shape \[-97, -48\], .* expected a name and numbers",
     wrong_shape: r"'embed.weight', F32 \[97, 49\], needs 19012 bytes and has 18624",
     overlap: "starts at byte",
     fp8: "'w' is stored as F8_E4M3, a quantized or unknown format",
