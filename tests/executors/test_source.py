@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from growkernels.errors import GrowthError
 from growkernels.executors import open_source
+from growkernels.executors.pickle_file import load_pickle
 from growkernels.executors.safetensors_file import header
 from growkernels.plan import TensorSpec
 from tests.executors import support
@@ -372,7 +374,7 @@ BAD = {
     unlisted: "says that 'ghost' is in model-00002-of-00005.safetensors, but it is not",
     swapped: "says that 'embed.weight' is in model-00002-of-00005.safetensors, but it is not",
     in_two_shards: "'embed.weight' is both in model-00001-of-00005.safetensors and in model-2.safetensors",
-    pickled_code: "needs code to be read, and code from a checkpoint is never run",
+    pickled_code: r"needs code to be read \(print\), and code from a checkpoint is never run",
     raw_pickle: "from before 1.6, which cannot be memory mapped",
     legacy_bin: "from before 1.6, which cannot be memory mapped",
     cut_bin: "is damaged or cut short",
@@ -396,3 +398,23 @@ def test_bad_input_is_named_and_nothing_is_written(
         support.grow(tmp_path / "src", tmp_path / "dst")
     assert snapshot(tmp_path) == before
     assert "code of a checkpoint was run" not in capfd.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_random_damage_of_a_pickle_is_a_clear_error_or_harmless(tmp_path: Path) -> None:
+    content = (write_bin(tmp_path / "src") / "pytorch_model.bin").read_bytes()
+    path, chance = tmp_path / "damaged.bin", random.Random(0)
+    pickled = content.index(b"data.pkl")
+    errors = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        for low, high in ((0, len(content)), (pickled, pickled + 1200)):
+            start = chance.randrange(low, high)
+            damaged[start : start + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
+        path.write_bytes(damaged[: chance.choice([None, None, chance.randrange(len(content))])])
+        try:
+            for value in load_pickle(path).values():
+                value.sum()
+        except GrowthError:
+            errors += 1
+    assert errors > 200
