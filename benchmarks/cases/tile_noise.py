@@ -1,0 +1,88 @@
+"""`tile` with noise, of a given size and of a given distance from the signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks import checks, rivals
+from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data, short
+from benchmarks.case import untouched_never as touched
+from growkernels import ops
+from growkernels.ops.eager import tile_spec
+
+KEY, SNR_DB, STD = 0x9E3779B97F4A7C15, 10.0, 0.003
+#: The provider of a case with SNR that is told the size it would measure.
+STD_FORM = "ours in place, std given"
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    """x2 and x3 with a standard deviation; x2 at 10 dB, with its mean square measured in the call."""
+    for dtype in (torch.float32, torch.bfloat16):
+        elements = setting.side**2
+        size = elements * dtype.itemsize
+        for n in (2, 3):
+            work = Work(bytes=size * (1 + n * n), operations=elements * (1 + n * ((n + 1) // 2) * NORMAL))
+            yield Case(f"tile x{n} noise {short(dtype)}", work, partial(_build, setting, dtype, n))
+        measured = Work(bytes=size * 6, operations=elements * (4 + 2 * NORMAL))
+        yield Case(f"tile x2 10 dB {short(dtype)}", measured, partial(_build_snr, setting, dtype, 2))
+
+
+def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
+    side = setting.side
+    weight = data((side, side), dtype, setting.device)
+    out = touched((n * side, n * side), dtype, setting.device)
+    spec = tile_spec(weight, n, n, False, STD, None, KEY)
+    compiled = rivals.compiled(rivals.tile_noisy)
+
+    def in_place() -> list[Tensor]:
+        ops.tile_(out, weight, n, n, noise_std=STD, key=KEY)
+        return [out]
+
+    def ours(outputs: list[Tensor]) -> None:
+        checks.follows_reference(outputs[0], weight, spec)
+
+    def theirs(outputs: list[Tensor]) -> None:
+        checks.noise_cancels(outputs[0], weight, n, n, STD)
+
+    return [
+        Provider(OURS_OUT, in_place, ours, fresh=False),
+        Provider(OURS, lambda: [ops.tile(weight, n, n, noise_std=STD, key=KEY)], ours),
+        Provider(EAGER, lambda: [rivals.tile_noisy(weight, n, n, STD)], theirs),
+        Provider(COMPILED, lambda: [compiled(weight, n, n, STD)], theirs),
+        Provider(PAPER, lambda: [rivals.paper_tile_noisy(weight, n, n, STD)], theirs),
+    ]
+
+
+def _build_snr(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
+    side = setting.side
+    weight = data((side, side), dtype, setting.device)
+    out = touched((n * side, n * side), dtype, setting.device)
+    spec = tile_spec(weight, n, n, False, 0.0, SNR_DB, KEY)
+    compiled = rivals.compiled(rivals.tile_snr)
+
+    def in_place() -> list[Tensor]:
+        ops.tile_(out, weight, n, n, snr_db=SNR_DB, key=KEY)
+        return [out]
+
+    def std_form() -> list[Tensor]:
+        ops.tile_(out, weight, n, n, noise_std=spec.noise_std, key=KEY)
+        return [out]
+
+    def ours(outputs: list[Tensor]) -> None:
+        checks.follows_reference(outputs[0], weight, spec)
+
+    def theirs(outputs: list[Tensor]) -> None:
+        checks.noise_cancels(outputs[0], weight, n, n, spec.noise_std)
+
+    return [
+        Provider(OURS_OUT, in_place, ours, fresh=False),
+        Provider(STD_FORM, std_form, ours, fresh=False),
+        Provider(OURS, lambda: [ops.tile(weight, n, n, snr_db=SNR_DB, key=KEY)], ours),
+        Provider(EAGER, lambda: [rivals.tile_snr(weight, n, n, SNR_DB)], theirs),
+        Provider(COMPILED, lambda: [compiled(weight, n, n, SNR_DB)], theirs),
+        Provider(PAPER, lambda: [rivals.paper_tile_snr(weight, n, n, SNR_DB)], theirs),
+    ]

@@ -1,0 +1,89 @@
+"""What the project set out to reach on two threads of a CPU, and whether a run reached it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.case import EAGER, FLOOR, OURS, OURS_OUT, PAPER
+from benchmarks.cases.calls import PREFIX
+from benchmarks.cases.models import ONE_BY_ONE
+from benchmarks.cases.tile_noise import STD_FORM
+from benchmarks.cases.tile_shapes import ALIGNED, KINDS
+from benchmarks.results import CaseResult, Results
+
+
+@dataclass(frozen=True)
+class Target:
+    """`figure` was measured and should be at most `limit`, or at least, if `at_least`."""
+
+    claim: str
+    figure: float
+    limit: float
+    at_least: bool = False
+    unit: str = "x"
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is within the limit."""
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+    @property
+    def text(self) -> str:
+        """The limit in words."""
+        return f"at {'least' if self.at_least else 'most'} {self.limit:g}{self.unit}"
+
+
+def targets(results: Results, checkpoint: dict[str, Any] | None) -> list[Target]:
+    """Every target that this run, and the checkpoint run if there is one, has figures for."""
+    return [*_ops(results), *(_checkpoint(checkpoint) if checkpoint else ())]
+
+
+def _ops(results: Results) -> Iterator[Target]:
+    paper_limits = {"fp32": 18.0, "bf16": 14.0}
+    for dtype, paper_limit in paper_limits.items():
+        if case := results.case(f"tile x2 {dtype}"):
+            yield Target(f"clean `tile_` x2 {dtype} against the copy floor", _ratio(case, OURS_OUT, FLOOR), 1.15)
+        if case := results.case(f"tile x2 noise {dtype}"):
+            speedup = _ratio(case, PAPER, OURS_OUT)
+            yield Target(f"noisy `tile_` x2 {dtype}, times as fast as the paper's", speedup, paper_limit, at_least=True)
+        if case := results.case(f"tile x2 10 dB {dtype}"):
+            ratio = _ratio(case, OURS_OUT, STD_FORM)
+            yield Target(f"`tile_` x2 {dtype} with SNR against the std form", ratio, 1.3)
+    slowest = _slowest(results)
+    if slowest:
+        claim = f"functional `tile`, times as fast as eager; the slowest row ({slowest.name})"
+        yield Target(claim, _ratio(slowest, EAGER, OURS), 1.0, at_least=True)
+    for case in results.cases:
+        if ONE_BY_ONE in case.measurements:
+            yield Target(
+                f"{case.name}: one call against the sum of its tensors", _ratio(case, OURS_OUT, ONE_BY_ONE), 1.1
+            )
+        if ALIGNED in case.measurements:
+            kind = next(kind for kind in KINDS if kind in case.name)
+            dtype = case.name.rsplit(" ", 1)[1]
+            ratio = _ratio(case, OURS_OUT, ALIGNED)
+            yield Target(f"`tile_` x2 {dtype}, source {kind}, against an aligned one", ratio, 2.0)
+        if case.name.startswith(PREFIX):
+            yield Target(f"{case.name}, one call on 8 x 8", case.median(OURS) * 1e6, 10.0, unit=" us")
+
+
+def _ratio(case: CaseResult, provider: str, other: str) -> float:
+    return case.median(provider) / case.median(other)
+
+
+def _slowest(results: Results) -> CaseResult | None:
+    """The `tile` case in which eager comes nearest."""
+    rows = [case for case in results.cases if case.name.startswith("tile") and EAGER in case.measurements]
+    return min(rows, key=lambda case: _ratio(case, EAGER, OURS), default=None)
+
+
+def _checkpoint(checkpoint: dict[str, Any]) -> Iterator[Target]:
+    runs = checkpoint["runs"]
+    seconds = {name: median(run["seconds"] for run in rows) for name, rows in runs.items()}
+    for name, limit in (("noise-free", 1.3), ("10 dB", 2.5)):
+        yield Target(
+            f"checkpoint to checkpoint x2, {name}, against `cp` (fsync both)", seconds[name] / seconds["cp"], limit
+        )

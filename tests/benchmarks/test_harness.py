@@ -1,0 +1,165 @@
+"""The harness itself: turns, memory, files, targets, tables. Nothing here asserts a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import checks, floor, machine, measure, rivals
+from benchmarks.case import FLOOR, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work
+from benchmarks.cases import all_cases
+from benchmarks.cases.models import ONE_BY_ONE
+from benchmarks.measure import Effort
+from benchmarks.memory import peak_above
+from benchmarks.picture import draw
+from benchmarks.results import CaseResult, Measurement, Results, read
+from benchmarks.table import markdown, table
+from benchmarks.targets import Target, targets
+
+CPU = torch.device("cpu")
+
+
+def results(*cases):
+    run = {"commit": "abc", "dirty": True, "date": "today", "command": "c", "load_before": 0.0, "load_after": 0.1}
+    run |= {"copies": "torch_copy 20.0 GB/s", "rounds": "3 to 3", "side": 16}
+    return Results(machine.describe(CPU), machine.versions(), run, {"copy": 2e10, "operations": 3e10}, list(cases))
+
+
+def result(name, bytes=1000, operations=10, **seconds):
+    named = {k.replace("_", " "): Measurement(v, extra_bytes=7) for k, v in seconds.items()}
+    return CaseResult(name, bytes, operations, 1, named)
+
+
+def test_providers_take_turns():
+    order = []
+    timers = [lambda turn, name=name: order.append((name, turn)) or float(turn) for name in "ABC"]
+    seconds = measure.interleave(timers, Effort(least=2, most=2))
+    assert order == [("A", 0), ("B", 0), ("C", 0), ("A", 1), ("B", 1), ("C", 1)]
+    assert seconds == [[0.0, 1.0]] * 3
+
+
+def test_rounds_go_on_while_there_is_time():
+    ticks = iter(range(100))
+    seconds = measure.interleave([lambda turn: 1.0], Effort(least=2, most=50, seconds=4.5), clock=lambda: next(ticks))
+    assert len(seconds[0]) == 6  # four more rounds fit after the two that are asked for
+
+
+def test_a_wrong_result_is_not_timed():
+    def wrong(outputs):
+        raise AssertionError("two is not one")
+
+    case = Case("a case", Work(8, 0), lambda: [Provider(OURS, lambda: [torch.ones(1)], wrong)])
+    with pytest.raises(AssertionError, match="a case, ours: two is not one"):
+        measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+
+
+def test_a_case_runs_with_its_floor():
+    case = next(case for case in all_cases(Setting.tiny(CPU)) if case.name == "tile x2 prime fp32")
+    measured = measure.run_case(case, Setting.tiny(CPU), floor.threaded_memmove, measure.QUICK)
+    assert set(measured.measurements) >= {OURS_OUT, OURS, "eager", FLOOR}
+    assert {len(m.seconds) for m in measured.measurements.values()} == {3}
+    assert measured.bytes == case.work.bytes
+
+
+@pytest.mark.parametrize("copy", [floor.torch_copy, floor.threaded_memmove])
+@pytest.mark.parametrize("size", [1, 2, 1001, (2 << 20) + 3])
+def test_the_floor_moves_its_bytes(copy, size):
+    moved = []
+
+    def counting(target, source):
+        moved.append(target.numel() + source.numel())
+        copy(target, source)
+
+    tested = floor.Floor(size, CPU, counting)
+    tested.check(tested.run())
+    assert sum(moved) == max(2, size // 2 * 2)
+
+
+def test_a_large_floor_goes_over_its_buffers_again(monkeypatch):
+    monkeypatch.setattr(floor, "_LARGEST", 100)
+    moved = []
+    tested = floor.Floor(2 * 250, CPU, lambda target, source: moved.append(target.numel()))
+    tested.run()
+    assert moved == [100, 100, 50]
+
+
+def test_peak_memory_counts_what_is_freed_again():
+    """Resident memory is counted in batches of pages on each thread; 32 MB stand well above that."""
+    size = 32 << 20
+
+    def temporary():
+        torch.ones(2 * size, dtype=torch.uint8)
+        return [torch.ones(size, dtype=torch.uint8)]
+
+    peak = peak_above(temporary, CPU)
+    assert peak is None or 0.95 * 2 * size <= peak <= 1.1 * 2 * size
+
+
+def test_noise_check_accepts_the_rivals_and_refuses_the_wrong_size():
+    weight = torch.randn(64, 64)
+    for n in (2, 3, 4, 5):
+        for rival in (rivals.tile_noisy, rivals.paper_tile_noisy):
+            grown = rival(weight, n, n, 0.1)
+            if rival is rivals.tile_noisy or n % 2 == 0:
+                with pytest.raises(AssertionError, match=r"expected 0\.2"):
+                    checks.noise_cancels(grown, weight, n, n, 0.2)
+                checks.noise_cancels(grown, weight, n, n, 0.1)
+    grown = rivals.tile_noisy(weight, 2, 2, 0.1)
+    grown[0, 0] += 0.1
+    with pytest.raises(AssertionError):
+        checks.noise_cancels(grown, weight, 2, 2, 0.1)
+
+
+def test_files_hold_every_round(tmp_path):
+    written = results(result("tile x2 fp32", ours=[1.0, 3.0, 2.0], copy_floor=[1.0, 1.0, 1.0]))
+    (tmp_path / "ops.json").write_text(written.to_json())
+    assert read(tmp_path / "ops.json") == written
+    header, *rows = [line.split(",") for line in written.to_csv().splitlines()]
+    row = dict(zip(header, rows[0], strict=True))
+    assert row["provider"] == OURS and row["commit"] == "abc"
+    assert (float(row["median_s"]), float(row["max_s"]), float(row["copy_fraction"])) == (2.0, 3.0, 0.5)
+    with pytest.raises(ValueError, match="format 9"):
+        Results.from_json(written.to_json().replace('"format": 1', '"format": 9'))
+
+
+def test_targets_know_met_from_not_met():
+    measured = results(
+        result("tile x2 fp32", ours_in_place=[1.2], ours=[1.5], eager=[3.0], copy_floor=[1.0]),
+        result("tile x2 noise bf16", ours_in_place=[1.0], ours=[4.0], eager=[2.0], paper=[14.0], copy_floor=[1.0]),
+        CaseResult("m", 8, 0, 1, {OURS_OUT: Measurement([1.0]), ONE_BY_ONE: Measurement([1.0])}),
+        result("call: tile_", ours=[9e-6], eager=[1e-5]),
+    )
+    checkpoint = {"runs": {"cp": [{"seconds": 2.0}], "noise-free": [{"seconds": 2.4}], "10 dB": [{"seconds": 6.0}]}}
+    found = {target.claim: (round(target.figure, 6), target.met) for target in targets(measured, checkpoint)}
+    assert found == {
+        "clean `tile_` x2 fp32 against the copy floor": (1.2, False),
+        "noisy `tile_` x2 bf16, times as fast as the paper's": (14.0, True),
+        "functional `tile`, times as fast as eager; the slowest row (tile x2 noise bf16)": (0.5, False),
+        "m: one call against the sum of its tensors": (1.0, True),
+        "call: tile_, one call on 8 x 8": (9.0, True),
+        "checkpoint to checkpoint x2, noise-free, against `cp` (fsync both)": (1.2, True),
+        "checkpoint to checkpoint x2, 10 dB, against `cp` (fsync both)": (3.0, False),
+    }
+
+
+def test_report_shows_targets_times_memory_and_calls(tmp_path):
+    measured = results(
+        result("tile x2 fp32", ours_in_place=[1e-3], ours=[2e-3], eager=[17e-3], copy_floor=[1e-3]),
+        result("tile x2 noise fp32", ours_in_place=[1e-3], ours=[2e-3], paper=[0.5], copy_floor=[1e-3]),
+        result("call: tile", ours=[9e-6], eager=[1e-5]),
+    )
+    report = markdown(measured, [Target("speed", 2.0, 1.5)])
+    for text in ("abc with uncommitted changes", "**not met**", "17.0 (17.0 to 17.0)", "17.0 (8.5)", "| tile | 9.0 |"):
+        assert text in report
+    assert PAPER in report
+    draw(measured, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+def test_tables_align_numbers():
+    assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+
+
+def test_statistics_are_those_of_numpy():
+    seconds = list(np.random.default_rng(0).random(9))
+    measured = Measurement(seconds)
+    assert measured.median == np.median(seconds) and measured.percentile(90) == np.percentile(seconds, 90)
