@@ -30,7 +30,7 @@ void write(const View& out, int64_t e, int64_t n, const char* values, bool strea
   for_each_run(out, e, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
     const char* from = values + done * item;
     if (stride == 1 && streamed) {
-      loops().stream(out.at(offset), from, count * item);
+      loops().stream(out.at(offset), 0, from, 0, 1, count * item);
     } else if (stride == 1) {
       std::copy(from, from + count * item, out.at(offset));
     } else {

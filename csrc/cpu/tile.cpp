@@ -42,12 +42,13 @@ Cut cut(const TileJob& job, bool streamed) {
     std::swap(g.rows, g.cols);
   }
   g.noisy = takes_noise(job);
-  g.streamed = streamed && !draws_normals(job);
+  g.streamed = streamed;
   const bool along_rows = (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
   const int64_t columns = g.cols->visits(), rows = g.rows->visits();
   const int64_t copies = std::max<int64_t>(1, job.out.numel() / std::max<int64_t>(1, rows * columns));
-  g.block_columns = std::max<int64_t>(1, std::min<int64_t>(columns, along_rows ? kRowBlock : kTallColumns));
-  g.block_rows = along_rows ? std::max<int64_t>(1, kRowBlock / g.block_columns) : kTallRows;
+  const int64_t tall_columns = g.out.strides[1] > g.out.strides[0] ? kTallColumns : kBlock / kTallColumns;
+  g.block_columns = std::max<int64_t>(1, std::min<int64_t>(columns, along_rows ? kRowBlock : tall_columns));
+  g.block_rows = along_rows ? std::max<int64_t>(1, kRowBlock / g.block_columns) : kBlock / tall_columns;
   const auto whole = [](int64_t wanted, int64_t block) { return std::max<int64_t>(1, wanted / block) * block; };
   result.down_columns = g.out.strides[1] > g.out.strides[0];
   result.column_visits = result.down_columns ? g.block_columns : whole(std::min<int64_t>(columns, 1 << 14), g.block_columns);

@@ -1,6 +1,7 @@
 #include "tile_block.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace gk {
@@ -41,6 +42,9 @@ class Block {
     if (g_.weight.strides[0] == 1 && g_.weight.strides[1] != 1 && rows_.count > 1) {
       for (int64_t j = 0; j < columns_.count; ++j) {
         std::memcpy(stored_[0] + j * rows_.count * item, source_at(0, j), rows_.count * item);
+        // Each column lies on pages of its own, which hardware does not foresee: ask for the next block's.
+        const char* next = source_at(0, j + columns_.count);
+        for (int64_t line = 0; line < rows_.count * item; line += 64) __builtin_prefetch(next + line);
       }
       loops().transpose(turned_, stored_[0], columns_.count, rows_.count, rows_.count, item);
       read(values_, turned_, 1, n_);
@@ -49,12 +53,25 @@ class Block {
         read(values_ + i * columns_.count, source_at(i, 0), g_.weight.strides[1], columns_.count);
       }
     }
-    compute().scale(values_, Compute(numbers_.divisor), Compute(numbers_.shift), n_);
+    scale();
+    if (numbers_.shift != 0) compute().add(values_, Compute(numbers_.shift), n_);
+  }
+
+  // By a power of two the product with the inverse is the quotient, to the bit, and much quicker.
+  void scale() {
+    const auto divisor = Compute(numbers_.divisor);
+    int exponent;
+    if (divisor == 1) return;
+    if (std::abs(std::frexp(divisor, &exponent)) == Compute(0.5) && std::abs(exponent) < 100) {
+      compute().multiply(values_, 1 / divisor, n_);
+    } else {
+      compute().divide(values_, divisor, n_);
+    }
   }
 
   // One row of what stands where the diagonal structure keeps nothing.
   void load_absent() {
-    if (numbers_.diagonal) std::fill(absent_, absent_ + columns_.count, Compute(numbers_.shift));
+    if (numbers_.diagonal) std::fill(absent_, absent_ + columns_.count, Compute(0) + Compute(numbers_.shift));
   }
 
   bool kept(int64_t row_copy, int64_t column_copy) const {
@@ -65,41 +82,42 @@ class Block {
 
   // Copies the block's elements, rows `pitch` bytes apart, to where one of its copies lies.
   void emit(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) {
-    if (g_.out.strides[1] == 1) {
-      const int item = g_.out.item();
-      for (int64_t i = 0; i < rows_.count; ++i) {
-        const int64_t row = rows_.target(i, row_copy);
-        columns_.for_each_run(column_copy, [&](int64_t j, int64_t column, int64_t n) {
-          char* to = out_at(row, column);
-          const char* from = block + i * pitch + j * item;
-          if (g_.streamed) {
-            loops().stream(to, from, n * item);
-          } else {
-            std::memcpy(to, from, n * item);
-          }
-        });
-      }
+    const int64_t item = g_.out.item(), row_bytes = g_.out.strides[0] * item, column_bytes = g_.out.strides[1] * item;
+    const bool down = g_.out.strides[1] != 1;
+    if (down) {
+      loops().transpose(turned_, block, rows_.count, columns_.count, pitch / item, item);
+      block = turned_;
+      pitch = rows_.count * item;
+    }
+    rows_.for_each_run(row_copy, [&](int64_t i, int64_t row, int64_t height) {
+      columns_.for_each_run(column_copy, [&](int64_t j, int64_t column, int64_t width) {
+        char* to = out_at(row, column);
+        if (!down) {
+          copy_lines(to, row_bytes, block + i * pitch + j * item, pitch, height, width * item);
+        } else if (row_bytes == item) {
+          copy_lines(to, column_bytes, block + j * pitch + i * item, pitch, width, height * item);
+        } else {
+          scatter(to, block + j * pitch + i * item, pitch, height, width);
+        }
+      });
+    });
+  }
+
+  void copy_lines(char* to, int64_t to_pitch, const char* from, int64_t pitch, int64_t lines, int64_t bytes) const {
+    if (g_.streamed) {
+      loops().stream(to, to_pitch, from, pitch, lines, bytes);
     } else {
-      scatter(row_copy, column_copy, block, pitch / g_.out.item());
+      for (int64_t line = 0; line < lines; ++line) std::memcpy(to + line * to_pitch, from + line * pitch, bytes);
     }
   }
 
-  // The same where memory does not run along rows: through a transposed block.
-  void scatter(int64_t row_copy, int64_t column_copy, const char* block, int64_t pitch) {
-    const int item = g_.out.item();
-    const int64_t stride = g_.out.strides[0];
-    loops().transpose(turned_, block, rows_.count, columns_.count, pitch, item);
-    for (int64_t j = 0; j < columns_.count; ++j) {
-      const int64_t column = columns_.target(j, column_copy);
-      const char* from = turned_ + j * rows_.count * item;
-      rows_.for_each_run(row_copy, [&](int64_t i, int64_t row, int64_t n) {
-        char* to = out_at(row, column);
-        if (stride == 1) {
-          loops().stream(to, from + i * item, n * item);
-        } else {
-          for (int64_t k = 0; k < n; ++k) std::memcpy(to + k * stride * item, from + (i + k) * item, item);
-        }
-      });
+  // A transposed block to where neither axis runs along memory.
+  void scatter(char* to, const char* from, int64_t pitch, int64_t height, int64_t width) const {
+    const int64_t item = g_.out.item(), row_bytes = g_.out.strides[0] * item, column_bytes = g_.out.strides[1] * item;
+    for (int64_t j = 0; j < width; ++j) {
+      for (int64_t i = 0; i < height; ++i) {
+        std::memcpy(to + j * column_bytes + i * row_bytes, from + j * pitch + i * item, item);
+      }
     }
   }
 

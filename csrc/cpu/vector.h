@@ -15,10 +15,10 @@ struct ComputeLoops {
   void (*load[kDTypes])(Compute* values, const void* source, int64_t stride, int64_t n);
   // target[i] = values[i], rounded once
   void (*store[kDTypes])(void* target, const Compute* values, int64_t n);
-  // values[i] = values[i] / divisor + shift, the sum only where the shift is not zero
-  void (*scale)(Compute* values, Compute divisor, Compute shift, int64_t n);
-  // values[i] = factor * values[i]
+  // values[i] / divisor, factor * values[i], values[i] + term, in place
+  void (*divide)(Compute* values, Compute divisor, int64_t n);
   void (*multiply)(Compute* values, Compute factor, int64_t n);
+  void (*add)(Compute* values, Compute term, int64_t n);
   // values[i] = keep * values[i] + alpha * (std * z[i])
   void (*blend)(Compute* values, const float* z, Compute keep, Compute alpha, Compute std, int64_t n);
   // values[i] = constant + std * z[i]
@@ -46,8 +46,8 @@ struct Loops {
   double (*sum)(const double* values, int64_t n);
   // target[j][i] = source[i][j] for `rows` x `columns` items of 2, 4 or 8 bytes; source rows are `pitch` items apart
   void (*transpose)(void* target, const void* source, int64_t rows, int64_t columns, int64_t pitch, int item);
-  // Copy past the caches; `fence` before the data is handed to another thread
-  void (*stream)(void* target, const void* source, int64_t bytes);
+  // Copy lines of `bytes`, given distances in bytes apart, past the caches; `fence` before another thread reads them
+  void (*stream)(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines, int64_t bytes);
   void (*fence)();
 
   template <class Compute>

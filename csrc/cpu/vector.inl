@@ -96,13 +96,13 @@ void store(void* __restrict target, const Compute* __restrict values, int64_t n)
 }
 
 template <class Compute>
-void scale(Compute* values, Compute divisor, Compute shift, int64_t n) {
-  if (divisor != Compute(1)) {
-    for (int64_t i = 0; i < n; ++i) values[i] = values[i] / divisor;
-  }
-  if (shift != Compute(0)) {
-    for (int64_t i = 0; i < n; ++i) values[i] = values[i] + shift;
-  }
+void divide(Compute* values, Compute divisor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = values[i] / divisor;
+}
+
+template <class Compute>
+void add(Compute* values, Compute term, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) values[i] = values[i] + term;
 }
 
 template <class Compute>
@@ -178,27 +178,32 @@ double sum(const double* values, int64_t n) {
   return halve(lanes);
 }
 
+// A square of 8 x 8 items in three rounds of pairwise interleaving.
+template <class Item>
+GK_INLINE void transpose_square(Item* target, int64_t target_pitch, const Item* source, int64_t source_pitch) {
+  typedef Item Row __attribute__((vector_size(8 * sizeof(Item))));
+  Row rows[8], next[8];
+  for (int i = 0; i < 8; ++i) std::memcpy(&rows[i], source + i * source_pitch, sizeof(Row));
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 4; ++i) {
+      next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; ++i) rows[i] = next[i];
+  }
+  for (int i = 0; i < 8; ++i) std::memcpy(target + i * target_pitch, &rows[i], sizeof(Row));
+}
+
 template <class Item>
 void transpose_items(void* __restrict target, const void* __restrict source, int64_t rows, int64_t columns, int64_t pitch) {
   auto* t = static_cast<Item*>(target);
   auto* s = static_cast<const Item*>(source);
-  constexpr int kSide = 8;
-  int64_t i = 0;
-  for (; i + kSide <= rows; i += kSide) {
-    int64_t j = 0;
-    for (; j + kSide <= columns; j += kSide) {
-      Item square[kSide][kSide];
-      for (int a = 0; a < kSide; ++a) std::memcpy(square[a], s + (i + a) * pitch + j, sizeof(square[a]));
-      for (int b = 0; b < kSide; ++b) {
-        for (int a = 0; a < kSide; ++a) t[(j + b) * rows + i + a] = square[a][b];
-      }
-    }
-    for (; j < columns; ++j) {
-      for (int a = 0; a < kSide; ++a) t[j * rows + i + a] = s[(i + a) * pitch + j];
-    }
+  const int64_t whole_rows = rows & ~int64_t{7}, whole_columns = columns & ~int64_t{7};
+  for (int64_t i = 0; i < whole_rows; i += 8) {
+    for (int64_t j = 0; j < whole_columns; j += 8) transpose_square(t + j * rows + i, rows, s + i * pitch + j, pitch);
   }
-  for (; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) t[j * rows + i] = s[i * pitch + j];
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) t[j * rows + i] = s[i * pitch + j];
   }
 }
 
@@ -207,33 +212,38 @@ void transpose(void* target, const void* source, int64_t rows, int64_t columns, 
   items(target, source, rows, columns, pitch);
 }
 
-void stream(void* target, const void* source, int64_t bytes) {
 #if defined(__x86_64__)
-  auto* t = static_cast<char*>(target);
-  auto* s = static_cast<const char*>(source);
-  const int64_t misaligned = int64_t(-reinterpret_cast<uintptr_t>(t) & 63);
-  const int64_t head = misaligned < bytes ? misaligned : bytes;
-  std::memcpy(t, s, head);
-  int64_t i = head;
-  for (; i + 64 <= bytes; i += 64) {
+GK_INLINE void stream_cache_line(char* target, const char* source) {
 #if GK_VECTOR_BYTES == 64
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(t + i), _mm512_loadu_si512(s + i));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(target), _mm512_loadu_si512(source));
 #elif GK_VECTOR_BYTES == 32
-    for (int half = 0; half < 64; half += 32) {
-      _mm256_stream_si256(reinterpret_cast<__m256i*>(t + i + half),
-                          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s + i + half)));
-    }
-#else
-    for (int part = 0; part < 64; part += 16) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(t + i + part),
-                       _mm_loadu_si128(reinterpret_cast<const __m128i*>(s + i + part)));
-    }
-#endif
+  for (int i = 0; i < 64; i += 32) {
+    const auto* from = reinterpret_cast<const __m256i*>(source + i);
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(target + i), _mm256_loadu_si256(from));
   }
-  std::memcpy(t + i, s + i, bytes - i);
 #else
-  std::memcpy(target, source, bytes);
+  for (int i = 0; i < 64; i += 16) {
+    const auto* from = reinterpret_cast<const __m128i*>(source + i);
+    _mm_stream_si128(reinterpret_cast<__m128i*>(target + i), _mm_loadu_si128(from));
+  }
 #endif
+}
+#endif
+
+void stream(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines, int64_t bytes) {
+  for (int64_t line = 0; line < lines; ++line) {
+    char* t = target + line * target_pitch;
+    const char* s = source + line * source_pitch;
+    int64_t i = 0;
+#if defined(__x86_64__)
+    const int64_t head = -reinterpret_cast<intptr_t>(t) & 63;
+    if (bytes >= head + 64) {
+      std::memcpy(t, s, head);
+      for (i = head; i + 64 <= bytes; i += 64) stream_cache_line(t + i, s + i);
+    }
+#endif
+    std::memcpy(t + i, s + i, bytes - i);
+  }
 }
 
 void fence() {
@@ -249,8 +259,9 @@ const Loops kLoops = {
     GK_STRING(GK_ISA),
     {{load<float, Float32>, load<float, BFloat16>, load<float, Float16>, nullptr},
      {store<float, Float32>, store<float, BFloat16>, store<float, Float16>, nullptr},
-     scale<float>,
+     divide<float>,
      multiply<float>,
+     add<float>,
      blend<float>,
      fill<float>,
      {pair<float, Float32>, pair<float, BFloat16>, pair<float, Float16>, nullptr},
@@ -258,8 +269,9 @@ const Loops kLoops = {
      square_sum<float>},
     {{load<double, Float32>, load<double, BFloat16>, load<double, Float16>, load<double, Float64>},
      {store<double, Float32>, store<double, BFloat16>, store<double, Float16>, store<double, Float64>},
-     scale<double>,
+     divide<double>,
      multiply<double>,
+     add<double>,
      blend<double>,
      fill<double>,
      {pair<double, Float32>, pair<double, BFloat16>, pair<double, Float16>, pair<double, Float64>},
