@@ -11,7 +11,7 @@ import torch
 from growkernels.errors import GrowthError
 
 #: How torch says which function or class a file asks for.
-_CODE = re.compile(r"Unsupported global: GLOBAL (\S+)")
+_CODE = re.compile(r"GLOBAL (\S+)")
 
 
 def load_pickle(path: Path) -> dict[str, torch.Tensor]:
@@ -38,8 +38,12 @@ def load_pickle(path: Path) -> dict[str, torch.Tensor]:
                 f"{path} needs code to be read ({code[1]}), and code from a checkpoint is never run. If you trust it, load it "
                 f"with transformers where it may run, and save it as safetensors with save_pretrained()."
             ) from error
-        what = str(error).strip().splitlines() or [type(error).__name__]
-        raise GrowthError(f"{path} is damaged or cut short: {what[0]}. Download or save it again.") from error
+        # Without torch's advice to load the file regardless.
+        lines = str(error).rpartition("WeightsUnpickler error:")[2].split("\n")
+        what = [line for line in lines if line.strip() and not line.startswith("Weights only")] or [
+            type(error).__name__
+        ]
+        raise GrowthError(f"{path} is damaged or cut short: {what[0].strip()}. Download or save it again.") from error
     if not isinstance(data, dict):
         raise GrowthError(f"{path} holds a {type(data).__name__}; expected a state dict of names and tensors.")
     for name, value in data.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import struct
@@ -152,6 +153,11 @@ def truncate(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
+class System:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("echo code of a checkpoint was run",))
+
+
 class Code:
     def __reduce__(self) -> tuple:
         return (print, ("code of a checkpoint was run",))
@@ -293,6 +299,11 @@ def pickled_code(src: Path) -> None:
     torch.save({"w": torch.ones(2), "x": Code()}, src / "pytorch_model.bin")
 
 
+def pickled_command(src: Path) -> None:
+    write_config(src)
+    torch.save({"w": torch.ones(2), "x": System()}, src / "pytorch_model.bin")
+
+
 def raw_pickle(src: Path) -> None:
     write_config(src)
     (src / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Code()}))
@@ -375,11 +386,12 @@ BAD = {
     swapped: "says that 'embed.weight' is in model-00002-of-00005.safetensors, but it is not",
     in_two_shards: "'embed.weight' is both in model-00001-of-00005.safetensors and in model-2.safetensors",
     pickled_code: r"needs code to be read \(print\), and code from a checkpoint is never run",
+    pickled_command: r"needs code to be read \(posix\.system\), and code",
     raw_pickle: "from before 1.6, which cannot be memory mapped",
     legacy_bin: "from before 1.6, which cannot be memory mapped",
     cut_bin: "is damaged or cut short",
     no_bin: "is damaged or cut short: it is no torch file",
-    damaged_bin: "damaged|needs code",
+    damaged_bin: "is damaged or cut short",
     nested_bin: "'model' is a dict; expected a state dict of names and tensors",
     list_bin: "holds a list; expected a state dict",
     sparse_bin: "'w' is a quantized or sparse tensor",
