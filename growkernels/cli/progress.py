@@ -1,4 +1,4 @@
-"""What is seen of a growth while it runs: a bar while weights are written, a spinner before and after."""
+"""What is seen of a growth while it runs: a bar with rate and time left while weights are written, the time taken else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    SpinnerColumn,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -40,13 +43,14 @@ class ProgressDisplay:
             return
         if stage != self._stage:
             self._shown.close()
-            self._stage, self._bar = stage, None
+            self._stage = stage
+            columns: tuple[ProgressColumn, ...]
             if total:
-                columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-                progress = Progress(*columns, TimeRemainingColumn(), console=notes, transient=True)
-                self._bar = (self._shown.enter_context(progress), progress.add_task(stage, total=total))
+                columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
             else:
-                self._shown.enter_context(notes.status(stage))
+                columns = (SpinnerColumn(), TimeElapsedColumn())
+            progress = Progress(TextColumn("{task.description}"), *columns, console=notes, transient=True)
+            self._bar = (self._shown.enter_context(progress), progress.add_task(stage, total=total or None))
         if self._bar:
             progress, task = self._bar
             progress.update(task, completed=done)
