@@ -44,7 +44,7 @@ def build() -> dict[str, object]:
     extension = CppExtension(
         "growkernels._C",
         sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
-        depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.[hi]*")),
+        depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.h")),
         define_macros=[
             ("TORCH_TARGET_VERSION", "0x020b000000000000"),
             ("GK_VERSION", f'"{VERSION}"'),

@@ -65,7 +65,9 @@ class Reader {
 
 View view_of(const Tensor& tensor) {
   const auto sizes = tensor.sizes(), strides = tensor.strides();
-  return {static_cast<char*>(tensor.data_ptr()), dtype_of(tensor.scalar_type()), {sizes.begin(), sizes.end()},
+  return {static_cast<char*>(tensor.data_ptr()),
+          dtype_of(tensor.scalar_type()),
+          {sizes.begin(), sizes.end()},
           {strides.begin(), strides.end()}};
 }
 
@@ -77,7 +79,8 @@ std::vector<View> views_of(const std::vector<Tensor>& tensors) {
 
 View matrix_of(const Tensor& tensor) {
   View view = view_of(tensor);
-  if (view.sizes.size() != 1 && view.sizes.size() != 2) refuse("expected a matrix or a vector, got ", view.sizes.size(), " axes");
+  if (view.sizes.size() != 1 && view.sizes.size() != 2)
+    refuse("expected a matrix or a vector, got ", view.sizes.size(), " axes");
   if (view.sizes.size() == 1) {
     view.sizes.insert(view.sizes.begin(), 1);
     view.strides.insert(view.strides.begin(), view.sizes[1]);
@@ -99,18 +102,21 @@ void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs
   for (const View& input : inputs) {
     if (input.numel()) entries.push_back({reach(input), &input, false});
   }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.reach.first < b.reach.first; });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.reach.first < b.reach.first; });
   for (size_t i = 0; i < entries.size(); ++i) {
     for (size_t j = i + 1; j < entries.size() && entries[j].reach.first < entries[i].reach.last; ++j) {
       if (!entries[i].is_out && !entries[j].is_out) continue;
       if (!overlapping(*entries[i].view, *entries[j].view)) continue;
-      refuse(entries[i].is_out && entries[j].is_out ? "two outputs overlap in memory" : "out overlaps an input in memory",
-             "; write into a tensor of its own");
+      refuse(
+          entries[i].is_out && entries[j].is_out ? "two outputs overlap in memory" : "out overlaps an input in memory",
+          "; write into a tensor of its own");
     }
   }
 }
 
-TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols, const RuleNumbers& numbers) {
+TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
+                 const RuleNumbers& numbers) {
   check_segments(rows, weight.sizes[0], "rows");
   check_segments(cols, weight.sizes[1], "cols");
   TileJob job{std::move(out), std::move(weight), Axis(std::move(rows)), Axis(std::move(cols)), numbers};
@@ -125,8 +131,8 @@ std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<
                                const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
   constexpr size_t kScalars = 9;
   if (weights.size() != outs.size() || scalars.size() != kScalars * outs.size()) {
-    refuse(outs.size(), " outs, ", weights.size(), " weights and ", scalars.size(), " scalars; expected as many weights and ",
-           kScalars, " scalars for each");
+    refuse(outs.size(), " outs, ", weights.size(), " weights and ", scalars.size(),
+           " scalars; expected as many weights and ", kScalars, " scalars for each");
   }
   Reader reader(layout);
   std::vector<TileJob> jobs;

@@ -1,4 +1,5 @@
-// From torch tensors and packed numbers to what kernels take; everything that could read or write out of bounds is refused.
+// From torch tensors and packed numbers to what kernels take; everything that could read or write out of bounds is
+// refused.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -29,7 +30,8 @@ View matrix_of(const torch::stable::Tensor& tensor);
 void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs);
 
 // A rule applied to two matrices, its segments checked against their sizes.
-TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols, const RuleNumbers& numbers);
+TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
+                 const RuleNumbers& numbers);
 
 // The rules packed into `layout` and `scalars` as the op's schema tells.
 std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<View>& weights,

@@ -15,7 +15,8 @@ PyObject* force_isa(PyObject*, PyObject* args) {
   const char* name = nullptr;
   if (!PyArg_ParseTuple(args, "z:force_isa", &name)) return nullptr;
   if (!gk::force_loops(name)) {
-    return PyErr_Format(PyExc_ValueError, "'%s' is not available here; choose 'scalar', 'avx2', 'avx512' or None", name);
+    return PyErr_Format(PyExc_ValueError, "'%s' is not available here; choose 'scalar', 'avx2', 'avx512' or None",
+                        name);
   }
   Py_RETURN_NONE;
 }
@@ -41,8 +42,8 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr},
 };
 
-PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", "Compiled kernels of growkernels.", -1, methods, nullptr, nullptr,
-                      nullptr, nullptr};
+PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_C", "Compiled kernels of growkernels.", -1, methods, nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
 

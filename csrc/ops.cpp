@@ -55,8 +55,8 @@ Tensor tile_functional(const Tensor& weight, int64_t n_out, int64_t n_in, bool d
   return out;
 }
 
-void tile_rules_(const std::vector<Tensor>& outs, const std::vector<Tensor>& weights, const std::vector<int64_t>& layout,
-                 const std::vector<double>& scalars) {
+void tile_rules_(const std::vector<Tensor>& outs, const std::vector<Tensor>& weights,
+                 const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
   std::vector<View> targets, sources;
   for (const Tensor& out : outs) targets.push_back(matrix_of(out));
   for (const Tensor& weight : weights) sources.push_back(matrix_of(weight));
@@ -71,7 +71,8 @@ void replicate_(const std::vector<Tensor>& outs, const std::vector<Tensor>& bloc
   }
   const std::vector<View> targets = views_of(outs), sources = views_of(blocks);
   for (size_t i = 0; i < index.size(); ++i) {
-    if (index[i] < 0 || index[i] >= int64_t(blocks.size())) refuse("index ", index[i], " of ", blocks.size(), " blocks");
+    if (index[i] < 0 || index[i] >= int64_t(blocks.size()))
+      refuse("index ", index[i], " of ", blocks.size(), " blocks");
     if (targets[i].sizes != sources[index[i]].sizes) refuse("output ", i, " and its block have different shapes");
   }
   check_memory(targets, sources);

@@ -1,6 +1,7 @@
 // Stored floating-point formats: exact loads, stores rounded once to nearest even, NaN kept.
 //
-// Conversions are integer arithmetic without branches, so that loops over them vectorize and give the same bits everywhere.
+// Conversions are integer arithmetic without branches, so that loops over them vectorize and give the same bits
+// everywhere.
 #pragma once
 
 #include <cstdint>
@@ -72,8 +73,6 @@ struct Float16 {
   static GK_INLINE Storage store(double x) { return store(odd_float(x)); }
 };
 
-GK_INLINE int element_size(DType dtype) {
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
-}
+GK_INLINE int element_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 }  // namespace gk

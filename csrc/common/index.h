@@ -7,8 +7,8 @@
 
 namespace gk {
 
-// `length` source indices from `start`, cut into `groups` equal groups, each laid down `copies` times before the next one
-// starts. `start` < 0 marks new entries without a source (one copy, one group).
+// `length` source indices from `start`, cut into `groups` equal groups, each laid down `copies` times before the next
+// one starts. `start` < 0 marks new entries without a source (one copy, one group).
 struct Segment {
   int64_t start, length, copies, groups;
 

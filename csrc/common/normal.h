@@ -1,6 +1,7 @@
 // Two standard normals from two random words: noise version 1, to the bit.
 //
-// Every product, sum and square root is rounded once in fp32. Hosts compile with -ffp-contract=off, CUDA with -fmad=false.
+// Every product, sum and square root is rounded once in fp32. Hosts compile with -ffp-contract=off, CUDA with
+// -fmad=false.
 #pragma once
 
 #include <cstdint>

@@ -10,8 +10,8 @@
 
 namespace gk {
 
-// A stretch of visits inside one segment: `count` source (or new) indices from the segment's `offset`-th on. A visit is one
-// source index of one segment: it is read once and written to all its copies.
+// A stretch of visits inside one segment: `count` source (or new) indices from the segment's `offset`-th on. A visit is
+// one source index of one segment: it is read once and written to all its copies.
 struct Part {
   Segment segment;
   int64_t first_target, offset, count;
@@ -29,9 +29,7 @@ struct Part {
       i += n;
     }
   }
-  bool in_one_group() const {
-    return offset / segment.group_length() == (offset + count - 1) / segment.group_length();
-  }
+  bool in_one_group() const { return offset / segment.group_length() == (offset + count - 1) / segment.group_length(); }
 };
 
 class Axis {

@@ -25,8 +25,8 @@ struct TileJob {
 // Write every target by its rule; all jobs share the threads.
 void tile(const std::vector<TileJob>& jobs);
 
-// outs[i] = (1 - alpha) * (scale[i] * blocks[index[i]]) + alpha * (std * z), or scale[i] * blocks[index[i]] where alpha is
-// zero. Element e of the noise counts over the outputs laid end to end.
+// outs[i] = (1 - alpha) * (scale[i] * blocks[index[i]]) + alpha * (std * z), or scale[i] * blocks[index[i]] where alpha
+// is zero. Element e of the noise counts over the outputs laid end to end.
 struct ReplicateNumbers {
   std::vector<int64_t> index;
   std::vector<double> scale;

@@ -13,8 +13,8 @@ int64_t thread_count();
 // Elements below which waking another thread costs more than it saves.
 constexpr int64_t kSmallWork = 1 << 15;
 
-// Calls unit(i) for each i in [0, units). Threads take the next unit when they are done with one, so units of unequal cost
-// level out; which thread takes which leaves no trace in the results. `elements`: size of all units together.
+// Calls unit(i) for each i in [0, units). Threads take the next unit when they are done with one, so units of unequal
+// cost level out; which thread takes which leaves no trace in the results. `elements`: size of all units together.
 template <class Unit>
 void for_each_unit(int64_t units, int64_t elements, const Unit& unit) {
   if (units <= 1 || elements <= kSmallWork || thread_count() == 1) {

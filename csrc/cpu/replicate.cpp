@@ -34,7 +34,8 @@ void write(const View& out, int64_t e, int64_t n, const char* values, bool strea
     } else if (stride == 1) {
       std::copy(from, from + count * item, out.at(offset));
     } else {
-      for (int64_t i = 0; i < count; ++i) std::copy(from + i * item, from + (i + 1) * item, out.at(offset + i * stride));
+      for (int64_t i = 0; i < count; ++i)
+        std::copy(from + i * item, from + (i + 1) * item, out.at(offset + i * stride));
     }
   });
 }

@@ -1,9 +1,8 @@
 // `tile`: the width rule. The source is cut into blocks of visits; a block is read once and written to all its copies.
-#include "tile_block.h"
-
 #include <algorithm>
 
 #include "parallel.h"
+#include "tile_block.h"
 
 namespace gk {
 namespace {
@@ -43,7 +42,8 @@ Cut cut(const TileJob& job, bool streamed) {
   }
   g.noisy = takes_noise(job);
   g.streamed = streamed;
-  const bool along_rows = (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
+  const bool along_rows =
+      (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
   const int64_t columns = g.cols->visits(), rows = g.rows->visits();
   const int64_t copies = std::max<int64_t>(1, job.out.numel() / std::max<int64_t>(1, rows * columns));
   const int64_t tall_columns = g.out.strides[1] > g.out.strides[0] ? kTallColumns : kBlock / kTallColumns;
@@ -51,7 +51,8 @@ Cut cut(const TileJob& job, bool streamed) {
   g.block_rows = along_rows ? std::max<int64_t>(1, kRowBlock / g.block_columns) : kBlock / tall_columns;
   const auto whole = [](int64_t wanted, int64_t block) { return std::max<int64_t>(1, wanted / block) * block; };
   result.down_columns = g.out.strides[1] > g.out.strides[0];
-  result.column_visits = result.down_columns ? g.block_columns : whole(std::min<int64_t>(columns, 1 << 14), g.block_columns);
+  result.column_visits =
+      result.down_columns ? g.block_columns : whole(std::min<int64_t>(columns, 1 << 14), g.block_columns);
   result.row_visits = whole(kUnit / copies / result.column_visits, g.block_rows);
   if (job.out.numel()) {
     result.row_units = (rows + result.row_visits - 1) / result.row_visits;

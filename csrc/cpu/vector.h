@@ -26,8 +26,8 @@ struct ComputeLoops {
   // Two copies with opposite noise, rounded jointly: a = store(sa + std z), b = store((sa + sb) - a)
   void (*pair[kDTypes])(void* a, void* b, const Compute* sa, const Compute* sb, const float* z, Compute std, int64_t n);
   // Three copies whose noise is a triangle in the plane of two normals, rounded one by one
-  void (*triangle[kDTypes])(void* const out[3], const Compute* const s[3], const float* z1, const float* z2, Compute std,
-                            int64_t n);
+  void (*triangle[kDTypes])(void* const out[3], const Compute* const s[3], const float* z1, const float* z2,
+                            Compute std, int64_t n);
   // Sum of (values[i] / divisor)^2 over n <= kSumBlock values, in kSumLanes lanes
   double (*square_sum)(const Compute* values, Compute divisor, int64_t n);
 };
@@ -47,7 +47,8 @@ struct Loops {
   // target[j][i] = source[i][j] for `rows` x `columns` items of 2, 4 or 8 bytes; source rows are `pitch` items apart
   void (*transpose)(void* target, const void* source, int64_t rows, int64_t columns, int64_t pitch, int item);
   // Copy lines of `bytes`, given distances in bytes apart, past the caches; `fence` before another thread reads them
-  void (*stream)(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines, int64_t bytes);
+  void (*stream)(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines,
+                 int64_t bytes);
   void (*fence)();
 
   template <class Compute>

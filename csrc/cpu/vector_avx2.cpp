@@ -7,7 +7,7 @@
 #endif
 #define GK_ISA avx2
 #define GK_VECTOR_BYTES 32
-#include "vector.inl"
+#include "vector_loops.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -195,7 +195,8 @@ GK_INLINE void transpose_square(Item* target, int64_t target_pitch, const Item* 
 }
 
 template <class Item>
-void transpose_items(void* __restrict target, const void* __restrict source, int64_t rows, int64_t columns, int64_t pitch) {
+void transpose_items(void* __restrict target, const void* __restrict source, int64_t rows, int64_t columns,
+                     int64_t pitch) {
   auto* t = static_cast<Item*>(target);
   auto* s = static_cast<const Item*>(source);
   const int64_t whole_rows = rows & ~int64_t{7}, whole_columns = columns & ~int64_t{7};
@@ -208,7 +209,9 @@ void transpose_items(void* __restrict target, const void* __restrict source, int
 }
 
 void transpose(void* target, const void* source, int64_t rows, int64_t columns, int64_t pitch, int item) {
-  const auto items = item == 2 ? transpose_items<uint16_t> : item == 4 ? transpose_items<uint32_t> : transpose_items<uint64_t>;
+  const auto items = item == 2   ? transpose_items<uint16_t>
+                     : item == 4 ? transpose_items<uint32_t>
+                                 : transpose_items<uint64_t>;
   items(target, source, rows, columns, pitch);
 }
 
@@ -230,7 +233,8 @@ GK_INLINE void stream_cache_line(char* target, const char* source) {
 }
 #endif
 
-void stream(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines, int64_t bytes) {
+void stream(char* target, int64_t target_pitch, const char* source, int64_t source_pitch, int64_t lines,
+            int64_t bytes) {
   for (int64_t line = 0; line < lines; ++line) {
     char* t = target + line * target_pitch;
     const char* s = source + line * source_pitch;
