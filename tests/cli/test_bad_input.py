@@ -137,7 +137,6 @@ def test_bad_input_is_named_and_nothing_is_written(
     src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     bad = CASES[case]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     bad.spoil(src)
     refused(tmp_path, monkeypatch, ["grow", src, tmp_path / "dst", *bad.options], bad.words)
 
