@@ -153,3 +153,4 @@ def _background(source: Source) -> Iterator[ThreadPoolExecutor]:
             identity.result()
         finally:
             stop.set()
+            behind.shutdown(cancel_futures=True)

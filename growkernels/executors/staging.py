@@ -57,11 +57,15 @@ def check_destination(dst: Path, source: Path | None = None, overwrite: bool = F
         raise GrowthError(f"{dst} exists; name a new folder, or replace it with --overwrite.")
     if path.is_symlink() or not path.is_dir():
         raise GrowthError(f"{dst} is not a folder but a file or a link; remove it or name another folder.")
-    if any(path.iterdir()) and not (path / "config.json").is_file():
+    if any(path.iterdir()) and not ((path / "config.json").is_file() and _has_weights(path)):
         raise GrowthError(
-            f"{dst} does not look like a checkpoint: it has no config.json; --overwrite replaces only those."
+            f"{dst} does not look like a checkpoint, with config.json and weights; --overwrite replaces nothing else."
         )
     return path
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin"))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from tests.executors.support import snapshot
 def checkpoint(folder: Path, text: str) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(text)
+    (folder / "model.safetensors").write_text(text)
     return folder
 
 
@@ -149,7 +150,8 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
     checkpoint(tmp_path / "dst", "old")
     before = snapshot(tmp_path)
     with staged(tmp_path / "dst", overwrite=True) as folder:
-        (folder / "config.json").write_text("old")
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_text("old")
     after = snapshot(tmp_path)
     gone = {path.split("/")[0] for path in before.keys() - after.keys()}
     assert gone == {".dst.growkernels-0123abcd", ".dst.growkernels-76543210-old"}
@@ -161,7 +163,7 @@ def test_a_crash_between_plain_renames_is_mended(tmp_path: Path) -> None:
     checkpoint(tmp_path / ".dst.growkernels-0123abcd", "new")
     with pytest.raises(GrowthError, match="exists; name a new folder"), staged(tmp_path / "dst"):
         raise AssertionError("entered")
-    assert list(snapshot(tmp_path)) == ["dst", "dst/config.json"]
+    assert list(snapshot(tmp_path)) == ["dst", "dst/config.json", "dst/model.safetensors"]
     assert (tmp_path / "dst" / "config.json").read_text() == "old"
 
 
@@ -192,7 +194,8 @@ REFUSALS = {
     "parent is a file": ("file/dst", False, "does not exist; make it first"),
     "a file": ("file", True, "is not a folder but a file or a link"),
     "a link": ("link", True, "is not a folder but a file or a link"),
-    "something else": ("documents", True, "does not look like a checkpoint"),
+    "documents": ("documents", True, "does not look like a checkpoint"),
+    "a program": ("program", True, "does not look like a checkpoint"),
 }
 
 
@@ -204,6 +207,8 @@ def test_refusals_write_nothing(tmp_path: Path, case: str) -> None:
     (tmp_path / "file").write_text("a file")
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "thesis.txt").write_text("dear")
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "config.json").write_text("{}")
     (tmp_path / "link").symlink_to(tmp_path / "old")
     (tmp_path / "to_source").symlink_to(tmp_path / "src")
     dst, overwrite, message = REFUSALS[case]
