@@ -22,9 +22,10 @@ class Curve:
 def draw_curves(path: Path, curves: list[Curve]) -> None:
     """Write a PNG with one line a model."""
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for curve in curves:
+    for number, curve in enumerate(curves):
         steps, losses = zip(*curve.points, strict=True)
-        axes.plot(steps, losses, marker="o", markersize=4, label=curve.name)
+        # Dashed lines of several lengths: models that compute the same function start on top of each other.
+        axes.plot(steps, losses, marker="o", markersize=4, dashes=(4 + 2 * number, 2), linewidth=2, label=curve.name)
     axes.set_xlabel("training steps after the growth")
     axes.set_ylabel("held-out loss, nats per byte")
     axes.set_title("Training on after growth")
