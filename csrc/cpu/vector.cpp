@@ -23,6 +23,7 @@ namespace {
 const Loops* find(const char* name) {
   const auto wanted = [name](const char* isa) { return !name || !std::strcmp(name, isa); };
 #if defined(__x86_64__)
+  __builtin_cpu_init();  // this runs before main
   if (wanted("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return &avx512::kLoops;

@@ -12,6 +12,13 @@
 #include <immintrin.h>
 #endif
 
+// Before a loop whose turns do not depend on one another, where the compiler cannot see it.
+#if defined(__clang__)
+#define GK_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define GK_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 #define GK_STRING_(x) #x
 #define GK_STRING(x) GK_STRING_(x)
 #ifndef GK_VECTOR_BYTES
@@ -125,7 +132,7 @@ void pair(void* __restrict a, void* __restrict b, const Compute* sa, const Compu
           int64_t n) {
   auto* first = static_cast<typename Format::Storage*>(a);
   auto* second = static_cast<typename Format::Storage*>(b);
-#pragma GCC ivdep
+  GK_INDEPENDENT
   for (int64_t i = 0; i < n; ++i) {
     const auto stored = Format::store(sa[i] + std * Compute(z[i]));
     first[i] = stored;
@@ -138,7 +145,7 @@ void triangle(void* const out[3], const Compute* const s[3], const float* z1, co
   using Storage = typename Format::Storage;
   auto *a = static_cast<Storage*>(out[0]), *b = static_cast<Storage*>(out[1]), *c = static_cast<Storage*>(out[2]);
   const Compute *sa = s[0], *sb = s[1], *sc = s[2];
-#pragma GCC ivdep
+  GK_INDEPENDENT
   for (int64_t i = 0; i < n; ++i) {
     const Compute half = Compute(0.5) * Compute(z1[i]), swing = Compute(kTriangle) * Compute(z2[i]);
     a[i] = Format::store(sa[i] + std * Compute(z1[i]));
