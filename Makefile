@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PINS := requirements/pins.txt
+TRAINED_MODEL := requirements/trained-model.txt
 ENVIRONMENT := $(VENV)/.made
 BUILD := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
@@ -20,22 +22,24 @@ help:
 	@echo "make lint      ruff and clang-format; make format applies them"
 	@echo "make clean     remove the environment, the build and the demo's output"
 
-$(ENVIRONMENT): $(PINS)
+$(ENVIRONMENT): $(PINS) $(TRAINED_MODEL)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "growkernels needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' \
 	    || { echo "this Python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement $(PINS)
+	$(PIP) --requirement $(PINS)
+	$(PIP) --no-deps --requirement $(TRAINED_MODEL)
 	@touch $@
 
 # The editable install only when the metadata changed: it rebuilds everything, build_ext --inplace what changed.
 $(VENV)/.editable: $(ENVIRONMENT) pyproject.toml setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BUILD): $(VENV)/.editable $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python setup.py --quiet build_ext --inplace; \
+	else echo "no C++ compiler ($${CXX:-c++}): growkernels runs on its slow eager reference (apt-get install g++)"; fi
 	@touch $@
 
 demo: $(BUILD)
