@@ -22,7 +22,7 @@ from benchmarks.results import CaseResult, Measurement
 class Effort:
     """Rounds of all providers: at least `least`, then more up to `most` while `seconds` are not over."""
 
-    least: int = 7
+    least: int = 5
     most: int = 31
     seconds: float = 15.0
 
