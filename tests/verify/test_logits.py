@@ -167,3 +167,16 @@ def test_bounds_are_those_of_the_formats() -> None:
     assert [unit_roundoff(dtype) for dtype in HALF] == [2.0**-8, 2.0**-11]
     assert 7 < tail(10**5) < tail(10**7) < 8
     assert FLOAT32_BOUND == 1e-4
+
+
+def test_files_are_left_alone(tmp_path: Path) -> None:
+    """The spread is measured by disturbing a model in place; its weights may be mapped from a file with float32 norms."""
+    source = saved(tmp_path, "llama", dtype=torch.bfloat16)
+    damaged(source, lambda tensors: tensors.update({name: t.float() for name, t in tensors.items() if "norm" in name}))
+    target = grown(source, tmp_path / "target", width=2)
+    files = [folder / "model.safetensors" for folder in (source, target)]
+    before = [file.read_bytes() for file in files]
+    check = verify_logits(source, target, plan_of(source, width=2))
+    assert check.passed
+    assert {c.dtype for c in check.comparisons} == {"float32", "bfloat16"}
+    assert [file.read_bytes() for file in files] == before
