@@ -14,7 +14,8 @@ from growkernels.errors import GrowthError
 from growkernels.ops import autograd, eager
 from growkernels.ops.schemas import EAGER, LIBRARY
 
-REMEDY = "install a C++ compiler and rebuild (`pip install .` in the source tree)"
+# Without build isolation: an isolated build has no torch to compile against.
+REMEDY = "install a C++ compiler and torch, then run `pip install --no-build-isolation .` in the source tree"
 
 
 class Ops(NamedTuple):
