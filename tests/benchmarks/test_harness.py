@@ -54,13 +54,13 @@ def test_a_wrong_result_is_not_timed():
 
 def test_a_case_runs_with_its_floor():
     case = next(case for case in all_cases(Setting.tiny(CPU)) if case.name == "tile x2 prime fp32")
-    measured = measure.run_case(case, Setting.tiny(CPU), floor.threaded_memmove, measure.QUICK)
+    measured = measure.run_case(case, Setting.tiny(CPU), floor.memmove_shares, measure.QUICK)
     assert set(measured.measurements) >= {OURS_OUT, OURS, "eager", FLOOR}
     assert {len(m.seconds) for m in measured.measurements.values()} == {3}
     assert measured.bytes == case.work.bytes
 
 
-@pytest.mark.parametrize("copy", [floor.torch_copy, floor.threaded_memmove])
+@pytest.mark.parametrize("copy", [floor.torch_copy, floor.memmove_pieces, floor.memmove_shares])
 @pytest.mark.parametrize("size", [1, 2, 1001, (2 << 20) + 3])
 def test_the_floor_moves_its_bytes(copy, size):
     moved = []
