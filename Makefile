@@ -11,13 +11,14 @@ BUILD := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all sanitize lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
+	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
 	@echo "make lint      ruff and clang-format; make format applies them"
 	@echo "make clean     remove the environment, the build and the demo's output"
@@ -52,6 +53,18 @@ test: lint $(BUILD)
 
 test-all: lint $(BUILD)
 	$(BIN)/python -m pytest
+
+# The package goes into a folder of its own with an instrumented extension, and is imported before pytest finds the other.
+# Leaks are not looked for: CPython and torch keep memory to the end on purpose.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SANITIZED := $(CURDIR)/build/sanitize/package
+sanitize: $(BUILD)
+	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED) \
+	    build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/objects >build/log 2>&1 || { cat build/log; exit 1; }
+	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
+	    $(abspath $(BIN))/python -c 'import sys, growkernels.ops, pytest; sys.exit(pytest.main(sys.argv[1:]))' \
+	    --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m "not slow" $(CURDIR)/tests/native $(CURDIR)/tests/ops
 
 bench: $(BUILD)
 	$(BIN)/python -m benchmarks

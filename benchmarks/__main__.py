@@ -9,7 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -60,9 +60,11 @@ def main(
     if os.getloadavg()[0] > 0.5:
         console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
     results = _measure(chosen, setting, effort, about)
+    # Written before the last step too, which needs room on the disk: what was measured is not lost if it fails.
+    _write(results, folder, None)
     if checkpoint:
         subprocess.run([sys.executable, "-m", "benchmarks.streaming", "--results", str(folder)], check=True, cwd=_ROOT)
-    _write(results, folder)
+        _write(results, folder, json.loads((folder / "streaming.json").read_text()))
 
 
 def _measure(chosen: list[Case], setting: Setting, effort: Effort, about: dict[str, object]) -> Results:
@@ -102,11 +104,9 @@ def _line(case: CaseResult) -> str:
     return f"{case.name}: {case.median(base) * 1e3:.3g} ms{share}; {others}"
 
 
-def _write(results: Results, folder: Path) -> None:
+def _write(results: Results, folder: Path, checkpoint: dict[str, Any] | None) -> None:
     (folder / "ops.json").write_text(results.to_json())
     (folder / "ops.csv").write_text(results.to_csv())
-    streamed = folder / "streaming.json"
-    checkpoint = json.loads(streamed.read_text()) if streamed.exists() else None
     report = markdown(results, targets(results, checkpoint))
     if checkpoint:
         report += "\n## Checkpoint to checkpoint\n\n" + "\n".join(streaming.summarize(checkpoint)) + "\n"

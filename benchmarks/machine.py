@@ -26,7 +26,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_bytes": psutil.virtual_memory().total,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "instructions": EXTENSION.isa() if EXTENSION else "eager reference only",
     }
     if device.type == "cuda":

@@ -23,7 +23,9 @@ DType dtype_of(ScalarType type) {
   }
 }
 
-void check_segments(const std::vector<Segment>& segments, int64_t source_size, const char* axis) {
+// `target_size` is what is written: a segment longer than that would wrap around in 64 bits before it is compared.
+void check_segments(const std::vector<Segment>& segments, int64_t source_size, int64_t target_size, const char* axis) {
+  int64_t left = target_size;
   for (const Segment& s : segments) {
     const bool fresh = s.start == -1 && s.copies == 1 && s.groups == 1;
     const bool inside = s.start >= 0 && s.length <= source_size && s.start <= source_size - s.length;
@@ -32,6 +34,8 @@ void check_segments(const std::vector<Segment>& segments, int64_t source_size, c
       refuse(axis, " segment (start ", s.start, ", length ", s.length, ", copies ", s.copies, ", groups ", s.groups,
              ") does not fit a source axis of ", source_size);
     }
+    if (s.length && s.copies > left / s.length) refuse("out has ", target_size, " ", axis, ", the rule writes more");
+    left -= s.length * s.copies;
   }
 }
 
@@ -117,8 +121,8 @@ void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs
 
 TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
                  const RuleNumbers& numbers) {
-  check_segments(rows, weight.sizes[0], "rows");
-  check_segments(cols, weight.sizes[1], "cols");
+  check_segments(rows, weight.sizes[0], out.sizes[0], "rows");
+  check_segments(cols, weight.sizes[1], out.sizes[1], "cols");
   TileJob job{std::move(out), std::move(weight), Axis(std::move(rows)), Axis(std::move(cols)), numbers};
   if (job.rows.size() != job.out.sizes[0] || job.cols.size() != job.out.sizes[1]) {
     refuse("out has shape [", job.out.sizes[0], ", ", job.out.sizes[1], "], the rule writes [", job.rows.size(), ", ",

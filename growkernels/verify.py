@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from growkernels.errors import GrowthError
 from growkernels.executors.manifest import read_manifest
@@ -126,10 +127,11 @@ def _fits(plan: Plan, source: Source) -> tuple[bool, str]:
 
 
 def _free_memory() -> int:
-    """Bytes that can be had without swapping."""
+    """Bytes that can be had without swapping, inside the container's limit where there is one (control groups 2)."""
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
     try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such limit
+        return free
+    return max(0, min(free, limit))

@@ -24,11 +24,12 @@ const Loops* find(const char* name) {
   const auto wanted = [name](const char* isa) { return !name || !std::strcmp(name, isa); };
 #if defined(__x86_64__)
   __builtin_cpu_init();  // this runs before main
-  if (wanted("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  const bool bmi = __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  if (wanted("avx512") && bmi && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     return &avx512::kLoops;
   }
-  if (wanted("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return &avx2::kLoops;
+  if (wanted("avx2") && bmi && __builtin_cpu_supports("avx2")) return &avx2::kLoops;
 #endif
   return wanted("scalar") ? &scalar::kLoops : nullptr;
 }

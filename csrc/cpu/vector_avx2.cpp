@@ -1,9 +1,9 @@
 // The inner loops for AVX2.
 #if defined(__x86_64__)
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,f16c,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2"))), apply_to = function)
 #else
-#pragma GCC target("avx2,f16c,bmi,bmi2")
+#pragma GCC target("avx2,bmi,bmi2")
 #endif
 #define GK_ISA avx2
 #define GK_VECTOR_BYTES 32

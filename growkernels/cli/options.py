@@ -133,7 +133,7 @@ VerifyLogits = Annotated[
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", metavar="", help="Print one JSON object on stdout, also on failure."),
+    typer.Option("--json", metavar="", help="Print one JSON object on stdout, also when the request is refused."),
 ]
 
 

@@ -70,8 +70,8 @@ def execute(
             for name in shard.entries:
                 rule = rules[name]
                 weight, out = source.tensor(rule.source), file.tensor(name)
-                if not allow_nonfinite and (seen := (rule.source, out.dtype, rule.divisor)) not in checked:
-                    check_values(rule.source, weight, out.dtype, rule.divisor)
+                if (seen := (rule.source, out.dtype, rule.divisor)) not in checked:
+                    check_values(rule.source, weight, out.dtype, rule.divisor, allow_nonfinite)
                     checked.add(seen)
                 rules[name] = rule = _measured(rule, weight, squares)
                 out, weight = _as_rows(rule, out), _as_rows(rule, weight)

@@ -14,18 +14,31 @@ _PIECE = 1 << 22
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def check_values(name: str, tensor: torch.Tensor, dtype: torch.dtype, divisor: float = 1.0) -> None:
-    """Raise GrowthError if the tensor has NaN or Inf, or a value that over the divisor does not fit `dtype`."""
+def check_values(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, divisor: float = 1.0, allow_nonfinite: bool = False
+) -> None:
+    """Raise GrowthError if a finite value over the divisor does not fit `dtype`, or one is NaN or Inf and may not be."""
     if not tensor.numel():
         return
     low, high = (float(bound) for bound in torch.aminmax(tensor))
     if not (isfinite(low) and isfinite(high)):
-        raise _nonfinite(name, tensor)
+        if not allow_nonfinite:
+            raise _nonfinite(name, tensor)
+        low, high = _finite_range(tensor)
     largest, limit = max(-low, high) / abs(divisor), torch.finfo(dtype).max
     if largest > limit:
         raise GrowthError(
             f"{name} reaches {largest:g} in the target, and {dtype} ends at {limit:g}; grow with --dtype bfloat16 or float32."
         )
+
+
+def _finite_range(tensor: torch.Tensor) -> tuple[float, float]:
+    low = high = 0.0
+    for _, piece in _pieces(tensor):
+        finite = piece[piece.isfinite()]
+        if finite.numel():
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return low, high
 
 
 def _nonfinite(name: str, tensor: torch.Tensor) -> GrowthError:

@@ -109,7 +109,7 @@ def make_warnings(
             f"({names}). Hidden states read after that norm are scaled; --untie divides a head of its own instead."
         )
     if options.dtype == "float16" and any(_source_dtype(rule, layout) != "float16" for rule in rules):
-        warnings.append("float16 holds no number above 65504 and few below 6e-8: larger weights become infinite.")
+        warnings.append("float16 holds no number above 65504 and few below 6e-8: larger weights are refused.")
     if options.untie and layout.head_name not in layout.ties:
         warnings.append("The model has no tied LM head, so that there is nothing to untie.")
     return tuple(warnings)

@@ -1,9 +1,9 @@
 """Fused growth ops on tensors: compiled kernels, and the eager reference that defines them."""
 
+from growkernels.key import noise_key
 from growkernels.ops.noise import mean_square, normal_
 from growkernels.ops.replicate import replicate, replicate_
 from growkernels.ops.spec import TileSpec
 from growkernels.ops.tile import tile, tile_, tile_rules_
-from growkernels.plan.key import noise_key
 
 __all__ = ["TileSpec", "mean_square", "noise_key", "normal_", "replicate", "replicate_", "tile", "tile_", "tile_rules_"]

@@ -35,7 +35,8 @@ def _fake_replicate(
 
 
 def _fake_mean_square(tensors: list[Tensor], divisors: list[float]) -> Tensor:
-    return torch.empty(len(tensors), dtype=torch.float64)
+    device = "meta" if tensors and tensors[0].is_meta else "cpu"
+    return torch.empty(len(tensors), dtype=torch.float64, device=device)
 
 
 def _tile_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

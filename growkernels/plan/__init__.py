@@ -1,7 +1,7 @@
 """Plans as pure data: index vectors, rules, plans. Knows no kernel and no paper."""
 
+from growkernels.key import noise_key
 from growkernels.plan.index import NEW, IndexVector, Segment
-from growkernels.plan.key import noise_key
 from growkernels.plan.plan import NOISE_VERSION, Claim, Plan
 from growkernels.plan.rule import Noise, Rule
 from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec

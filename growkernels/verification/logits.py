@@ -34,6 +34,8 @@ class Comparison:
     dtype: str
     error: float
     bound: float | None
+    #: Why there is no bound.
+    reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -60,7 +62,7 @@ class LogitsCheck:
         """The findings in plain language."""
         lines = []
         for c in self.comparisons:
-            verdict = "reported, not judged: depth changes the function"
+            verdict = f"reported, not judged: {c.reason}"
             if c.bound is not None:
                 verdict = f"{'within' if c.passed else 'OUTSIDE'} the bound {c.bound:.1e}"
             name = c.output.replace("_", " ")
@@ -118,18 +120,29 @@ def outputs(model: nn.Module, tokens: torch.Tensor) -> Outputs:
 
 
 def gaps(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Largest |target - source| of each token, float64; a target n times as wide is n copies of the source."""
-    copies = target.unflatten(-1, (-1, source.shape[-1])).double()
-    return (copies - source.double().unsqueeze(-2)).abs().amax((-1, -2))
+    """Largest |target - source| of each token, float64; a target n times as wide is n copies of the source.
+
+    Where the source itself is not finite there is nothing to compare.
+    """
+    copies, wanted = target.unflatten(-1, (-1, source.shape[-1])).double(), source.double().unsqueeze(-2)
+    return torch.where(wanted.isfinite(), (copies - wanted).abs(), 0.0).amax((-1, -2))
 
 
 def compare(
-    name: str, dtype: torch.dtype, source: torch.Tensor, target: torch.Tensor, limit: torch.Tensor | float | None
+    name: str,
+    dtype: torch.dtype,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    limit: torch.Tensor | float | None,
+    reason: str = "",
 ) -> Comparison:
     """One output against its limit (in its units, for each token or for all), at the token that comes nearest to it."""
-    gap, largest = gaps(source, target), source.double().abs().max()
+    finite = source[source.isfinite()].double().abs()
+    if finite.numel() < source.numel():
+        limit, reason = None, "the source's own outputs are not all finite"
+    gap, largest = gaps(source, target), finite.max() if finite.numel() else torch.tensor(1.0, dtype=torch.float64)
     if limit is None:
-        return Comparison(name, _name(dtype), float(gap.max() / largest), None)
+        return Comparison(name, _name(dtype), float(gap.max() / largest), None, reason)
     limits = torch.as_tensor(limit, dtype=torch.float64).expand(gap.shape)
     # NaN compares as larger than anything in argmax: a broken model is found here too.
     worst = (gap / limits).argmax()
@@ -160,13 +173,16 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
     storage = _storage(plan)
     half = storage in (torch.bfloat16, torch.float16)
     judged = plan.preserves_function
+    changed = "" if judged else f"{' and '.join(c.part for c in plan.claims if c.holds == 'no')} changes the function"
     results: list[dict[torch.dtype, Outputs]] = []
     spread: list[dict[str, Spread]] = []
     unmatched: list[set[str]] = []
     tokens = None
+    model = None
     for folder in (src, dst):
         results.append({})
         for dtype in dict.fromkeys((storage, torch.float32)):
+            del model
             model, keys = load_model(folder, dtype)
             tokens = make_tokens(model.config, seed) if tokens is None else tokens
             results[-1][dtype] = outputs(model, tokens)
@@ -188,5 +204,5 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
                 if dtype == storage:
                     variance = variance + first.weights + 2 * first.activations + second.activations
                 limit = tail(value.numel()) * variance.sqrt() + (limit or 0.0)
-            comparisons.append(compare(name, dtype, value, target[dtype][name], limit))
+            comparisons.append(compare(name, dtype, value, target[dtype][name], limit, changed))
     return LogitsCheck(tuple(comparisons), *tokens.shape, tuple(sorted(unmatched[1] - unmatched[0])))

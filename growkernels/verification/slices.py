@@ -140,7 +140,9 @@ def half_ulp(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _spec(rule: Rule) -> TileSpec:
     # Read apart from the executor's own reading of a rule on purpose: the two must agree on every tensor.
-    rows, columns = (_row_axis(rule), rule.axes[-1 if rule.input_axis is None else rule.input_axis])
+    rows, columns = IndexVector.identity(1), IndexVector.identity(rule.spec.numel)
+    if len(rule.axes) <= 2:
+        rows, columns = (_row_axis(rule), rule.axes[-1 if rule.input_axis is None else rule.input_axis])
     noise = rule.noise
     return TileSpec(
         rows=rows.flat(),
@@ -160,12 +162,14 @@ def _row_axis(rule: Rule) -> IndexVector:
 
 
 def _oriented(rule: Rule, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with its input axis last, as a view."""
+    """The tensor with its input axis last, as a view; more than two axes, which are only copied, as one row."""
+    if tensor.ndim > 2:
+        return tensor.reshape(-1)
     return tensor.T if tensor.ndim == 2 and rule.input_axis == 0 else tensor
 
 
 def _place(rule: Rule, row: int, column: int) -> str:
-    if len(rule.axes) == 1:
+    if len(rule.axes) != 2:
         return f"[{column}]"
     return f"[{column}, {row}]" if rule.input_axis == 0 else f"[{row}, {column}]"
 

@@ -218,6 +218,13 @@ def test_a_picture_that_cannot_be_written(src: Path, tmp_path: Path, monkeypatch
     refused(tmp_path, monkeypatch, command, ("p.png",))
 
 
+def test_nan_that_is_let_pass_fails_no_verification(src: Path, tmp_path: Path) -> None:
+    weights(src, nan)
+    result = run("grow", src, tmp_path / "dst", "--width", "2", "--allow-nonfinite", "--verify-logits")
+    assert result.exit_code == 0, result.stderr
+    assert "the source's own outputs are not all finite" in " ".join((result.stdout + result.stderr).split())
+
+
 def test_nan_passes_when_it_is_let(src: Path, tmp_path: Path) -> None:
     weights(src, nan)
     result = run("grow", src, tmp_path / "dst", "--depth", "2", "--allow-nonfinite", "--no-verify")

@@ -8,6 +8,7 @@ import pickle
 import random
 import struct
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,9 @@ def test_hub_ids_fetch_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.M
 
     def snapshot_download(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         calls.append((name, allow_patterns[-1]))
+        assert not any(
+            fnmatch(variant, p) for p in allow_patterns for variant in ("model.fp16.safetensors", "flax_model.msgpack")
+        )
         assert ignore_patterns == ["*/*"] and "config.json" in allow_patterns and "tokenizer*" in allow_patterns
         return str(tmp_path / "cache")
 
@@ -128,7 +132,10 @@ def test_hub_ids_fetch_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.M
     source = open_source("owner/model-1.5")
     assert torch.equal(source.tensor("embed.weight"), support.tensors()["embed.weight"])
     assert source.name == "owner/model-1.5"
-    assert calls == [("owner/model-1.5", "model*.safetensors*"), ("owner/model-1.5", "pytorch_model*.bin*")]
+    assert calls == [
+        ("owner/model-1.5", "model.safetensors.index.json"),
+        ("owner/model-1.5", "pytorch_model.bin.index.json"),
+    ]
 
 
 def test_an_unknown_hub_id_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["scalar", "avx2", "avx512"])
+@pytest.fixture(scope="module", params=["scalar", "avx2", "avx512"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that the compiled kernels have and this machine can run."""
     extension = backend.EXTENSION

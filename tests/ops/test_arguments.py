@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -126,7 +127,10 @@ def test_unknown_backend() -> None:
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "always", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env={"PATH": "", **environment}, check=False)
+    # An instrumented extension needs its runtime loaded first, here too.
+    sanitizer = {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
+    clean = {"PATH": "", **sanitizer, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
 
 
 WITHOUT_EXTENSION = """

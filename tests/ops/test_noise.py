@@ -15,6 +15,9 @@ from growkernels.errors import GrowthError
 from growkernels.ops import TileSpec, backend, noise_reference, reference
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
+#: Bits do not depend on the instruction set.
+pytestmark = pytest.mark.usefixtures("isa")
+
 #: Random123's known answers for Philox4x32-7: counter, key, words.
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48)),

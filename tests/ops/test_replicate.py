@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from growkernels import ops
 from growkernels.ops import reference
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned, with_special
+
+#: Bits do not depend on the instruction set.
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 @given(st.data())

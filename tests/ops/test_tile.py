@@ -23,6 +23,9 @@ from tests.ops.tools import (
     with_special,
 )
 
+#: Bits do not depend on the instruction set.
+pytestmark = pytest.mark.usefixtures("isa")
+
 
 @st.composite
 def rule_cases(draw: st.DrawFn) -> tuple:
@@ -114,6 +117,13 @@ def test_every_value_of_small_formats_converts_exactly() -> None:
             out = ops.tile(weight, 1, 1, dtype=target)
             assert_same_bits(out, weight.to(target))
             assert out.isnan().equal(weight.isnan())
+    # The same for float16, whose midpoints lie elsewhere: between consecutive values, normal and subnormal, odd and even.
+    values = every.view(torch.float16).float()
+    values = values[values.isfinite()].sort().values.unique()
+    midpoints = ((values[1:] + values[:-1]) / 2).view(torch.int32)
+    for nudge in (-1, 0, 1):
+        weight = (midpoints + nudge).view(torch.float32).reshape(1, -1)
+        assert_same_bits(ops.tile(weight, 1, 1, dtype=torch.float16), weight.to(torch.float16))
 
 
 @pytest.mark.parametrize("target", [torch.bfloat16, torch.float16])

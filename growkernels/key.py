@@ -1,4 +1,4 @@
-"""The noise key of a tensor: made once on the host, when the plan is made."""
+"""The noise key of a tensor: made once on the host, when the plan is made. A leaf, which plans and ops both use."""
 
 from __future__ import annotations
 
