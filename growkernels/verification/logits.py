@@ -140,7 +140,7 @@ def compare(
     finite = source[source.isfinite()].double().abs()
     if finite.numel() < source.numel():
         limit, reason = None, "the source's own outputs are not all finite"
-    gap, largest = gaps(source, target), finite.max() if finite.numel() else torch.tensor(1.0, dtype=torch.float64)
+    gap, largest = gaps(source, target), finite.max() if finite.numel() else torch.tensor(torch.nan)
     if limit is None:
         return Comparison(name, _name(dtype), float(gap.max() / largest), None, reason)
     limits = torch.as_tensor(limit, dtype=torch.float64).expand(gap.shape)
