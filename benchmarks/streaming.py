@@ -1,6 +1,6 @@
 """Growing a checkpoint on disk against copying the result: time, and peak anonymous memory of the growing process.
 
-    python -m benchmarks.streaming [--repeats 5] [--scratch FOLDER] [--results FOLDER]
+    python -m benchmarks.streaming [--repeats 3] [--scratch FOLDER] [--results FOLDER]
 
 The source is a random Llama-shaped checkpoint of a little over 1 GB in bfloat16, grown to twice its width: noise-free, and
 with noise at 10 dB. The rivals are `cp --reflink=never` of the grown folder, and what the papers' scripts do: load the
@@ -235,7 +235,7 @@ def summarize(result: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Measure, print the table, keep the raw figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, default=Path.cwd(), help="a folder on the disk to measure, 12 GB free")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / machine())
     parser.add_argument("--grow", nargs=3, metavar=("SRC", "DST", "RUN"), help=argparse.SUPPRESS)
