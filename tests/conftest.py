@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Examples are the same in every run: a failure is a bug and not a matter of luck. `--hypothesis-profile=search` looks further.
 settings.register_profile("steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="module", params=["scalar", "avx2", "avx512"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that the compiled kernels have; skipped where this machine cannot run it."""
+    extension = pytest.importorskip("growkernels._C", reason="the compiled extension is not built")
+    try:
+        extension.force_isa(request.param)
+    except ValueError as error:
+        pytest.skip(reason=str(error))
+    yield request.param
+    extension.force_isa(None)

@@ -104,3 +104,21 @@ def snapshot(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def write_bin(folder: Path) -> Path:
+    """A checkpoint in one torch file."""
+    write_config(folder)
+    torch.save(tensors(), folder / "pytorch_model.bin")
+    return folder
+
+
+def write_sharded_bin(folder: Path) -> Path:
+    """A checkpoint in torch files, one for each tensor, with an index."""
+    write_config(folder)
+    weight_map = {}
+    for number, (name, value) in enumerate(tensors().items()):
+        weight_map[name] = f"pytorch_model-{number}.bin"
+        torch.save({name: value}, folder / weight_map[name])
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder

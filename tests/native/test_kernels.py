@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -14,16 +12,6 @@ _C = pytest.importorskip("growkernels._C", reason="the compiled extension is not
 #: Tiled 2 x 2 these pass the size from which stores go past the caches, with no side a multiple of a block or a line.
 ROWS, COLUMNS = 1031, 1173
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
-@pytest.fixture(params=["scalar", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    try:
-        _C.force_isa(request.param)
-    except ValueError:
-        pytest.skip(f"this machine or build has no {request.param}")
-    yield request.param
-    _C.force_isa(None)
 
 
 def poisoned(rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:

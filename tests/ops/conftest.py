@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from growkernels.ops import backend
-
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
@@ -24,16 +22,3 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module", params=["scalar", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that the compiled kernels have and this machine can run."""
-    extension = backend.EXTENSION
-    assert extension is not None
-    try:
-        extension.force_isa(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    extension.force_isa(None)
