@@ -107,7 +107,9 @@ def _line(case: CaseResult) -> str:
 def _write(results: Results, folder: Path, checkpoint: dict[str, Any] | None) -> None:
     (folder / "ops.json").write_text(results.to_json())
     (folder / "ops.csv").write_text(results.to_csv())
-    report = markdown(results, targets(results, checkpoint))
+    # Reasons for what was missed are found by people, who write them here.
+    notes = folder / "notes.md"
+    report = markdown(results, targets(results, checkpoint), notes.read_text() if notes.exists() else "")
     if checkpoint:
         report += "\n## Checkpoint to checkpoint\n\n" + "\n".join(streaming.summarize(checkpoint)) + "\n"
     (folder / "README.md").write_text(report)

@@ -59,12 +59,16 @@ class Provider:
 
 @dataclass(frozen=True)
 class Case:
-    """`build` makes one set of buffers and the providers on them; `calls` are timed together where one is too short."""
+    """`build` makes one set of buffers and the providers on them; `calls` are timed together where one is too short.
+
+    `rounds`: the fewest that are run where that is less than usual, for cases whose rivals take minutes.
+    """
 
     name: str
     work: Work
     build: Callable[[], list[Provider]]
     calls: int = 1
+    rounds: int | None = None
 
 
 def data(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

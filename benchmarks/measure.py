@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -55,7 +55,7 @@ def run_case(case: Case, setting: Setting, copy: Copy, effort: Effort) -> CaseRe
     timers = [_timer([providers[k] for providers in sets], case.calls, setting.device) for k in range(len(first))]
     for timer in timers:
         timer(0)
-    seconds = interleave(timers, effort)
+    seconds = interleave(timers, replace(effort, least=min(effort.least, case.rounds or effort.least)))
     measurements = {
         provider.name: Measurement(times, peak) for provider, times, peak in zip(first, seconds, extra, strict=True)
     }

@@ -12,11 +12,13 @@ from benchmarks.targets import Target
 _COLUMNS = (OURS_OUT, OURS, EAGER, COMPILED, PAPER, FLOOR)
 
 
-def markdown(results: Results, targets: Sequence[Target]) -> str:
-    """Machine and method, targets, times, memory, calls; ready to be read on its own."""
+def markdown(results: Results, targets: Sequence[Target], notes: str = "") -> str:
+    """Machine and method, targets and what people noted about them, times, memory, calls; ready to be read on its own."""
     sections = [_head(results)]
     if targets:
         sections.append("## Targets\n\n" + _targets(targets))
+    if notes:
+        sections.append(notes.strip())
     large = [case for case in results.cases if not case.name.startswith(PREFIX)]
     if large:
         sections += [

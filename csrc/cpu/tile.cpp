@@ -41,7 +41,7 @@ Cut cut(const TileJob& job, bool streamed) {
     std::swap(g.rows, g.cols);
   }
   g.noisy = takes_noise(job);
-  g.streamed = streamed;
+  g.streamed = streamed && !g.noisy;
   const bool along_rows =
       (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
   const int64_t columns = g.cols->visits(), rows = g.rows->visits();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, isnan
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from growkernels.ops.layout import signed
 
 DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 _PLAIN = (Tensor, torch.nn.Parameter)
+_START = itemgetter(0)
 
 
 def check_dtype(what: str, dtype: torch.dtype) -> None:
@@ -49,15 +51,6 @@ def check_device(tensor: Tensor, backend: str | None) -> None:
         )
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
-    if tensor.is_contiguous():
-        count = tensor.numel()
-    else:
-        count = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    start = tensor.data_ptr()
-    return start, start + count * tensor.element_size()
-
-
 def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str, backend: str | None) -> None:
     """`out` must have the shape, a supported dtype, the source's device, and no gradient to follow."""
     if out.shape != shape:
@@ -77,37 +70,55 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str,
 
 
 def check_memory(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
-    """Neither entries of one `out` that share memory, nor memory shared with any source (told by their address ranges).
+    """No memory shared by entries of one `out`, by two outputs, or by an output and a source.
 
+    Told exactly for disjoint address ranges and for column bands of one matrix; other interleaved tensors count as sharing.
     Nothing is checked for tensors without memory of their own: fake ones, or those of a traced graph.
     """
     if torch.compiler.is_compiling():
         return
-    if len(outs) == len(sources) == 1 and _apart(outs[0], sources[0]):
-        return
-    if not all(type(t) in _PLAIN and t.is_cpu for t in (*outs, *sources)):
-        return
-    for out in outs:
-        if not out.is_contiguous():
-            _check_strides(out)
-    written = sorted(_span(out) for out in outs if out.numel())
-    read = sorted(_span(source) for source in sources if source.numel())
-    # Two sorted lists of ranges are walked together; of the ranges that start earlier only the furthest end matters.
-    furthest, at = 0, 0
-    for start, end in written:
-        while at < len(read) and read[at][0] < end:
-            furthest = max(furthest, read[at][1])
-            at += 1
-        if furthest > start:
-            raise GrowthError("out overlaps an input in memory; write into a tensor of its own")
+    spans = []
+    for writes, tensors in ((True, outs), (False, sources)):
+        for tensor in tensors:
+            if type(tensor) not in _PLAIN or tensor.is_meta:
+                return
+            if tensor.is_contiguous():
+                start, size = tensor.data_ptr(), tensor.nbytes
+            else:
+                if writes:
+                    _check_strides(tensor)
+                start, size = tensor.data_ptr(), _reach(tensor)
+            if size:
+                spans.append((start, start + size, writes, tensor))
+    spans.sort(key=_START)
+    open_spans: list[tuple[int, int, bool, Tensor]] = []
+    for span in spans:
+        open_spans = [other for other in open_spans if other[1] > span[0]]
+        for other in open_spans:
+            if (span[2] or other[2]) and not _separate_bands(other[3], span[3]):
+                what = "two outputs overlap" if span[2] and other[2] else "out overlaps an input"
+                raise GrowthError(f"{what} in memory; write into a tensor of its own")
+        open_spans.append(span)
 
 
-def _apart(out: Tensor, source: Tensor) -> bool:
-    """Whether two dense tensors lie apart: the common case, told quickly."""
-    if not (type(out) in _PLAIN and type(source) in _PLAIN and out.is_contiguous() and source.is_contiguous()):
-        return False
-    start, low = out.data_ptr(), source.data_ptr()
-    return start + out.nbytes <= low or low + source.nbytes <= start
+def _reach(tensor: Tensor) -> int:
+    """Bytes from the first element to the end of the last; 0 for an empty tensor."""
+    if not tensor.numel():
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()
+
+
+def _separate_bands(low: Tensor, high: Tensor) -> bool:
+    """Whether two tensors whose address ranges meet are bands of columns of one matrix, side by side; `low` starts first."""
+    bands = []
+    for tensor in (low, high):
+        if tensor.ndim != 2 or tensor.shape[0] < 2:
+            return False
+        bands.append((tensor.stride(0) * tensor.element_size(), _reach(tensor[:1])))
+    (period, low_width), (other_period, high_width) = bands
+    shift = (high.data_ptr() - low.data_ptr()) % period if period > 0 else 0
+    return period == other_period and period > 0 and low_width <= shift and shift + high_width <= period
 
 
 def _check_strides(out: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -65,6 +66,22 @@ def test_overlap_is_refused() -> None:
     for out in (torch.empty(1, 12).expand(8, 12), torch.empty(40).as_strided((8, 12), (2, 1))):
         with pytest.raises(GrowthError, match="share memory"):
             ops.tile_(out, weight, 2, 2)
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_bands_of_one_matrix_are_apart_and_meeting_ones_are_refused(backend: str | None) -> None:
+    buffer = torch.full((4, 12), 7.0)
+    buffer[:, 4:8] = W[:4, :4]
+    ops.replicate_([buffer[:, :4], buffer[:, 8:]], [buffer[:, 4:8]], [0, 0], backend=backend)
+    assert torch.equal(buffer, W[:4, :4].repeat(1, 3))
+    kept = buffer.clone()
+    bands = [buffer[:, :4], buffer[:, 3:7], buffer[1:, :4]]
+    for first, second in itertools.permutations(bands, 2):
+        with pytest.raises(GrowthError, match="two outputs overlap"):
+            ops.replicate_([first, second], [W[: len(first), :4], W[: len(second), :4]], [0, 1], backend=backend)
+    with pytest.raises(GrowthError, match="overlaps an input"):
+        ops.replicate_([buffer[:, :4]], [buffer[:, 3:7]], [0], backend=backend)
+    assert torch.equal(buffer, kept)
 
 
 def test_an_output_that_is_an_input_of_another_rule_is_refused() -> None:
