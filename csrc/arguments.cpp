@@ -143,7 +143,7 @@ std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<
   for (size_t i = 0; i < outs.size(); ++i) {
     const double* s = scalars.data() + kScalars * i;
     std::vector<Segment> rows = reader.segments(), cols = reader.segments();
-    RuleNumbers numbers{s[0], s[1], s[2], {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}};
+    RuleNumbers numbers{s[0], s[1], s[2], nullptr, 0, {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}};
     numbers.diagonal = reader.next() != 0;
     numbers.key = uint64_t(reader.next());
     jobs.push_back(tile_job(outs[i], weights[i], std::move(rows), std::move(cols), numbers));

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "common/jobs.h"
 
 namespace gk {
 

@@ -30,7 +30,13 @@ PyObject* philox(PyObject*, PyObject* args) {
 }
 
 PyObject* build_info(PyObject*, PyObject*) {
-  return Py_BuildValue("{s:s,s:s,s:s}", "version", GK_VERSION, "torch", GK_TORCH_VERSION, "compiler", __VERSION__);
+#if defined(GK_CUDA)
+  constexpr int cuda = 1;
+#else
+  constexpr int cuda = 0;
+#endif
+  return Py_BuildValue("{s:s,s:s,s:s,s:N}", "version", GK_VERSION, "torch", GK_TORCH_VERSION, "compiler", __VERSION__,
+                       "cuda", PyBool_FromLong(cuda));
 }
 
 PyMethodDef methods[] = {
@@ -38,7 +44,8 @@ PyMethodDef methods[] = {
     {"force_isa", force_isa, METH_VARARGS,
      "force_isa(name) -> None: use 'scalar', 'avx2' or 'avx512', or the widest if None."},
     {"philox", philox, METH_VARARGS, "philox(counter, key) -> tuple: four words from four and two, 7 rounds."},
-    {"build_info", build_info, METH_NOARGS, "build_info() -> dict: version, torch built against, compiler."},
+    {"build_info", build_info, METH_NOARGS,
+     "build_info() -> dict: version, torch built against, compiler, whether CUDA kernels are in it."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,4 +1,5 @@
-// The CPU implementations of the ops whose schemas growkernels/ops/schemas.py defines.
+// The compiled implementations of the ops whose schemas growkernels/ops/schemas.py defines: one body for every backend.
+#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -11,6 +12,8 @@
 #include <optional>
 
 #include "arguments.h"
+#include "cpu/kernels.h"
+#include "cuda/kernels.h"
 
 namespace gk {
 namespace {
@@ -34,112 +37,147 @@ void ask_for_huge_pages(const Tensor& tensor) {
 #endif
 }
 
-Tensor empty(const std::vector<int64_t>& sizes, ScalarType dtype) {
-  Tensor out = torch::stable::empty({sizes.data(), sizes.size()}, dtype);
-  ask_for_huge_pages(out);
+// A new tensor where `like` is.
+Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  Tensor out = torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
+  if (like.is_cpu()) ask_for_huge_pages(out);
   return out;
 }
 
-void tile_(const Tensor& out, const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal, double noise_std,
-           std::optional<double> snr_db, int64_t key) {
-  if (n_out < 1 || n_in < 1) refuse("n_out is ", n_out, ", n_in is ", n_in, "; expected at least one copy");
-  if (out.dim() != weight.dim()) refuse("out has ", out.dim(), " axes, weight ", weight.dim());
-  if (weight.dim() == 1 && n_in != 1) refuse("n_in is ", n_in, " for a vector; expected 1");
-  View target = matrix_of(out), source = matrix_of(weight);
-  check_memory({target}, {source});
-  RuleNumbers numbers;
-  numbers.key = uint64_t(key);
-  numbers.diagonal = diagonal;
-  std::vector<Segment> rows{{0, source.sizes[0], 1, 1}}, cols{{0, source.sizes[1], 1, 1}};
-  if (weight.dim() == 1) {
-    cols[0].copies = n_out;
-    numbers.diagonal = false;
-  } else {
-    rows[0].copies = n_out;
-    cols[0].copies = n_in;
-    numbers.divisor = diagonal ? 1.0 : double(n_in);
-    numbers.noise_std = noise_std;
-    if (snr_db && n_in > 1) {
-      const double square = mean_square({source}, {numbers.divisor})[0];
-      numbers.noise_std = float(std::sqrt(square) * std::pow(10.0, -*snr_db / 20));
+// Makes the device of the tensors the current one, where that means something.
+class OnDevice {
+ public:
+  explicit OnDevice(const Tensor& tensor) {
+    if (!tensor.is_cpu()) guard_.emplace(tensor.get_device_index());
+  }
+
+ private:
+  std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+};
+
+template <const Kernels& kernels>
+struct Ops {
+  static void tile_(const Tensor& out, const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal,
+                    double noise_std, std::optional<double> snr_db, int64_t key) {
+    if (n_out < 1 || n_in < 1) refuse("n_out is ", n_out, ", n_in is ", n_in, "; expected at least one copy");
+    if (out.dim() != weight.dim()) refuse("out has ", out.dim(), " axes, weight ", weight.dim());
+    if (weight.dim() == 1 && n_in != 1) refuse("n_in is ", n_in, " for a vector; expected 1");
+    View target = matrix_of(out), source = matrix_of(weight);
+    check_memory({target}, {source});
+    const OnDevice device(weight);
+    RuleNumbers numbers;
+    std::optional<Tensor> square;
+    numbers.key = uint64_t(key);
+    numbers.diagonal = diagonal;
+    std::vector<Segment> rows{{0, source.sizes[0], 1, 1}}, cols{{0, source.sizes[1], 1, 1}};
+    if (weight.dim() == 1) {
+      cols[0].copies = n_out;
+      numbers.diagonal = false;
+    } else {
+      rows[0].copies = n_out;
+      cols[0].copies = n_in;
+      numbers.divisor = diagonal ? 1.0 : double(n_in);
+      numbers.noise_std = noise_std;
+      if (snr_db && n_in > 1) {
+        square = empty(weight, {1}, ScalarType::Double);
+        auto* where = static_cast<double*>(square->data_ptr());
+        kernels.mean_square(where, {source}, {numbers.divisor});
+        numbers.square = where;
+        numbers.snr = std::pow(10.0, -*snr_db / 20);
+      }
     }
+    kernels.tile({tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)});
   }
-  tile({tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)});
-}
 
-Tensor tile_functional(const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal, double noise_std,
-                       std::optional<double> snr_db, int64_t key, ScalarType dtype) {
-  std::vector<int64_t> sizes{weight.sizes().begin(), weight.sizes().end()};
-  if (sizes.size() != 1 && sizes.size() != 2) refuse("expected a matrix or a vector, got ", sizes.size(), " axes");
-  if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) ||
-      (sizes.size() == 2 && __builtin_mul_overflow(sizes[1], n_in, &sizes[1]))) {
-    refuse("n_out=", n_out, " and n_in=", n_in, " copies do not fit 64 bits");
+  static Tensor tile(const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal, double noise_std,
+                     std::optional<double> snr_db, int64_t key, ScalarType dtype) {
+    std::vector<int64_t> sizes{weight.sizes().begin(), weight.sizes().end()};
+    if (sizes.size() != 1 && sizes.size() != 2) refuse("expected a matrix or a vector, got ", sizes.size(), " axes");
+    if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) ||
+        (sizes.size() == 2 && __builtin_mul_overflow(sizes[1], n_in, &sizes[1]))) {
+      refuse("n_out=", n_out, " and n_in=", n_in, " copies do not fit 64 bits");
+    }
+    Tensor out = empty(weight, sizes, dtype);
+    tile_(out, weight, n_out, n_in, diagonal, noise_std, snr_db, key);
+    return out;
   }
-  Tensor out = empty(sizes, dtype);
-  tile_(out, weight, n_out, n_in, diagonal, noise_std, snr_db, key);
-  return out;
-}
 
-void tile_rules_(const std::vector<Tensor>& outs, const std::vector<Tensor>& weights,
-                 const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
-  std::vector<View> targets, sources;
-  for (const Tensor& out : outs) targets.push_back(matrix_of(out));
-  for (const Tensor& weight : weights) sources.push_back(matrix_of(weight));
-  check_memory(targets, sources);
-  tile(tile_jobs(targets, sources, layout, scalars));
-}
-
-void replicate_(const std::vector<Tensor>& outs, const std::vector<Tensor>& blocks, const std::vector<int64_t>& index,
-                const std::vector<double>& scale, double noise_alpha, double noise_std, int64_t key) {
-  if (index.size() != outs.size() || scale.size() != outs.size()) {
-    refuse(outs.size(), " outs, ", index.size(), " indices and ", scale.size(), " scales; expected as many of each");
+  static void tile_rules_(const std::vector<Tensor>& outs, const std::vector<Tensor>& weights,
+                          const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
+    std::vector<View> targets, sources;
+    for (const Tensor& out : outs) targets.push_back(matrix_of(out));
+    for (const Tensor& weight : weights) sources.push_back(matrix_of(weight));
+    check_memory(targets, sources);
+    const std::vector<TileJob> jobs = tile_jobs(targets, sources, layout, scalars);
+    if (jobs.empty()) return;
+    const OnDevice device(outs[0]);
+    kernels.tile(jobs);
   }
-  const std::vector<View> targets = views_of(outs), sources = views_of(blocks);
-  for (size_t i = 0; i < index.size(); ++i) {
-    if (index[i] < 0 || index[i] >= int64_t(blocks.size()))
-      refuse("index ", index[i], " of ", blocks.size(), " blocks");
-    if (targets[i].sizes != sources[index[i]].sizes) refuse("output ", i, " and its block have different shapes");
+
+  static void replicate_(const std::vector<Tensor>& outs, const std::vector<Tensor>& blocks,
+                         const std::vector<int64_t>& index, const std::vector<double>& scale, double noise_alpha,
+                         double noise_std, int64_t key) {
+    if (index.size() != outs.size() || scale.size() != outs.size()) {
+      refuse(outs.size(), " outs, ", index.size(), " indices and ", scale.size(), " scales; expected as many of each");
+    }
+    const std::vector<View> targets = views_of(outs), sources = views_of(blocks);
+    for (size_t i = 0; i < index.size(); ++i) {
+      if (index[i] < 0 || index[i] >= int64_t(blocks.size())) {
+        refuse("index ", index[i], " of ", blocks.size(), " blocks");
+      }
+      if (targets[i].sizes != sources[index[i]].sizes) refuse("output ", i, " and its block have different shapes");
+    }
+    check_memory(targets, sources);
+    if (outs.empty()) return;
+    const OnDevice device(outs[0]);
+    kernels.replicate(targets, sources, {index, scale, noise_alpha, noise_std, uint64_t(key)});
   }
-  check_memory(targets, sources);
-  replicate(targets, sources, {index, scale, noise_alpha, noise_std, uint64_t(key)});
-}
 
-std::vector<Tensor> replicate_functional(const std::vector<Tensor>& blocks, const std::vector<int64_t>& index,
-                                         const std::vector<double>& scale, double noise_alpha, double noise_std,
-                                         int64_t key) {
-  std::vector<Tensor> outs;
-  for (int64_t i : index) {
-    if (i < 0 || i >= int64_t(blocks.size())) refuse("index ", i, " of ", blocks.size(), " blocks");
-    const std::vector<int64_t> sizes{blocks[i].sizes().begin(), blocks[i].sizes().end()};
-    outs.push_back(empty(sizes, blocks[i].scalar_type()));
+  static std::vector<Tensor> replicate(const std::vector<Tensor>& blocks, const std::vector<int64_t>& index,
+                                       const std::vector<double>& scale, double noise_alpha, double noise_std,
+                                       int64_t key) {
+    std::vector<Tensor> outs;
+    for (int64_t i : index) {
+      if (i < 0 || i >= int64_t(blocks.size())) refuse("index ", i, " of ", blocks.size(), " blocks");
+      const std::vector<int64_t> sizes{blocks[i].sizes().begin(), blocks[i].sizes().end()};
+      outs.push_back(empty(blocks[i], sizes, blocks[i].scalar_type()));
+    }
+    replicate_(outs, blocks, index, scale, noise_alpha, noise_std, key);
+    return outs;
   }
-  replicate_(outs, blocks, index, scale, noise_alpha, noise_std, key);
-  return outs;
-}
 
-Tensor mean_square_op(const std::vector<Tensor>& tensors, const std::vector<double>& divisors) {
-  if (divisors.size() != tensors.size()) refuse(divisors.size(), " divisors for ", tensors.size(), " tensors");
-  const std::vector<double> means = mean_square(views_of(tensors), divisors);
-  Tensor out = empty({int64_t(means.size())}, ScalarType::Double);
-  std::copy(means.begin(), means.end(), static_cast<double*>(out.data_ptr()));
-  return out;
-}
+  static Tensor mean_square(const std::vector<Tensor>& tensors, const std::vector<double>& divisors) {
+    if (divisors.size() != tensors.size()) refuse(divisors.size(), " divisors for ", tensors.size(), " tensors");
+    if (tensors.empty()) refuse("no tensors; expected at least one");
+    const OnDevice device(tensors[0]);
+    Tensor out = empty(tensors[0], {int64_t(tensors.size())}, ScalarType::Double);
+    kernels.mean_square(static_cast<double*>(out.data_ptr()), views_of(tensors), divisors);
+    return out;
+  }
 
-void normal_(const Tensor& out, int64_t key, int64_t field, int64_t start) {
-  const View target = view_of(out);
-  check_memory({target}, {});
-  normal(target, uint64_t(key), uint64_t(field), uint64_t(start));
-}
+  static void normal_(const Tensor& out, int64_t key, int64_t field, int64_t start) {
+    const View target = view_of(out);
+    check_memory({target}, {});
+    const OnDevice device(out);
+    kernels.normal(target, uint64_t(key), uint64_t(field), uint64_t(start));
+  }
+
+  static void add_to(torch::stable::detail::StableLibrary& m) {
+    m.impl("tile_", TORCH_BOX(&Ops::tile_));
+    m.impl("tile", TORCH_BOX(&Ops::tile));
+    m.impl("tile_rules_", TORCH_BOX(&Ops::tile_rules_));
+    m.impl("replicate_", TORCH_BOX(&Ops::replicate_));
+    m.impl("replicate", TORCH_BOX(&Ops::replicate));
+    m.impl("mean_square", TORCH_BOX(&Ops::mean_square));
+    m.impl("normal_", TORCH_BOX(&Ops::normal_));
+  }
+};
 
 }  // namespace
 }  // namespace gk
 
-STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) {
-  m.impl("tile_", TORCH_BOX(&gk::tile_));
-  m.impl("tile", TORCH_BOX(&gk::tile_functional));
-  m.impl("tile_rules_", TORCH_BOX(&gk::tile_rules_));
-  m.impl("replicate_", TORCH_BOX(&gk::replicate_));
-  m.impl("replicate", TORCH_BOX(&gk::replicate_functional));
-  m.impl("mean_square", TORCH_BOX(&gk::mean_square_op));
-  m.impl("normal_", TORCH_BOX(&gk::normal_));
-}
+STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) { gk::Ops<gk::cpu::kKernels>::add_to(m); }
+STABLE_TORCH_LIBRARY_IMPL(growkernels_emulated, CPU, m) { gk::Ops<gk::emulated::kKernels>::add_to(m); }
+#if defined(GK_CUDA)
+STABLE_TORCH_LIBRARY_IMPL(growkernels, CUDA, m) { gk::Ops<gk::cuda::kKernels>::add_to(m); }
+#endif

@@ -73,6 +73,38 @@ struct Float16 {
   static GK_INLINE Storage store(double x) { return store(odd_float(x)); }
 };
 
+// The same with the format known only at run time.
+template <class Compute>
+GK_INLINE Compute load_as(DType dtype, const void* from) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return Compute(Float32::load(*static_cast<const float*>(from)));
+    case DType::kBFloat16:
+      return Compute(BFloat16::load(*static_cast<const uint16_t*>(from)));
+    case DType::kFloat16:
+      return Compute(Float16::load(*static_cast<const uint16_t*>(from)));
+    default:
+      return Compute(Float64::load(*static_cast<const double*>(from)));
+  }
+}
+
+template <class Compute>
+GK_INLINE void store_as(DType dtype, void* to, Compute x) {
+  switch (dtype) {
+    case DType::kFloat32:
+      *static_cast<float*>(to) = Float32::store(x);
+      return;
+    case DType::kBFloat16:
+      *static_cast<uint16_t*>(to) = BFloat16::store(x);
+      return;
+    case DType::kFloat16:
+      *static_cast<uint16_t*>(to) = Float16::store(x);
+      return;
+    default:
+      *static_cast<double*>(to) = Float64::store(double(x));
+  }
+}
+
 GK_INLINE int element_size(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 }  // namespace gk

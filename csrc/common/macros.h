@@ -7,6 +7,13 @@
 #define GK_INLINE inline __attribute__((always_inline))
 #endif
 
+// A square root, correctly rounded, in fp32.
+#if defined(__CUDA_ARCH__)
+#define GK_SQRT(x) __fsqrt_rn(x)
+#else
+#define GK_SQRT(x) __builtin_sqrtf(x)
+#endif
+
 namespace gk {
 
 // The bits of a value as another type of the same size.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "macros.h"
+#include "philox.h"
 
 namespace gk {
 
@@ -26,7 +27,7 @@ GK_INLINE Pair normal_pair(uint32_t x, uint32_t y) {
   p = p * f + 0.3325803578f;
   p = p * f + -0.4999021590f;
   p = p * f + 1.000004530f;
-  const float radius = __builtin_sqrtf(k * 0.693147182f - f * p);
+  const float radius = GK_SQRT(k * 0.693147182f - f * p);
 
   const float a = bits<float>(0x3f800000u | (y & 0x007fffffu)) - 1.5f;
   const float v = a * a;
@@ -34,6 +35,18 @@ GK_INLINE Pair normal_pair(uint32_t x, uint32_t y) {
   const float c = ((-0.02039858140f * v + 0.2535949349f) * v + -1.233696699f) * v + 0.9999999404f;
   return {bits<float>(bits<uint32_t>(radius * (c - s)) ^ (y & 0x80000000u)),
           bits<float>(bits<uint32_t>(radius * (c + s)) ^ ((y << 1) & 0x80000000u))};
+}
+
+// The four normals of one counter.
+struct Quad {
+  float z[4];
+};
+
+GK_INLINE Quad normal_quad(uint64_t key, uint64_t field, uint64_t quad) {
+  const Words counter{{uint32_t(quad), uint32_t(quad >> 32), uint32_t(field), uint32_t(field >> 32)}};
+  const Words words = philox(counter, uint32_t(key), uint32_t(key >> 32));
+  const Pair first = normal_pair(words.w[0], words.w[1]), second = normal_pair(words.w[2], words.w[3]);
+  return {{first.z0, first.z1, second.z0, second.z1}};
 }
 
 }  // namespace gk

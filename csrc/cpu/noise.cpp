@@ -47,7 +47,7 @@ double block_sum(const View& view, double divisor, int64_t block, int64_t n) {
 
 }  // namespace
 
-void normal(const View& out, uint64_t key, uint64_t field, uint64_t start) {
+void cpu::normal(const View& out, uint64_t key, uint64_t field, uint64_t start) {
   const View view = collapsed(out);
   const int64_t n = view.numel();
   for_each_unit((n + kChunk - 1) / kChunk, n, [&](int64_t unit) {
@@ -61,7 +61,7 @@ void normal(const View& out, uint64_t key, uint64_t field, uint64_t start) {
   });
 }
 
-std::vector<double> mean_square(const std::vector<View>& views, const std::vector<double>& divisors) {
+void cpu::mean_square(double* means, const std::vector<View>& views, const std::vector<double>& divisors) {
   constexpr int64_t kBlocksPerUnit = 16;
   std::vector<View> flat;
   std::vector<std::vector<double>> sums;
@@ -83,12 +83,10 @@ std::vector<double> mean_square(const std::vector<View>& views, const std::vecto
       sums[i][block] = sum(flat[i], divisors[i], block, std::min(kSumBlock, n - block * kSumBlock));
     }
   });
-  std::vector<double> means;
   for (size_t i = 0; i < flat.size(); ++i) {
     const int64_t n = flat[i].numel();
-    means.push_back(n ? reduce(std::move(sums[i])) / double(n) : 0.0);
+    means[i] = n ? reduce(std::move(sums[i])) / double(n) : 0.0;
   }
-  return means;
 }
 
 }  // namespace gk

@@ -75,7 +75,7 @@ void chunk(const Group& group, int64_t e, int64_t n, const ReplicateNumbers& num
 
 }  // namespace
 
-void replicate(const std::vector<View>& outs, const std::vector<View>& blocks, const ReplicateNumbers& numbers) {
+void cpu::replicate(const std::vector<View>& outs, const std::vector<View>& blocks, const ReplicateNumbers& numbers) {
   std::vector<Group> groups(blocks.size());
   for (size_t i = 0; i < blocks.size(); ++i) groups[i].block = collapsed(blocks[i]);
   int64_t elements = 0, bytes = 0;
@@ -90,7 +90,7 @@ void replicate(const std::vector<View>& outs, const std::vector<View>& blocks, c
     group.unit_length = std::max(kChunk, copies ? kUnit / copies / kChunk * kChunk : 0);
     first_unit.push_back(first_unit.back() + (n + group.unit_length - 1) / group.unit_length);
   }
-  const bool streamed = numbers.alpha == 0 && bytes >= kStreamBytes;
+  const bool streamed = numbers.alpha == 0 && bytes >= cpu::kStreamBytes;
   for_each_unit(first_unit.back(), elements, [&](int64_t unit) {
     const size_t i = std::upper_bound(first_unit.begin(), first_unit.end(), unit) - first_unit.begin() - 1;
     const Group& group = groups[i];

@@ -10,13 +10,6 @@ namespace {
 // About how many elements a unit of work writes.
 constexpr int64_t kUnit = 1 << 17;
 
-bool takes_noise(const TileJob& job) { return job.numbers.noise_std != 0 && job.cols.copies() > 1; }
-
-bool draws_normals(const TileJob& job) {
-  const RuleNumbers& n = job.numbers;
-  return takes_noise(job) || n.new_column.std != 0 || n.new_row.std != 0 || n.new_both.std != 0;
-}
-
 View transposed(const View& view) {
   return {view.data, view.dtype, {view.sizes[1], view.sizes[0]}, {view.strides[1], view.strides[0]}};
 }
@@ -34,14 +27,14 @@ Cut cut(const TileJob& job, bool streamed) {
   Cut result{{&job, job.out, job.weight, &job.rows, &job.cols}, 0, 0, 0, 0, false};
   TileGeometry& g = result.geometry;
   // Noise runs along rows; without it the axes may change places so that writes run along memory.
-  g.swapped = !draws_normals(job) && g.out.strides[0] < g.out.strides[1] && g.out.sizes[0] > 1;
+  g.swapped = !job.draws_normals() && g.out.strides[0] < g.out.strides[1] && g.out.sizes[0] > 1;
   if (g.swapped) {
     g.out = transposed(g.out);
     g.weight = transposed(g.weight);
     std::swap(g.rows, g.cols);
   }
-  g.noisy = takes_noise(job);
-  g.streamed = streamed && !g.noisy;
+  g.noise_std = job.takes_noise() ? noise_std(job.numbers) : 0;
+  g.streamed = streamed && g.noise_std == 0;
   const bool along_rows =
       (g.out.strides[1] == 1 || g.out.sizes[1] <= 1) && (g.weight.strides[1] == 1 || g.weight.sizes[1] <= 1);
   const int64_t columns = g.cols->visits(), rows = g.rows->visits();
@@ -83,7 +76,7 @@ void run_unit(const Cut& cut, int64_t unit) {
 
 }  // namespace
 
-void tile(const std::vector<TileJob>& jobs) {
+void cpu::tile(const std::vector<TileJob>& jobs) {
   int64_t elements = 0, bytes = 0;
   for (const TileJob& job : jobs) {
     elements += job.out.numel();
@@ -92,7 +85,7 @@ void tile(const std::vector<TileJob>& jobs) {
   std::vector<Cut> cuts;
   std::vector<int64_t> first_unit{0};
   for (const TileJob& job : jobs) {
-    cuts.push_back(cut(job, bytes >= kStreamBytes));
+    cuts.push_back(cut(job, bytes >= cpu::kStreamBytes));
     first_unit.push_back(first_unit.back() + cuts.back().units());
   }
   for_each_unit(first_unit.back(), elements, [&](int64_t unit) {

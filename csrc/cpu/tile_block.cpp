@@ -16,7 +16,7 @@ class Block {
   void run() {
     if (rows_.segment.is_new() || columns_.segment.is_new()) {
       fill();
-    } else if (g_.noisy && columns_.segment.copies > 1) {
+    } else if (g_.noise_std != 0 && columns_.segment.copies > 1) {
       load();
       load_absent();
       noisy();
@@ -176,7 +176,7 @@ class Block {
   }
 
   void combine(void* const to[3], const Compute* const s[3], int64_t count, int64_t row, int64_t pair) {
-    const auto std = Compute(numbers_.noise_std);
+    const auto std = Compute(g_.noise_std);
     const float* z1 = normals(z1_, row, pair);
     if (count == 2) {
       compute().pair[out_kind()](to[0], to[1], s[0], s[1], z1, std, columns_.count);

@@ -17,7 +17,8 @@ struct TileGeometry {
   const TileJob* job;
   View out, weight;
   const Axis *rows, *cols;
-  bool swapped = false, noisy = false, streamed = false;
+  double noise_std = 0;
+  bool swapped = false, streamed = false;
   int64_t block_rows = 1, block_columns = 1;
 };
 

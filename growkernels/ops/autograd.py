@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from growkernels.ops.eager import tiled_shape
-from growkernels.ops.schemas import EAGER, LIBRARY
+from growkernels.ops.schemas import LIBRARIES
 
 
 def _fake_nothing(*_: Any) -> None:
@@ -35,8 +35,7 @@ def _fake_replicate(
 
 
 def _fake_mean_square(tensors: list[Tensor], divisors: list[float]) -> Tensor:
-    device = "meta" if tensors and tensors[0].is_meta else "cpu"
-    return torch.empty(len(tensors), dtype=torch.float64, device=device)
+    return torch.empty(len(tensors), dtype=torch.float64, device=tensors[0].device)
 
 
 def _tile_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -80,9 +79,10 @@ def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 
 
 def register() -> None:
-    """Register fakes and gradients for both libraries; once, when `growkernels.ops` is imported."""
+    """Register fakes and gradients for every library; once, when `growkernels.ops` is imported."""
     fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
-    for namespace, library in (("growkernels", LIBRARY), ("growkernels_eager", EAGER)):
+    for library in LIBRARIES:
+        namespace = library.ns
         for name in ("tile_", "tile_rules_", "replicate_", "normal_"):
             torch.library.register_fake(f"{namespace}::{name}", _fake_nothing, lib=library)
         for name, fake in fakes.items():

@@ -1,21 +1,24 @@
-"""Which implementation runs: the compiled extension, or the eager reference in its place."""
+"""Which implementation runs: compiled for CPUs, compiled for CUDA, Triton, or the eager reference."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
-from growkernels.ops import autograd, eager
-from growkernels.ops.schemas import EAGER, LIBRARY
+from growkernels.ops import autograd, eager, triton
+from growkernels.ops.schemas import EAGER, LIBRARY, TRITON
 
 # Without build isolation: an isolated build has no torch to compile against.
 REMEDY = "install a C++ compiler and torch, then run `pip install --no-build-isolation .` in the source tree"
+CUDA_REMEDY = "build where nvcc is (`pip install --no-build-isolation .` in the source tree), or install triton"
 
 
 class Ops(NamedTuple):
@@ -40,12 +43,28 @@ def _load_extension() -> tuple[ModuleType | None, str]:
 
 #: The compiled extension, or None, and why it could not be loaded.
 EXTENSION, EXTENSION_ERROR = _load_extension()
+#: What runs CUDA tensors, None if nothing does.
+CUDA_BACKEND = (
+    "cuda"
+    if EXTENSION is not None and EXTENSION.build_info()["cuda"]
+    else "triton"
+    if find_spec("triton") is not None
+    else None
+)
+#: Under Triton's interpreter its kernels run on CPU tensors.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 autograd.register()
 for _name, _implementation in eager.IMPLEMENTATIONS.items():
     EAGER.impl(_name, _implementation, "CompositeExplicitAutograd")
     if EXTENSION is None:
         LIBRARY.impl(_name, _implementation, "CPU")
+for _name, _implementation in triton.IMPLEMENTATIONS.items():
+    TRITON.impl(_name, _implementation, "CUDA")
+    if INTERPRETED:
+        TRITON.impl(_name, _implementation, "CPU")
+    if CUDA_BACKEND == "triton":
+        LIBRARY.impl(_name, _implementation, "CUDA")
 if EXTENSION is None:
     warnings.warn(
         f"growkernels runs on its slow eager reference: the compiled extension did not load ({EXTENSION_ERROR}). "
@@ -53,29 +72,66 @@ if EXTENSION is None:
         stacklevel=2,
     )
 
-_CPU = Ops(*(getattr(torch.ops.growkernels, name).default for name in Ops._fields))
-_EAGER = Ops(*(getattr(torch.ops.growkernels_eager, name).default for name in Ops._fields))
+
+def _ops(namespace: str) -> Ops:
+    return Ops(*(getattr(getattr(torch.ops, namespace), name).default for name in Ops._fields))
+
+
+_DEFAULT = _ops("growkernels")
+_LIBRARIES = {
+    "cpu": _DEFAULT,
+    "cuda": _DEFAULT,
+    "triton": _ops("growkernels_triton"),
+    "eager": _ops("growkernels_eager"),
+    # For tests: the CUDA kernels, every thread of a GPU played by the CPU.
+    "emulated": _ops("growkernels_emulated"),
+}
+#: Types of devices whose tensors a forced backend takes; the reference takes any.
+_DEVICES = {
+    "cpu": ("cpu",),
+    "cuda": ("cuda",),
+    "triton": ("cuda", "cpu") if INTERPRETED else ("cuda",),
+    "emulated": ("cpu",),
+}
 FORCED = os.environ.get("GROWKERNELS_BACKEND") or None
 
 
-def ops_of(backend: str | None) -> Ops:
-    """The ops of a backend: `"cpu"`, `"eager"`, or None for GROWKERNELS_BACKEND or else what the tensors' device has.
+def ops_of(backend: str | None, tensor: Tensor) -> Ops:
+    """The ops for a tensor like this: of `backend`, or of GROWKERNELS_BACKEND, or else of what its device has.
 
-    A forced backend that cannot run raises GrowthError.
+    backend: "cpu", "cuda", "triton" or "eager". Raises GrowthError for a forced backend that cannot run, and for a device
+    that no backend serves.
     """
+    backend = backend or FORCED
+    device = tensor.device.type
     if backend is None:
-        backend = FORCED
-        if backend is None:
-            return _CPU
-    if backend == "eager":
-        return _EAGER
-    if backend == "cpu":
-        if EXTENSION is None:
-            raise GrowthError(
-                f"backend 'cpu' was asked for, but the compiled extension did not load ({EXTENSION_ERROR}); {REMEDY}, "
-                f"or choose backend 'eager'"
-            )
-        return _CPU
-    raise GrowthError(
-        f"unknown backend {backend!r} (argument backend= or GROWKERNELS_BACKEND); choose 'cpu' or 'eager'"
-    )
+        if device == "cuda" and CUDA_BACKEND is None:
+            raise GrowthError(f"no fused kernel for CUDA tensors in this installation; {CUDA_REMEDY}")
+        if device not in ("cpu", "cuda", "meta"):
+            raise GrowthError(f"no fused kernel for {device} tensors; move them to the CPU or pass backend='eager'")
+        return _DEFAULT
+    library = _LIBRARIES.get(backend)
+    if library is None:
+        raise GrowthError(
+            f"unknown backend {backend!r} (argument backend= or GROWKERNELS_BACKEND); choose 'cpu', 'cuda', 'triton' or "
+            f"'eager'"
+        )
+    if why := why_not(backend):
+        raise GrowthError(f"backend {backend!r} was asked for, but {why}, or choose backend 'eager'")
+    if device != "meta" and device not in _DEVICES.get(backend, (device,)):
+        raise GrowthError(
+            f"backend {backend!r} was asked for, but the tensors are on {tensor.device}; move them to "
+            f"{' or '.join(_DEVICES[backend])}, or choose another backend"
+        )
+    return library
+
+
+def why_not(backend: str) -> str:
+    """Why a backend cannot run in this installation, and the remedy; empty if it can."""
+    if backend in ("cpu", "cuda", "emulated") and EXTENSION is None:
+        return f"the compiled extension did not load ({EXTENSION_ERROR}); {REMEDY}"
+    if backend == "cuda" and CUDA_BACKEND != "cuda":
+        return f"the extension was built without CUDA; {CUDA_REMEDY}"
+    if backend == "triton" and find_spec("triton") is None:
+        return "triton is not installed; install it (`pip install triton`)"
+    return ""

@@ -43,15 +43,7 @@ def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
     return noise_std
 
 
-def check_device(tensor: Tensor, backend: str | None) -> None:
-    """Only CPU tensors have a compiled backend."""
-    if tensor.device.type not in ("cpu", "meta") and backend != "eager":
-        raise GrowthError(
-            f"no fused kernel for {tensor.device.type} tensors; move them to the CPU or pass backend='eager'"
-        )
-
-
-def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str, backend: str | None) -> None:
+def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str) -> None:
     """`out` must have the shape, a supported dtype, the source's device, and no gradient to follow."""
     if out.shape != shape:
         raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
@@ -60,8 +52,6 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str,
         check_dtype("the source", source.dtype)
     if out.device != source.device:
         raise GrowthError(f"out is on {out.device}, the source on {source.device}; put them on one device")
-    if not out.is_cpu:
-        check_device(out, backend)
     if torch.is_grad_enabled() and (out.requires_grad or source.requires_grad):
         raise GrowthError(
             "in-place ops do not record gradients, and out or the source requires grad; "

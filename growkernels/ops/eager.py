@@ -90,7 +90,7 @@ def replicate(
 
 
 def mean_square(tensors: Sequence[torch.Tensor], divisors: Sequence[float]) -> torch.Tensor:
-    return reference.mean_square(tensors, divisors)
+    return reference.mean_square(tensors, divisors).to(tensors[0].device)
 
 
 def normal_(out: torch.Tensor, key: int, field: int, start: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_device, check_dtype, check_key
+from growkernels.ops.checks import check_dtype, check_key
 
 
 def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str | None = None) -> None:
@@ -19,10 +19,9 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
     out: any shape, strides and supported dtype; key and field: 64-bit integers; start >= 0. Noise version 1.
     """
     check_dtype("out", out.dtype)
-    check_device(out, backend)
     if start < 0:
         raise GrowthError(f"start is {start}; expected an index >= 0")
-    ops_of(backend).normal_(out, check_key(key), field, start)
+    ops_of(backend, out).normal_(out, check_key(key), field, start)
 
 
 def mean_square(
@@ -40,9 +39,8 @@ def mean_square(
         raise GrowthError(f"{len(divisors)} divisors for {len(tensors)} tensors; give one per tensor")
     for tensor, divisor in zip(tensors, divisors, strict=True):
         check_dtype("a tensor", tensor.dtype)
-        check_device(tensor, backend)
         if not divisor or isnan(divisor):
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
-    return ops_of(backend).mean_square([t.detach() for t in tensors], divisors)
+    return ops_of(backend, tensors[0]).mean_square([t.detach() for t in tensors], divisors)

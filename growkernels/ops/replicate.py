@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_device, check_dtype, check_key, check_memory, check_std, check_target
+from growkernels.ops.checks import check_dtype, check_key, check_memory, check_std, check_target
 
 
 def _check(
@@ -52,10 +52,9 @@ def replicate(
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
     for block in blocks:
         check_dtype("a block", block.dtype)
-        check_device(block, backend)
     if not blocks:
         return []
-    return ops_of(backend).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
+    return ops_of(backend, blocks[0]).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
 
 
 def replicate_(
@@ -77,7 +76,9 @@ def replicate_(
     if len(outs) != len(index):
         raise GrowthError(f"{len(outs)} outs for {len(index)} indices; expected equal numbers")
     for out, i in zip(outs, index, strict=True):
-        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}", backend)
+        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
     check_memory(outs, blocks)
     if outs:
-        ops_of(backend).replicate_(list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key))
+        ops_of(backend, outs[0]).replicate_(
+            list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key)
+        )

@@ -27,6 +27,11 @@ SCHEMAS = (
 LIBRARY = torch.library.Library("growkernels", "DEF")
 #: The same ops by the eager reference on any device: what `backend="eager"` calls.
 EAGER = torch.library.Library("growkernels_eager", "DEF")
+#: The same by the Triton kernels: what `backend="triton"` calls.
+TRITON = torch.library.Library("growkernels_triton", "DEF")
+#: The same by the CUDA kernels, every thread of a GPU played by the CPU: what tests call on machines without one.
+EMULATED = torch.library.Library("growkernels_emulated", "DEF")
+LIBRARIES = (LIBRARY, EAGER, TRITON, EMULATED)
 for _schema in SCHEMAS:
-    LIBRARY.define(_schema)
-    EAGER.define(_schema)
+    for _library in LIBRARIES:
+        _library.define(_schema)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_device, check_dtype, check_key, check_memory, check_std, check_target
+from growkernels.ops.checks import check_dtype, check_key, check_memory, check_std, check_target
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.layout import pack
 from growkernels.ops.spec import TileSpec
@@ -60,9 +60,8 @@ def tile(
     dtype = dtype or weight.dtype
     check_dtype("weight", weight.dtype)
     check_dtype("dtype", dtype)
-    check_device(weight, backend)
     std = check_std(noise_std, snr_db)
-    ops = ops_of(backend)
+    ops = ops_of(backend, weight)
     if weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
         return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, check_key(key), dtype)
     out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
@@ -87,10 +86,10 @@ def tile_(
     Records no gradient. Raises GrowthError for arguments that do not fit.
     """
     diagonal = _check(weight, n_out, n_in, variant)
-    check_target(out, weight, tiled_shape(weight, n_out, n_in), "tile with these n_out and n_in", backend)
+    check_target(out, weight, tiled_shape(weight, n_out, n_in), "tile with these n_out and n_in")
     check_memory((out,), (weight,))
     std = check_std(noise_std, snr_db)
-    ops_of(backend).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
+    ops_of(backend, out).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
 
 
 def tile_rules_(
@@ -104,13 +103,13 @@ def tile_rules_(
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
     for out, weight, spec in zip(outs, weights, specs, strict=True):
-        _check_rule(out, weight, spec, backend)
+        _check_rule(out, weight, spec)
     check_memory(outs, weights)
     if outs:
-        ops_of(backend).tile_rules_(list(outs), list(weights), *pack(specs))
+        ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), *pack(specs))
 
 
-def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None) -> None:
+def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
     if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
         raise GrowthError(
             f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"
@@ -132,7 +131,7 @@ def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec, backend: str | None
         if shape[0] != 1:
             raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
         shape = shape[1:]
-    check_target(out, weight, shape, "the rule", backend)
+    check_target(out, weight, shape, "the rule")
     if not spec.divisor or isnan(spec.divisor):
         raise GrowthError(f"divisor is {spec.divisor}; expected a number other than zero")
     for std in (spec.noise_std, *(std for _, std in spec.fill)):

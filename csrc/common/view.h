@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../common/dtype.h"
+#include "dtype.h"
 
 namespace gk {
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "../common/index.h"
+#include "index.h"
 
 namespace gk {
 
@@ -47,6 +47,7 @@ class Axis {
   int64_t visits() const { return visits_; }
   int64_t size() const { return size_; }
   int64_t copies() const { return copies_; }
+  const std::vector<Segment>& segments() const { return segments_; }
 
   // Calls work(part) for the visits [from, to).
   template <class Work>

@@ -1,0 +1,59 @@
+// Where a thread of a GPU kernel is, and how it meets the others. `Lanes` on a GPU; csrc/cuda/emulate.h has the CPU's.
+//
+// A kernel is a trivially copyable struct of parameters with
+//
+//   using Shared = ...;                                    the block's shared memory
+//   template <class Lanes> GK_KERNEL void operator()(Lanes& lanes, Shared& shared) const;
+//
+// which every thread of every block runs to its end: no thread may leave before a meeting of its warp or block.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/macros.h"
+
+#if defined(__CUDACC__)
+#define GK_KERNEL __device__ __forceinline__
+#else
+#define GK_KERNEL inline
+#endif
+
+namespace gk::cuda {
+
+constexpr int kWarp = 32, kWarps = 8, kThreads = kWarp * kWarps;
+
+struct Empty {};
+
+#if defined(__CUDACC__)
+
+struct Lanes {
+  __device__ __forceinline__ int64_t block() const { return blockIdx.x; }
+  __device__ __forceinline__ int64_t blocks() const { return gridDim.x; }
+  __device__ __forceinline__ int thread() const { return threadIdx.x; }
+  __device__ __forceinline__ int lane() const { return threadIdx.x % kWarp; }
+  __device__ __forceinline__ int warp() const { return threadIdx.x / kWarp; }
+  __device__ __forceinline__ void sync_warp() const { __syncwarp(); }
+  __device__ __forceinline__ void sync_block() const { __syncthreads(); }
+  template <class T>
+  __device__ __forceinline__ T shuffle_down(T value, int distance) const {
+    return __shfl_down_sync(0xffffffffu, value, distance);
+  }
+  // What was written before is seen by whoever sees the sum; returns the count before it.
+  __device__ __forceinline__ uint32_t arrive(uint32_t* count) const {
+    __threadfence();
+    const uint32_t before = atomicAdd(count, 1u);
+    __threadfence();
+    return before;
+  }
+};
+
+template <class Kernel>
+__global__ void __launch_bounds__(kThreads) run(const __grid_constant__ Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  Lanes lanes;
+  kernel(lanes, shared);
+}
+
+#endif
+
+}  // namespace gk::cuda
