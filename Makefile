@@ -9,7 +9,7 @@ TRAINED_MODEL := requirements/trained-model.txt
 ENVIRONMENT := $(VENV)/.made
 BUILD := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-all sanitize lint format bench clean
 .DEFAULT_GOAL := help

@@ -14,6 +14,11 @@
 #define GK_SQRT(x) __builtin_sqrtf(x)
 #endif
 
+// Intrinsics of x86-64. GK_PORTABLE leaves them out, to test what other machines compile.
+#if defined(__x86_64__) && !defined(GK_PORTABLE)
+#define GK_X86
+#endif
+
 namespace gk {
 
 // The bits of a value as another type of the same size.

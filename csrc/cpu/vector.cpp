@@ -9,7 +9,7 @@ namespace gk {
 namespace scalar {
 extern const Loops kLoops;
 }
-#if defined(__x86_64__)
+#if defined(GK_X86)
 namespace avx2 {
 extern const Loops kLoops;
 }
@@ -22,7 +22,7 @@ namespace {
 
 const Loops* find(const char* name) {
   const auto wanted = [name](const char* isa) { return !name || !std::strcmp(name, isa); };
-#if defined(__x86_64__)
+#if defined(GK_X86)
   __builtin_cpu_init();  // this runs before main
   const bool bmi = __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
   if (wanted("avx512") && bmi && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,5 +1,7 @@
 // The inner loops for AVX2.
-#if defined(__x86_64__)
+#include "../common/macros.h"
+
+#if defined(GK_X86)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2"))), apply_to = function)
 #else

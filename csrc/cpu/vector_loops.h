@@ -8,7 +8,7 @@
 #include "../common/philox.h"
 #include "../common/rule.h"
 #include "vector.h"
-#if defined(__x86_64__)
+#if defined(GK_X86)
 #include <immintrin.h>
 #endif
 
@@ -34,11 +34,11 @@ constexpr int kWide = GK_VECTOR_BYTES / 8;
 // Product of the low halves of each lane; the high halves are ignored.
 GK_INLINE Wide multiply_low(Wide a, uint64_t b) {
   const Wide factor = Wide{} + b;
-#if defined(__x86_64__) && GK_VECTOR_BYTES == 64
+#if defined(GK_X86) && GK_VECTOR_BYTES == 64
   return Wide(_mm512_mul_epu32(__m512i(a), __m512i(factor)));
-#elif defined(__x86_64__) && GK_VECTOR_BYTES == 32
+#elif defined(GK_X86) && GK_VECTOR_BYTES == 32
   return Wide(_mm256_mul_epu32(__m256i(a), __m256i(factor)));
-#elif defined(__x86_64__)
+#elif defined(GK_X86)
   return Wide(_mm_mul_epu32(__m128i(a), __m128i(factor)));
 #else
   return (a & 0xffffffffu) * factor;
@@ -234,7 +234,7 @@ void transpose(void* target, const void* source, int64_t rows, int64_t columns, 
   items(target, source, rows, columns, pitch);
 }
 
-#if defined(__x86_64__)
+#if defined(GK_X86)
 GK_INLINE void stream_cache_line(char* target, const char* source) {
 #if GK_VECTOR_BYTES == 64
   _mm512_stream_si512(reinterpret_cast<__m512i*>(target), _mm512_loadu_si512(source));
@@ -258,7 +258,7 @@ void stream(char* target, int64_t target_pitch, const char* source, int64_t sour
     char* t = target + line * target_pitch;
     const char* s = source + line * source_pitch;
     int64_t i = 0;
-#if defined(__x86_64__)
+#if defined(GK_X86)
     const int64_t head = -reinterpret_cast<intptr_t>(t) & 63;
     if (bytes >= head + 64) {
       std::memcpy(t, s, head);
@@ -270,7 +270,7 @@ void stream(char* target, int64_t target_pitch, const char* source, int64_t sour
 }
 
 void fence() {
-#if defined(__x86_64__)
+#if defined(GK_X86)
   _mm_sfence();
 #endif
 }
