@@ -13,7 +13,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "growkernels" / "__init__.py").read_text())[1]
-REMEDY = "Install GCC 12 or later, or clang (apt-get install g++), and torch; then `pip install --no-build-isolation .`"
+REMEDY = "Install GCC (tested with 12) or clang (apt-get install g++), and torch; then `pip install --no-build-isolation .`"
 
 
 def skip(reason: object) -> None:

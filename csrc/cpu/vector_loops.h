@@ -19,6 +19,13 @@
 #define GK_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+// Elements of two vectors, counted over both. GCC has clang's form from version 12 on only.
+#if defined(__clang__)
+#define GK_SHUFFLE(Row, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define GK_SHUFFLE(Row, a, b, ...) __builtin_shuffle(a, b, Row{__VA_ARGS__})
+#endif
+
 #define GK_STRING_(x) #x
 #define GK_STRING(x) GK_STRING_(x)
 #ifndef GK_VECTOR_BYTES
@@ -205,8 +212,8 @@ GK_INLINE void transpose_square(Item* target, int64_t target_pitch, const Item* 
   for (int i = 0; i < 8; ++i) std::memcpy(&rows[i], source + i * source_pitch, sizeof(Row));
   for (int round = 0; round < 3; ++round) {
     for (int i = 0; i < 4; ++i) {
-      next[2 * i] = __builtin_shufflevector(rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-      next[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+      next[2 * i] = GK_SHUFFLE(Row, rows[i], rows[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      next[2 * i + 1] = GK_SHUFFLE(Row, rows[i], rows[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
     }
     for (int i = 0; i < 8; ++i) rows[i] = next[i];
   }
