@@ -4,8 +4,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <string>
+#include <utility>
+
 #include "common/philox.h"
 #include "cpu/vector.h"
+#include "cuda/emulate.h"
 
 namespace {
 
@@ -29,6 +33,19 @@ PyObject* philox(PyObject*, PyObject* args) {
   return Py_BuildValue("(IIII)", words.w[0], words.w[1], words.w[2], words.w[3]);
 }
 
+PyObject* emulated_traffic(PyObject*, PyObject*) {
+  const gk::cuda::Traffic traffic = std::exchange(gk::cuda::traffic(), {});
+  PyObject* launches = PyList_New(0);
+  for (const std::string& name : traffic.launches) {
+    PyObject* item = launches ? PyUnicode_FromString(name.c_str()) : nullptr;
+    if (!item || PyList_Append(launches, item)) Py_CLEAR(launches);
+    Py_XDECREF(item);
+  }
+  if (!launches) return nullptr;
+  return Py_BuildValue("{s:N,s:L,s:L}", "launches", launches, "read", static_cast<long long>(traffic.read), "written",
+                       static_cast<long long>(traffic.written));
+}
+
 PyObject* build_info(PyObject*, PyObject*) {
 #if defined(GK_CUDA)
   constexpr int cuda = 1;
@@ -44,6 +61,10 @@ PyMethodDef methods[] = {
     {"force_isa", force_isa, METH_VARARGS,
      "force_isa(name) -> None: use 'scalar', 'avx2' or 'avx512', or the widest if None."},
     {"philox", philox, METH_VARARGS, "philox(counter, key) -> tuple: four words from four and two, 7 rounds."},
+    {"emulated_traffic", emulated_traffic, METH_NOARGS,
+     "emulated_traffic() -> dict: names of the kernels emulated on this thread since the last call, bytes of tensors "
+     "that "
+     "they read and wrote."},
     {"build_info", build_info, METH_NOARGS,
      "build_info() -> dict: version, torch built against, compiler, whether CUDA kernels are in it."},
     {nullptr, nullptr, 0, nullptr},

@@ -9,6 +9,11 @@
 
 namespace gk::cuda {
 
+Traffic& traffic() {
+  static thread_local Traffic traffic;
+  return traffic;
+}
+
 #if defined(__linux__)
 
 // A meeting of `size` fibers, again and again.

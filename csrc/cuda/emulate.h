@@ -4,6 +4,9 @@
 
 #include <cstring>
 #include <functional>
+#include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "lanes.h"
@@ -34,6 +37,18 @@ class EmulatedLanes {
     sync_warp();
     return other;
   }
+  uint32_t ballot(bool yes) const {
+    std::memcpy(slot(lane()), &yes, sizeof(yes));
+    sync_warp();
+    uint32_t mask = 0;
+    for (int i = 0; i < kWarp; ++i) {
+      bool other;
+      std::memcpy(&other, slot(i), sizeof(other));
+      mask |= uint32_t{other} << i;
+    }
+    sync_warp();
+    return mask;
+  }
   uint32_t arrive(uint32_t* count) const { return (*count)++; }
 
  private:
@@ -43,6 +58,20 @@ class EmulatedLanes {
   int64_t block_, blocks_;
   int thread_;
 };
+
+// What the kernels did on this thread since it was last cleared, for tests: their names, and the bytes of tensors that
+// csrc/cuda/memory.h read and wrote. A GPU refuses addresses that are not aligned, so the emulated launch does too.
+struct Traffic {
+  std::vector<std::string> launches;
+  int64_t read = 0, written = 0;
+  bool misaligned = false;
+
+  void note(int64_t& bytes, const void* at, int size) {
+    bytes += size;
+    misaligned |= reinterpret_cast<uintptr_t>(at) % (size < 16 ? size : 16) != 0;
+  }
+};
+Traffic& traffic();
 
 // What csrc/cuda/machine.h says of a machine, without a GPU.
 struct Emulated {
@@ -57,13 +86,16 @@ struct Emulated {
 
   static void upload(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
   template <class Kernel>
-  static void launch(const Kernel& kernel, int64_t wanted, const char*) {
+  static void launch(const Kernel& kernel, int64_t wanted, const char* op) {
+    traffic().launches.push_back(op);
     const int64_t blocks = wanted < 3 ? wanted : 3;  // few, so that each takes several tasks
     for (int64_t block = 0; block < blocks; ++block) {
       typename Kernel::Shared shared;
       std::memset(static_cast<void*>(&shared), 0xff, sizeof(shared));
       emulate_block(block, blocks, [&](EmulatedLanes& lanes) { kernel(lanes, shared); });
     }
+    if (std::exchange(traffic().misaligned, false))
+      throw std::runtime_error(std::string(op) + ": an access of the kernel is not aligned");
   }
 
  private:

@@ -38,6 +38,8 @@ struct Lanes {
   __device__ __forceinline__ T shuffle_down(T value, int distance) const {
     return __shfl_down_sync(0xffffffffu, value, distance);
   }
+  // Bit l: whether lane l says yes.
+  __device__ __forceinline__ uint32_t ballot(bool yes) const { return __ballot_sync(0xffffffffu, yes); }
   // What was written before is seen by whoever sees the sum; returns the count before it.
   __device__ __forceinline__ uint32_t arrive(uint32_t* count) const {
     __threadfence();
