@@ -1,4 +1,7 @@
-"""The manifest of a grown checkpoint, `growkernels.json`: everything needed to repeat, resume or check the growth."""
+"""The manifest of a grown checkpoint, `growkernels.json`: everything needed to repeat, resume or check the growth.
+
+Learned matrices lie beside it, in `growkernels.safetensors`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.source import Source
-from growkernels.plan import NOISE_VERSION, Plan
+from growkernels.plan import NOISE_VERSION, Matrices, Plan
 
-MANIFEST = "growkernels.json"
+MANIFEST, MATRICES = "growkernels.json", "growkernels.safetensors"
 _FORMAT = 1
 
 
@@ -42,6 +47,8 @@ def write_manifest(folder: Path, source: Source, plan: Plan, verification: dict[
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
+    if plan.matrices is not None:
+        save_file(dict(plan.matrices), folder / MATRICES)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -59,17 +66,25 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
                 f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
             )
-        plan = Plan.from_json(data["plan"])
+        plan = Plan.from_json(data["plan"], _matrices(folder) if "matrices" in data["plan"] else None)
         manifest = Manifest(plan, **{name: data[name] for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise GrowthError(
             f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
         ) from error
     if plan.digest() != manifest.plan_digest:
         raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
     return manifest
+
+
+def _matrices(folder: Path) -> Matrices:
+    if not (folder / MATRICES).is_file():
+        raise GrowthError(
+            f"{folder} was grown by learned matrices, but has no {MATRICES}: restore it from where it was made."
+        )
+    return Matrices(load_file(folder / MATRICES))
 
 
 def _versions() -> dict[str, str]:

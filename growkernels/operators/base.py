@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
 from growkernels.operators.options import GrowthOptions
-from growkernels.plan import Claim, IndexVector
+from growkernels.plan import Claim, IndexVector, LearnedPart
 from growkernels.plan.rule import Structure
 
 #: How many copies of a feature of each meaning the target has.
@@ -25,20 +25,21 @@ class DepthOperator:
 
 @dataclass(frozen=True, slots=True)
 class TensorGrowth:
-    """How one tensor grows in width: the numbers of its `Rule`, and whether it takes noise."""
+    """How one tensor grows in width: the numbers of its `Rule`, and whether it takes noise. `learned`: parts of its axes."""
 
     axes: tuple[IndexVector, ...]
     divisor: float = 1.0
     shift: float = 0.0
     structure: Structure = "all"
     noisy: bool = False
+    learned: tuple[tuple[LearnedPart, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WidthOperator:
     """Grows the features. `ratios` says how many copies there are of each meaning, `grow` what becomes of one tensor.
 
-    `why` is the reason that the function is preserved, in words that end a sentence.
+    `why` is the reason that the function is preserved (learned: that it is not), in words that end a sentence.
     """
 
     name: str

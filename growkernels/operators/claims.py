@@ -48,6 +48,8 @@ def _narrows(source: str, rule: Rule) -> bool:
 
 
 def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
+    if any(rule.learned is not None for rule in rules):
+        return Claim("width", "no", width.why)
     by_dtype: dict[str, dict[str, None]] = {}
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
@@ -87,7 +89,9 @@ def make_warnings(
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = []
     width = max(ratios.values())
-    if width > 1 and options.noise_snr_db is None:
+    if any(rule.learned is not None for rule in rules):
+        warnings += _learned_warnings(width, options)
+    elif width > 1 and options.noise_snr_db is None:
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
@@ -96,7 +100,7 @@ def make_warnings(
         warnings += _still_equal(rules)
     if list(layer_index) != list(range(layout.num_layers)):
         warnings += layout.depth_warnings
-        unused = sorted(set(range(layout.num_layers)) - set(layer_index))
+        unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []
         if unused:
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
         if len(layer_index) < layout.num_layers:
@@ -113,6 +117,15 @@ def make_warnings(
     if options.untie and layout.head_name not in layout.ties:
         warnings.append("The model has no tied LM head, so that there is nothing to untie.")
     return tuple(warnings)
+
+
+def _learned_warnings(width: int, options: GrowthOptions) -> list[str]:
+    if width == 1 or options.init_noise > 0 or options.width_init in ("normal", "convex"):
+        return []
+    return [
+        "Symmetry lock: without noise at the start the copies of a feature get equal gradients, in the operator's training and "
+        "in the model's: they stay equal for ever. Use --init-noise (0.03 is the default)."
+    ]
 
 
 def _still_equal(rules: Sequence[Rule]) -> list[str]:

@@ -14,12 +14,13 @@ from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
+from growkernels.operators.ligo import DEPTH_STARTS, LIGO_DEPTH, LIGO_WIDTH, learned
 from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
 from growkernels.plan import Noise, Plan, Rule, TensorSpec, Totals, noise_key
 
-DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE)}
-WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING,)}
+DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
+WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
 
 
 _Operator = TypeVar("_Operator")
@@ -34,9 +35,20 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
     index = _layer_index(layout, options, depth)
     ratios = width.ratios(layout, options)
+    if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
+        if max(ratios.values()) > 1:
+            raise GrowthError(
+                f"depth_operator ligo learns what {width.name} would set; give width_operator ligo too, or grow in two steps."
+            )
+        width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
         raise GrowthError(
             f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
+        )
+    if LIGO_WIDTH is width and len(index) < layout.num_layers:
+        raise GrowthError(
+            f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
+            f"model and does not shrink it. Name at least {layout.num_layers} layers."
         )
     target = untied(layout) if options.untie and layout.tied_head else layout
     rules = tuple(
@@ -73,7 +85,8 @@ def _layer_index(layout: ModelLayout, options: GrowthOptions, depth: DepthOperat
         raise GrowthError(
             f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
         )
-    return depth.index(layout.num_layers, options.depth or 1)
+    start = DEPTH_STARTS[options.depth_init] if depth is LIGO_DEPTH else depth.index
+    return start(layout.num_layers, options.depth or 1)
 
 
 def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[TensorLayout, int | None]]:
@@ -104,12 +117,12 @@ def _rule(
     growth = width.grow(tensor, target, ratios, options)
     name = tensor.name if layer is None else tensor.group.replace("{}", str(layer))
     noisy = growth.noisy and options.noise_snr_db is not None
+    mixed = None if growth.learned is None else learned(tensor, layer, growth.learned, source, target, options)
+    shape = tuple(axis.size for axis in growth.axes) if mixed is None else mixed.shape
     return Rule(
         target=name,
         source=source,
-        spec=TensorSpec(
-            tuple(axis.size for axis in growth.axes), tensor.spec.dtype if options.dtype == "keep" else options.dtype
-        ),
+        spec=TensorSpec(shape, tensor.spec.dtype if options.dtype == "keep" else options.dtype),
         kind=tensor.kind,
         axes=growth.axes,
         input_axis=tensor.input_axis,
@@ -119,6 +132,7 @@ def _rule(
         noise=Noise(noise_key(options.seed, name), options.noise_snr_db) if noisy else None,
         group=tensor.group,
         layer=layer,
+        learned=mixed,
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 from growkernels.errors import GrowthError
 
 Variant = Literal["symmetric", "diagonal"]
+DepthInit = Literal["stack", "interpolate"]
+WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
 VARIANTS = ("symmetric", "diagonal")
+DEPTH_INITS = ("stack", "interpolate")
+WIDTH_INITS = ("tile", "onehot", "normal", "convex")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,10 @@ class GrowthOptions:
     `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
     copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1. `dtype`: of the stored target. `untie`:
     give the target its own LM head.
+
+    Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
+    identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
+    (convex); `init_noise`, normal noise on the coefficients, and on the rows of tile and onehot, relative to their length.
     """
 
     depth: int | None = None
@@ -34,6 +43,18 @@ class GrowthOptions:
     seed: int = 0
     dtype: str = "keep"
     untie: bool = False
+    depth_init: DepthInit = "stack"
+    width_init: WidthInit = "tile"
+    init_noise: float = 0.03
+
+    @classmethod
+    def from_keywords(cls, options: Mapping[str, Any]) -> GrowthOptions:
+        """Options from a function's keyword arguments. Raises GrowthError for names that are none."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
@@ -46,6 +67,9 @@ class GrowthOptions:
             raise GrowthError("nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2.")
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
+        _choice(self.depth_init, "depth_init", DEPTH_INITS)
+        _choice(self.width_init, "width_init", WIDTH_INITS)
+        object.__setattr__(self, "init_noise", _strength(self.init_noise))
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
@@ -69,6 +93,16 @@ def _ratio(value: object, name: str, noun: str) -> int | None:
 def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise GrowthError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+def _strength(value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number) or number < 0:
+        raise GrowthError(f"init_noise is {value!r}; expected a number of at least 0 (0.03 is 3 %, 0 none).")
+    return number
 
 
 def _decibels(value: object) -> float | None:

@@ -2,6 +2,8 @@
 
 from growkernels.key import noise_key
 from growkernels.plan.index import NEW, IndexVector, Segment
+from growkernels.plan.learned import Learned, LearnedPart
+from growkernels.plan.matrices import Matrices
 from growkernels.plan.plan import NOISE_VERSION, Claim, Plan
 from growkernels.plan.rule import Noise, Rule
 from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
@@ -13,6 +15,9 @@ __all__ = [
     "NOISE_VERSION",
     "Claim",
     "IndexVector",
+    "Learned",
+    "LearnedPart",
+    "Matrices",
     "Noise",
     "Plan",
     "Rule",

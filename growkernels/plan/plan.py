@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from growkernels.plan.matrices import Matrices
 from growkernels.plan.rule import Rule
 from growkernels.plan.totals import Totals
 
@@ -32,7 +33,7 @@ class Plan:
     `rules` are in the order of the target file. `layer_index[i]` is the source layer of target layer i. `source_config`
     and `config` are the stored JSON of the two `config.json` files. `dropped` maps source tensors that are not carried over
     to the reason. `tied_head` names the target tensor that is both embedding and LM head; None if the head is stored apart, or
-    if there is none. `source_totals` is what the source costs.
+    if there is none. `source_totals` is what the source costs. `matrices` are those of learned rules; a dry run has none.
     """
 
     rules: tuple[Rule, ...]
@@ -47,6 +48,12 @@ class Plan:
     noise_version: int = NOISE_VERSION
     tied_head: str | None = None
     source_totals: Totals = field(default_factory=Totals)
+    matrices: Matrices | None = None
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether some rule has learned matrices."""
+        return any(rule.learned is not None for rule in self.rules)
 
     @property
     def preserves_function(self) -> bool:
@@ -57,17 +64,27 @@ class Plan:
         """The same plan with other rules (for one, with measured noise)."""
         return replace(self, rules=rules)
 
+    def with_matrices(self, matrices: Matrices) -> Plan:
+        """The same plan with other learned matrices."""
+        return replace(self, matrices=matrices)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back."""
+        """A JSON object that `from_json` reads back. Of learned matrices it holds the digest."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del data["matrices"]
+        if self.matrices is not None:
+            data["matrices"] = self.matrices.digest()
         data["rules"] = [rule.to_json() for rule in self.rules]
         data["claims"] = [asdict(claim) for claim in self.claims]
         data["source_totals"] = asdict(self.source_totals)
         return json.loads(json.dumps(data))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
-        """The inverse of `to_json`."""
+    def from_json(cls, data: dict[str, Any], matrices: Matrices | None = None) -> Plan:
+        """The inverse of `to_json`. Raises ValueError unless `matrices` are those that the plan was made with."""
+        found = None if matrices is None else matrices.digest()
+        if data.get("matrices") != found:
+            raise ValueError(f"the learned matrices have the digest {found}, the plan names {data.get('matrices')}")
         return cls(
             **{
                 **data,
@@ -76,6 +93,7 @@ class Plan:
                 "layer_index": tuple(data["layer_index"]),
                 "warnings": tuple(data["warnings"]),
                 "source_totals": Totals(**data["source_totals"]),
+                "matrices": matrices,
             }
         )
 

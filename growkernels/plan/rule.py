@@ -1,7 +1,8 @@
-"""Rules: how one target tensor follows from one source tensor.
+"""Rules: how one target tensor follows from its source.
 
 `target = source[index...] / divisor + shift + noise`, rounded once at the store. The coefficient is kept as a divisor
-because 1/n is not a float: a correctly rounded division by n is exact wherever the result can be.
+because 1/n is not a float: a correctly rounded division by n is exact wherever the result can be. Learned growth has
+matrices in place of index vectors, and may have several sources: `target = B (sum_j w_j source_j) A^T`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from growkernels.plan.index import IndexVector
+from growkernels.plan.learned import Learned
 from growkernels.plan.tensor import TensorSpec
 
 Kind = Literal["embedding", "position", "linear", "head", "norm", "bias", "other"]
@@ -33,7 +35,8 @@ class Noise:
 class Rule:
     """One target tensor. `axes` has one index vector per stored axis; `input_axis` is the one that matrix products sum over.
 
-    `structure="diagonal"` keeps output copy i only where the input copy is `i mod n_in`, and zero elsewhere.
+    `structure="diagonal"` keeps output copy i only where the input copy is `i mod n_in`, and zero elsewhere. A `learned` rule
+    has no index vectors and takes neither divisor, shift nor noise; its `source` is the one that it starts from.
     """
 
     target: str
@@ -50,23 +53,38 @@ class Rule:
     group: str = ""
     #: Layer of the target, or None outside the layers.
     layer: int | None = None
+    learned: Learned | None = None
 
     def __post_init__(self) -> None:
-        if tuple(axis.size for axis in self.axes) != self.spec.shape:
+        if self.learned is not None:
+            if self.axes or self.learned.shape != self.spec.shape:
+                raise ValueError(f"{self.target}: learned axes give {self.learned.shape}, shape is {self.spec.shape}")
+        elif tuple(axis.size for axis in self.axes) != self.spec.shape:
             raise ValueError(
                 f"{self.target}: index vectors give {[a.size for a in self.axes]}, shape is {self.spec.shape}"
             )
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The source tensors that are drawn on."""
+        return (self.source,) if self.learned is None else self.learned.sources
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape of each source, as far as it is drawn on."""
+        return tuple(axis.source_size for axis in self.axes) if self.learned is None else self.learned.source_shape
+
+    @property
     def n_in(self) -> int:
-        """How many copies of the input a matrix product sums over."""
-        return 1 if self.input_axis is None else self.axes[self.input_axis].copies
+        """How many copies of the input a matrix product sums over; 1 where they are not copies but learned."""
+        return 1 if self.input_axis is None or self.learned is not None else self.axes[self.input_axis].copies
 
     @property
     def is_copy(self) -> bool:
         """Whether the target is the source, element by element."""
         return (
-            all(len(a.segments) == 1 and a.copies == 1 and a.uniform for a in self.axes)
+            self.learned is None
+            and all(len(a.segments) == 1 and a.copies == 1 and a.uniform for a in self.axes)
             and self.divisor == 1.0
             and self.shift == 0.0
             and self.noise is None
@@ -83,6 +101,8 @@ class Rule:
         data = asdict(self)
         data["axes"] = [axis.to_json() for axis in self.axes]
         data["spec"] = {"shape": list(self.spec.shape), "dtype": self.spec.dtype}
+        if self.learned is None:
+            del data["learned"]
         return data
 
     @classmethod
@@ -91,4 +111,5 @@ class Rule:
         spec = TensorSpec(tuple(data["spec"]["shape"]), data["spec"]["dtype"])
         noise = Noise(**data["noise"]) if data["noise"] else None
         axes = tuple(IndexVector.from_json(axis) for axis in data["axes"])
-        return cls(**{**data, "spec": spec, "noise": noise, "axes": axes})
+        learned = Learned.from_json(data["learned"]) if "learned" in data else None
+        return cls(**{**data, "spec": spec, "noise": noise, "axes": axes, "learned": learned})

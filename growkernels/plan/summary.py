@@ -9,6 +9,7 @@ from math import isclose
 from typing import Any
 
 from growkernels.plan.index import IndexVector
+from growkernels.plan.learned import Learned
 from growkernels.plan.plan import Claim, Plan
 from growkernels.plan.rule import Kind, Rule
 from growkernels.plan.totals import Totals
@@ -83,7 +84,12 @@ def connection_rate(layer_index: Sequence[int]) -> float | None:
 
 
 def describe(rule: Rule) -> str:
-    """A rule in words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise."""
+    """A rule in words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise.
+
+    `learn 2x2, mix 12` is learned: twice each axis by matrices, from a mix of twelve layers.
+    """
+    if rule.learned is not None:
+        return _learned_words(rule.learned)
     words = [_copies(rule.axes)]
     if rule.divisor != 1:
         words.append(f"/{_number(rule.divisor)}")
@@ -94,6 +100,13 @@ def describe(rule: Rule) -> str:
     if rule.noise is not None:
         words.append("noise" if rule.noise.snr_db is None else f"noise {rule.noise.snr_db:g} dB")
     return ", ".join(words)
+
+
+def _learned_words(learned: Learned) -> str:
+    ratios = [sum(p.new_size for p in axis) / max(1, sum(p.size for p in axis)) for axis in learned.axes]
+    grows = "scale" if learned.shape == learned.source_shape else f"learn {'x'.join(f'{r:.3g}' for r in ratios)}"
+    count = len(learned.sources)
+    return f"{grows}, mix {count}" if count > 1 else grows
 
 
 def _copies(axes: Sequence[IndexVector]) -> str:
@@ -122,7 +135,7 @@ def _row(name: str, words: str, rules: Sequence[Rule], tied_head: str | None) ->
         count=len(rules),
         kind=first.kind,
         rule=words,
-        source_shape=tuple(axis.source_size for axis in first.axes),
+        source_shape=first.source_shape,
         shape=first.spec.shape,
         dtype=first.spec.dtype,
         parameters=parameters,

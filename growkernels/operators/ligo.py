@@ -1,0 +1,87 @@
+"""LiGO: learned growth, `W'_i = B (sum_j w_ij W_j) A^T` (arXiv 2303.00980).
+
+What is shared decides what can be learned. Every axis of the residual stream has one matrix, whether it is read or written;
+so has the inside of the feed-forward network, where gate, up and down meet. What attention projects to has a matrix of its own
+for q, k and v, and o reads the heads through another: under grouped-query attention none of them could be shared. Heads are
+mixed whole, so that rotary pairs, q/k norms and the parts of a fused projection stay what they are. A norm or bias grows
+by the matrix of its axis. Each kind of tensor has its own coefficients over the layers.
+"""
+
+from __future__ import annotations
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayout
+from growkernels.operators import gstack, hypercloning, interpolate
+from growkernels.operators.base import DepthOperator, Ratios, TensorGrowth, WidthOperator
+from growkernels.operators.options import GrowthOptions
+from growkernels.plan import Claim, Learned, LearnedPart
+
+#: Orders of layers that the coefficients can start from.
+DEPTH_STARTS = {"stack": gstack.index, "interpolate": interpolate.index}
+
+
+def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
+    """How many times as many features of each kind the target has. Raises GrowthError for families that cannot."""
+    if layout.norm_offset or layout.embedding_scaled:
+        raise GrowthError(
+            f"ligo cannot grow {layout.model_type}: it stores norms as gamma - 1 and multiplies embeddings by sqrt(hidden), "
+            f"which matrices do not carry over. Use gstack and hypercloning."
+        )
+    return hypercloning.ratios(layout, options)
+
+
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> TensorGrowth:
+    """What becomes of one tensor: the parts of its axes with their matrices."""
+    learned = tuple(_parts(tensor, number, axis, layout, ratios) for number, axis in enumerate(tensor.axes))
+    return TensorGrowth((), learned=learned)
+
+
+def learned(
+    tensor: TensorLayout,
+    layer: int | None,
+    axes: tuple[tuple[LearnedPart, ...], ...],
+    source: str,
+    layout: ModelLayout,
+    options: GrowthOptions,
+) -> Learned:
+    """The rule's learned half; from all source layers if depth is learned too, else from `source`."""
+    sources = (source,)
+    if layer is not None and options.depth_operator == LIGO_DEPTH.name:
+        sources = tuple(tensor.group.replace("{}", str(number)) for number in range(layout.num_layers))
+    return Learned(sources, f"mix {tensor.group}", layer or 0, axes)
+
+
+def _parts(
+    tensor: TensorLayout, number: int, axis: Axis, layout: ModelLayout, ratios: Ratios
+) -> tuple[LearnedPart, ...]:
+    return tuple(_part(tensor, number, place, axis, part, layout, ratios) for place, part in enumerate(axis.parts))
+
+
+def _part(
+    tensor: TensorLayout, number: int, place: int, axis: Axis, part: Part, layout: ModelLayout, ratios: Ratios
+) -> LearnedPart:
+    ratio = ratios[part.symbol]
+    if ratio == 1:
+        return LearnedPart(None, part.size, part.size)
+    if part.symbol not in ("heads", "kv_heads"):
+        return LearnedPart(part.symbol, part.size, part.size * ratio)
+    module = tensor.group.rpartition(".")[0]
+    name = f"{module}[{place}]" if len(axis.parts) > 1 else module
+    if number == tensor.input_axis:
+        name = part.symbol
+    return LearnedPart(name, part.size, part.size * ratio, part.size // layout.sizes[part.symbol])
+
+
+LIGO_DEPTH = DepthOperator(
+    name="ligo",
+    index=gstack.index,
+    claim=Claim(
+        "depth", "no", "each layer is a learned mix of the source's layers; its training lowers the loss instead"
+    ),
+)
+LIGO_WIDTH = WidthOperator(
+    name="ligo",
+    ratios=ratios,
+    grow=grow,
+    why="every axis is mapped by a learned matrix; its training lowers the loss instead",
+)
