@@ -29,7 +29,7 @@ PyObject* philox(PyObject*, PyObject* args) {
   gk::Words c;
   unsigned int k0, k1;
   if (!PyArg_ParseTuple(args, "(IIII)(II):philox", &c.w[0], &c.w[1], &c.w[2], &c.w[3], &k0, &k1)) return nullptr;
-  const gk::Words words = gk::philox(c, k0, k1);
+  const gk::Words words = gk::philox(c, uint64_t{k1} << 32 | k0);
   return Py_BuildValue("(IIII)", words.w[0], words.w[1], words.w[2], words.w[3]);
 }
 

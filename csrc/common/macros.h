@@ -1,6 +1,8 @@
 // What lets one header compile as C++ and as CUDA C++.
 #pragma once
 
+#include <cstdint>
+
 #if defined(__CUDACC__)
 #define GK_INLINE __host__ __device__ __forceinline__
 #else
@@ -28,6 +30,17 @@ GK_INLINE To bits(From from) {
   To to;
   __builtin_memcpy(&to, &from, sizeof(To));
   return to;
+}
+
+// Both halves of a product. nvcc multiplies 64-bit integers in more steps if it is not told.
+GK_INLINE uint64_t wide_product(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  uint64_t product;
+  asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+  return product;
+#else
+  return uint64_t{a} * b;
+#endif
 }
 
 }  // namespace gk

@@ -42,9 +42,9 @@ struct Quad {
   float z[4];
 };
 
-GK_INLINE Quad normal_quad(uint64_t key, uint64_t field, uint64_t quad) {
+GK_INLINE Quad normal_quad(const KeySchedule& key, uint64_t field, uint64_t quad) {
   const Words counter{{uint32_t(quad), uint32_t(quad >> 32), uint32_t(field), uint32_t(field >> 32)}};
-  const Words words = philox(counter, uint32_t(key), uint32_t(key >> 32));
+  const Words words = philox(counter, key);
   const Pair first = normal_pair(words.w[0], words.w[1]), second = normal_pair(words.w[2], words.w[3]);
   return {{first.z0, first.z1, second.z0, second.z1}};
 }

@@ -15,13 +15,24 @@ struct Words {
   uint32_t w[4];
 };
 
-// One block of four words from a 128-bit counter and a 64-bit key, both given low word first.
-GK_INLINE Words philox(Words c, uint32_t k0, uint32_t k1) {
+// The key of every round. Made where the key is: kernels take it as a constant.
+struct KeySchedule {
+  uint32_t low[kPhiloxRounds], high[kPhiloxRounds];
+
+  GK_INLINE KeySchedule(uint64_t key) {
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+      low[round] = uint32_t(key) + round * kPhiloxW0;
+      high[round] = uint32_t(key >> 32) + round * kPhiloxW1;
+    }
+  }
+};
+
+// One block of four words from a 128-bit counter, given low word first, and a 64-bit key.
+GK_INLINE Words philox(Words c, const KeySchedule& key) {
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const uint64_t p0 = uint64_t{c.w[0]} * kPhiloxM0, p1 = uint64_t{c.w[2]} * kPhiloxM1;
-    c = {{uint32_t(p1 >> 32) ^ c.w[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c.w[3] ^ k1, uint32_t(p0)}};
-    k0 += kPhiloxW0;
-    k1 += kPhiloxW1;
+    const uint64_t p0 = wide_product(c.w[0], kPhiloxM0), p1 = wide_product(c.w[2], kPhiloxM1);
+    c = {{uint32_t(p1 >> 32) ^ c.w[1] ^ key.low[round], uint32_t(p1), uint32_t(p0 >> 32) ^ c.w[3] ^ key.high[round],
+          uint32_t(p0)}};
   }
   return c;
 }
