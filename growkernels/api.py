@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +15,7 @@ from growkernels.executors import (
     check_destination,
     check_duplicates,
     execute,
+    open_device,
     open_source,
     parse_size,
     staged,
@@ -74,7 +75,7 @@ def plan(src: str | Path, **options: Any) -> Plan:
 
     src: checkpoint folder or hub id; options: the fields of `growkernels.operators.GrowthOptions`. Raises GrowthError.
     """
-    return make_plan(_open(src)[1], _growth_options(options))
+    return make_plan(_open(src)[1], GrowthOptions.from_keywords(options))
 
 
 def grow_checkpoint(
@@ -86,21 +87,23 @@ def grow_checkpoint(
     no_verify: bool = False,
     verify_logits: bool | None = None,
     allow_nonfinite: bool = False,
+    device: str = "cpu",
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Report:
     """Grow the checkpoint `src` into the new folder `dst`, verify it, and put it in place in one step.
 
     options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
-    such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory.
+    such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory. `device`:
+    where weights are computed; with "cuda" only the source's tensors are sent there. The bits are the same.
     What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
     VerificationFailed; `dst` is then as it was before.
     """
     start = perf_counter()
-    growth = _growth_options(options)
+    growth = GrowthOptions.from_keywords(options)
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
-    shard_size = parse_size(max_shard_size)
+    shard_size, place = parse_size(max_shard_size), open_device(device)
     source, layout = _open(src)
     target = check_destination(Path(dst), source.path, overwrite)
     planned = make_plan(layout, growth)
@@ -117,6 +120,7 @@ def grow_checkpoint(
             folder,
             max_shard_size=shard_size,
             allow_nonfinite=allow_nonfinite,
+            device=place,
             progress=partial(advance, "growing"),
         )
         writing_seconds = perf_counter() - write_start
@@ -144,11 +148,3 @@ def grow_checkpoint(
 def _open(src: str | Path) -> tuple[Source, ModelLayout]:
     source = open_source(src)
     return source, discover(source.config, source.tensors)
-
-
-def _growth_options(options: dict[str, Any]) -> GrowthOptions:
-    known = [field.name for field in fields(GrowthOptions)]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
-    return GrowthOptions(**options)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from growkernels.errors import GrowthError
 from growkernels.executors.manifest import read_manifest
+from growkernels.executors.memory import free_memory
 from growkernels.executors.source import Source, open_source
 from growkernels.plan import Plan
 from growkernels.verification.logits import LogitsCheck, verify_logits
@@ -117,21 +116,10 @@ def _structure(target: Source, plan: Plan) -> list[str]:
 
 def _fits(plan: Plan, source: Source) -> tuple[bool, str]:
     elements = sum(rule.spec.numel for rule in plan.rules) + sum(spec.numel for spec in source.tensors.values())
-    need, free = 4 * elements, _free_memory()
+    need, free = 4 * elements, free_memory()
     if need <= MEMORY_SHARE * free:
         return True, ""
     return False, (
         f"both models take {need / 2**30:.1f} GiB in float32, more than a quarter of the {free / 2**30:.1f} GiB that are "
         f"free; ask for it to run them anyway"
     )
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping, inside the container's limit where there is one (control groups 2)."""
-    free = psutil.virtual_memory().available
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such limit
-        return free
-    return max(0, min(free, limit))

@@ -34,6 +34,14 @@ def grow(
     dtype: options.Dtype = "keep",
     max_shard_size: options.MaxShardSize = "5GB",
     untie: options.Untie = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=options.TARGET,
+            help="Where weights are computed: [bold]cpu[/], [bold]cuda[/] or cuda:1. The bits are the same.",
+        ),
+    ] = "cpu",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -108,6 +116,7 @@ def grow(
             no_verify=no_verify,
             verify_logits=verify_logits,
             allow_nonfinite=allow_nonfinite,
+            device=device,
             on_progress=advance,
             **growth,
         )

@@ -1,6 +1,7 @@
 """Executors: plans carried out on checkpoints, by memory map and in bounded memory."""
 
 from growkernels.executors.checkpoint import execute
+from growkernels.executors.device import open_device
 from growkernels.executors.manifest import Manifest, read_manifest, write_manifest
 from growkernels.executors.measure import check_duplicates
 from growkernels.executors.shards import Shard, parse_size, plan_shards
@@ -14,6 +15,7 @@ __all__ = [
     "check_destination",
     "check_duplicates",
     "execute",
+    "open_device",
     "open_source",
     "parse_size",
     "plan_shards",

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
+from typing import NamedTuple
 
 import torch
 
 from growkernels.errors import GrowthError
-from growkernels.executors.source import Source
+from growkernels.executors.rules import Tensors
 
 _PIECE = 1 << 22
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def check_values(
-    name: str, tensor: torch.Tensor, dtype: torch.dtype, divisor: float = 1.0, allow_nonfinite: bool = False
-) -> None:
-    """Raise GrowthError if a finite value over the divisor does not fit `dtype`, or one is NaN or Inf and may not be."""
-    if not tensor.numel():
-        return
-    low, high = (float(bound) for bound in torch.aminmax(tensor))
-    if not (isfinite(low) and isfinite(high)):
-        if not allow_nonfinite:
-            raise _nonfinite(name, tensor)
-        low, high = _finite_range(tensor)
-    largest, limit = max(-low, high) / abs(divisor), torch.finfo(dtype).max
-    if largest > limit:
-        raise GrowthError(
-            f"{name} reaches {largest:g} in the target, and {dtype} ends at {limit:g}; grow with --dtype bfloat16 or float32."
-        )
+class Use(NamedTuple):
+    """A source tensor on its way into a target: the dtype that it must fit once it is divided."""
+
+    name: str
+    tensor: torch.Tensor
+    dtype: torch.dtype
+    divisor: float = 1.0
+
+
+def check_values(uses: Sequence[Use], allow_nonfinite: bool = False) -> None:
+    """Raise GrowthError if a finite value over its divisor does not fit, or one is NaN or Inf and may not be."""
+    filled = [use for use in uses if use.tensor.numel()]
+    for use, (low, high) in zip(filled, _ranges([use.tensor for use in filled]), strict=True):
+        if not (isfinite(low) and isfinite(high)):
+            if not allow_nonfinite:
+                raise _nonfinite(use.name, use.tensor)
+            low, high = _finite_range(use.tensor)
+        largest, limit = max(-low, high) / abs(use.divisor), torch.finfo(use.dtype).max
+        if largest > limit:
+            raise GrowthError(
+                f"{use.name} reaches {largest:g} in the target, and {use.dtype} ends at {limit:g}; grow with --dtype "
+                f"bfloat16 or float32."
+            )
+
+
+def _ranges(tensors: Sequence[torch.Tensor]) -> list[tuple[float, float]]:
+    """Smallest and largest value of each tensor; NaN where it holds one."""
+    alike: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        alike.setdefault((tensor.device, tensor.dtype), []).append(place)
+    ranges = [(0.0, 0.0)] * len(tensors)
+    for places in alike.values():
+        # Read together: on a GPU every value read by itself would wait for everything before it.
+        bounds = torch.stack([torch.stack(torch.aminmax(tensors[place])) for place in places]).tolist()
+        for place, (low, high) in zip(places, bounds, strict=True):
+            ranges[place] = low, high
+    return ranges
 
 
 def _finite_range(tensor: torch.Tensor) -> tuple[float, float]:
@@ -57,7 +79,7 @@ def _nonfinite(name: str, tensor: torch.Tensor) -> GrowthError:
     )
 
 
-def check_duplicates(source: Source, duplicates: Mapping[str, str]) -> None:
+def check_duplicates(source: Tensors, duplicates: Mapping[str, str]) -> None:
     """Raise GrowthError unless each stored duplicate of a tied tensor equals the other tensor bit for bit.
 
     duplicates: name -> the tensor that the model's class ties it to.

@@ -28,7 +28,15 @@ PLAN = [
     "--json",
 ]
 OPTIONS = {
-    "grow": [*PLAN, "--max-shard-size", "--overwrite", "--no-verify", "--verify-logits", "--allow-nonfinite"],
+    "grow": [
+        *PLAN,
+        "--max-shard-size",
+        "--device",
+        "--overwrite",
+        "--no-verify",
+        "--verify-logits",
+        "--allow-nonfinite",
+    ],
     "plan": [*PLAN, "--picture"],
     "verify": ["--json", "--verify-logits"],
     "inspect": ["--json"],

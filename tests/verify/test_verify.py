@@ -94,7 +94,7 @@ def test_a_changed_weight_is_named(original: Path, target: Path) -> None:
 
 
 def test_models_are_run_only_where_they_fit(original: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "_free_memory", lambda: 400_000)
+    monkeypatch.setattr(verify_module, "free_memory", lambda: 400_000)
     skipped = growkernels.verify(original, target)
     assert skipped.passed
     assert skipped.logits is None
