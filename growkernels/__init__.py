@@ -9,9 +9,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["GrowthError", "__version__", "grow_checkpoint", "ops", "plan", "verify"]
+__all__ = ["GrowthError", "__version__", "grow_checkpoint", "grow_model", "load_grown", "ops", "plan", "verify"]
 
-_HOME = {"GrowthError": "growkernels.errors", "grow_checkpoint": "growkernels.api"}
+_HOME = {
+    "GrowthError": "growkernels.errors",
+    "grow_checkpoint": "growkernels.api",
+    "grow_model": "growkernels.live",
+    "load_grown": "growkernels.live",
+}
 _SUBMODULES = ("ops", "plan", "verify")
 
 

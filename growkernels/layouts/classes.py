@@ -12,6 +12,7 @@ import transformers
 from torch import nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, rename_source_key
+from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
 from transformers.pytorch_utils import Conv1D
 
 from growkernels.errors import GrowthError
@@ -44,10 +45,12 @@ def split_layer(name: str) -> tuple[str, int | None]:
 class ModelClass:
     """A class of transformers, built on the meta device from a config."""
 
-    def __init__(self, family: Family, architecture: str, config: Mapping[str, Any]) -> None:
-        """Raises GrowthError where the class refuses the config."""
+    def __init__(
+        self, family: Family, architecture: str, config: Mapping[str, Any], dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`dtype` is that of the parameters. Raises GrowthError where the class refuses the config."""
         try:
-            with quiet(), torch.device("meta"):
+            with quiet(), torch.device("meta"), local_torch_dtype(dtype):
                 self._model = getattr(transformers, architecture)(config_object(family, config))
         except GrowthError:
             raise
@@ -72,6 +75,15 @@ class ModelClass:
             module = kinds[name.rpartition(".")[0]]
             found[name] = Parameter(name, tuple(tensor.shape), module, first.setdefault(id(tensor), name))
         return found
+
+    def empty_model(self) -> PreTrainedModel:
+        """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""
+        for module in self._model.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = torch.empty_like(buffer, device="cpu")
+        # As from_pretrained does for what no file holds. On the meta device, initial weights cost nothing.
+        self._model.initialize_weights()
+        return self._model
 
     def parameter_name(self, file_name: str) -> str:
         """The state-dict name under which transformers loads a stored tensor (it may be no parameter of this class)."""

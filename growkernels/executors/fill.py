@@ -1,0 +1,144 @@
+"""Tensors in memory from tensors in memory: many rules to a launch, sources let go of as soon as they are used up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from growkernels import ops
+from growkernels.executors.measure import Use, check_values
+from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
+from growkernels.ops.backend import ops_of
+from growkernels.plan import Rule
+
+#: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
+BUCKET = 256 << 20
+
+
+def prepare(source: Tensors, rules: Sequence[Rule], allow_nonfinite: bool = False) -> tuple[Rule, ...]:
+    """The rules with the measured standard deviation of every noise, once everything that could fail has been checked.
+
+    Raises GrowthError if a rule does not fit the source, a weight is not finite (unless `allow_nonfinite`) or does not fit
+    the target's dtype.
+    """
+    uses: dict[tuple[str, str, float], Use] = {}
+    for rule in rules:
+        check_fit(source, rule)
+        place = rule.source, rule.spec.dtype, rule.divisor
+        if place not in uses:
+            uses[place] = Use(rule.source, source.tensor(rule.source), getattr(torch, rule.spec.dtype), rule.divisor)
+    for tensor in {use.tensor.device: use.tensor for use in uses.values()}.values():
+        ops_of(None, tensor)  # raises where no kernel runs on the device
+    check_values(list(uses.values()), allow_nonfinite)
+    squares = _mean_squares(
+        source, list(dict.fromkeys(wanted for rule in rules if (wanted := signal(rule)) is not None))
+    )
+    return tuple(rule if (wanted := signal(rule)) is None else with_signal(rule, squares[wanted]) for rule in rules)
+
+
+def _mean_squares(source: Tensors, wanted: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
+    """Each mean square, all of a device by one call and read at once."""
+    devices: dict[torch.device, list[tuple[str, float]]] = {}
+    for signals in wanted:
+        devices.setdefault(source.tensor(signals[0]).device, []).append(signals)
+    found: dict[tuple[str, float], float] = {}
+    for signals in devices.values():
+        values = ops.mean_square([source.tensor(name) for name, _ in signals], [divisor for _, divisor in signals])
+        found |= dict(zip(signals, values.tolist(), strict=True))
+    return found
+
+
+def unchanged(source: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
+    """Source tensors that are a target as they are, and the first such target of each."""
+    found: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.is_copy and rule.spec == source.tensors[rule.source]:
+            found.setdefault(rule.source, rule)
+    return found
+
+
+def buckets(rules: Sequence[Rule], size: int = BUCKET) -> Iterator[list[Rule]]:
+    """The rules, those of one source together, in lists of at most `size` bytes; a larger tensor is a list of its own.
+
+    Together, because a source lives until its last rule: with the layers in the target's order, stacks of layers would keep
+    the whole source alive to the end.
+    """
+    by_source: dict[str, list[Rule]] = {}
+    for rule in rules:
+        by_source.setdefault(rule.source, []).append(rule)
+    bucket: list[Rule] = []
+    room = size
+    for rule in (rule for group in by_source.values() for rule in group):
+        if rule.spec.nbytes > room and bucket:
+            yield bucket
+            bucket, room = [], size
+        bucket.append(rule)
+        room -= rule.spec.nbytes
+    if bucket:
+        yield bucket
+
+
+def most_alive(source: Tensors, rules: Sequence[Rule], freed: Callable[[str], bool]) -> dict[torch.device, int]:
+    """Bytes beyond those alive at the start that `fill` needs at its peak, on each device."""
+    alive: dict[torch.device, int] = {}
+    most: dict[torch.device, int] = {}
+    for bucket, done in _with_last_uses(rules):
+        for rule in bucket:
+            device = source.tensor(rule.source).device
+            alive[device] = alive.get(device, 0) + rule.spec.nbytes
+            most[device] = max(most.get(device, 0), alive[device])
+        for name in filter(freed, done):
+            alive[source.tensor(name).device] -= source.tensors[name].nbytes
+    return most
+
+
+def fill(
+    source: Tensors,
+    rules: Sequence[Rule],
+    put: Callable[[Rule, torch.Tensor], None],
+    free: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Compute the tensor of every rule, on its source's device.
+
+    `put` takes each tensor, `free` the name of every source that no later rule needs; what is alive at once is the
+    targets so far, one bucket, and the sources still to be used. progress: called with (bytes computed, bytes in all).
+    """
+    total, done = sum(rule.spec.nbytes for rule in rules), 0
+    for bucket, used_up in _with_last_uses(rules):
+        for rule, out in zip(bucket, _compute(source, bucket), strict=True):
+            put(rule, out)
+        for name in used_up:
+            free(name)
+        done += sum(rule.spec.nbytes for rule in bucket)
+        progress(done, total)
+
+
+def _compute(source: Tensors, rules: Sequence[Rule]) -> list[torch.Tensor]:
+    """The tensors of the rules, by one call for each device."""
+    weights = [source.tensor(rule.source) for rule in rules]
+    outs = [
+        torch.empty(rule.spec.shape, dtype=getattr(torch, rule.spec.dtype), device=weight.device)
+        for rule, weight in zip(rules, weights, strict=True)
+    ]
+    for device in dict.fromkeys(weight.device for weight in weights):
+        here = [i for i, weight in enumerate(weights) if weight.device == device]
+        ops.tile_rules_(
+            [as_rows(rules[i], outs[i]) for i in here],
+            [as_rows(rules[i], weights[i]) for i in here],
+            [tile_spec(rules[i]) for i in here],
+        )
+    for weight in weights:
+        if weight.is_cuda:
+            # Its memory may belong to another stream, which must not have it back before this one is through.
+            weight.record_stream(torch.cuda.current_stream(weight.device))
+    return outs
+
+
+def _with_last_uses(rules: Sequence[Rule]) -> Iterator[tuple[list[Rule], list[str]]]:
+    """Buckets, each with the sources that it is the last to use."""
+    lists = list(buckets(rules))
+    last = {rule.source: number for number, bucket in enumerate(lists) for rule in bucket}
+    for number, bucket in enumerate(lists):
+        yield bucket, [name for name in dict.fromkeys(rule.source for rule in bucket) if last[name] == number]
