@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # Examples are the same in every run: a failure is a bug and not a matter of luck. `--hypothesis-profile=search` looks further.
@@ -23,3 +24,12 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip(reason=str(error))
     yield request.param
     extension.force_isa(None)
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Whatever `torch.empty` returns is full of NaN (the largest value for integers)."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)

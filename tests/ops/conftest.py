@@ -1,4 +1,4 @@
-"""Op tests run with poisoned memory: whatever `torch.empty` returns is full of NaN (the largest value for integers)."""
+"""Op tests run with poisoned memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def poisoned_memory() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.use_deterministic_algorithms(False)
+def in_poisoned_memory(poisoned_memory: None) -> None:
+    """Every test here."""
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ NAMESPACES = ("growkernels", "growkernels_eager")
 KEY = -3
 
 
-def _samples(name: str) -> list[tuple]:
+def samples(name: str) -> list[tuple]:
     w, v = data((3, 5)), data((7,))
     grad = w.clone().requires_grad_()
     packed = layout.pack([TileSpec((0, 3, 2, 1), (0, 5, 2, 1), 2.0, noise_std=0.1, key=5)] * 2)
@@ -41,7 +41,7 @@ def _samples(name: str) -> list[tuple]:
 @pytest.mark.parametrize("name", ["tile_", "tile", "tile_rules_", "replicate_", "replicate", "mean_square", "normal_"])
 def test_opcheck(namespace: str, name: str) -> None:
     op = getattr(getattr(torch.ops, namespace), name).default
-    for sample in _samples(name):
+    for sample in samples(name):
         torch.library.opcheck(op, sample)
 
 
