@@ -119,6 +119,18 @@ void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs
   }
 }
 
+void check_pairs(const std::vector<View>& left, const std::vector<View>& right, const View& table, const char* name) {
+  if (left.empty() || right.empty()) refuse("no tensors; expected at least one of each");
+  for (const std::vector<View>* views : {&left, &right}) {
+    for (const View& view : *views) {
+      if (view.sizes != left[0].sizes) refuse("tensors differ in shape; expected one shape");
+    }
+  }
+  if (table.sizes != std::vector<int64_t>{int64_t(left.size()), int64_t(right.size())}) {
+    refuse(name, " does not have shape [", left.size(), ", ", right.size(), "]");
+  }
+}
+
 TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
                  const RuleNumbers& numbers) {
   check_segments(rows, weight.sizes[0], out.sizes[0], "rows");

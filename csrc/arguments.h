@@ -29,6 +29,9 @@ View matrix_of(const torch::stable::Tensor& tensor);
 // Refuses outputs that share memory with themselves, with one another or with an input.
 void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs);
 
+// Refuses lists that are empty, views that differ in shape, and a `table` that is not one number for each pair.
+void check_pairs(const std::vector<View>& left, const std::vector<View>& right, const View& table, const char* name);
+
 // A rule applied to two matrices, its segments checked against their sizes.
 TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
                  const RuleNumbers& numbers);

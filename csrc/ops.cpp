@@ -162,6 +162,26 @@ struct Ops {
     kernels.normal(target, uint64_t(key), uint64_t(field), uint64_t(start));
   }
 
+  static void mix_(const std::vector<Tensor>& outs, const std::vector<Tensor>& sources, const Tensor& coefficients) {
+    const std::vector<View> targets = views_of(outs), terms = views_of(sources);
+    const View factors = view_of(coefficients);
+    check_pairs(targets, terms, factors, "coefficients");
+    check_memory(targets, terms);
+    const OnDevice device(outs[0]);
+    kernels.mix(targets, terms, factors);
+  }
+
+  static void inner_products_(const Tensor& out, const std::vector<Tensor>& left, const std::vector<Tensor>& right) {
+    const std::vector<View> first = views_of(left), second = views_of(right);
+    const View target = view_of(out);
+    check_pairs(first, second, target, "out");
+    std::vector<View> inputs = first;
+    inputs.insert(inputs.end(), second.begin(), second.end());
+    check_memory({target}, inputs);
+    const OnDevice device(out);
+    kernels.inner_products(target, first, second);
+  }
+
   static void add_to(torch::stable::detail::StableLibrary& m) {
     m.impl("tile_", TORCH_BOX(&Ops::tile_));
     m.impl("tile", TORCH_BOX(&Ops::tile));
@@ -170,6 +190,10 @@ struct Ops {
     m.impl("replicate", TORCH_BOX(&Ops::replicate));
     m.impl("mean_square", TORCH_BOX(&Ops::mean_square));
     m.impl("normal_", TORCH_BOX(&Ops::normal_));
+    if constexpr (kernels.mix != nullptr) {
+      m.impl("mix_", TORCH_BOX(&Ops::mix_));
+      m.impl("inner_products_", TORCH_BOX(&Ops::inner_products_));
+    }
   }
 };
 

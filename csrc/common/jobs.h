@@ -43,6 +43,11 @@ struct Kernels {
   void (*mean_square)(double* means, const std::vector<View>& views, const std::vector<double>& divisors);
   // out[e] = z(key, field, start + e) in row-major order.
   void (*normal)(const View& out, uint64_t key, uint64_t field, uint64_t start);
+  // outs[l] = sum over k of coefficients[l, k] * sources[k], in that order, every product and sum rounded; all of one
+  // shape. Null where torch does it.
+  void (*mix)(const std::vector<View>& outs, const std::vector<View>& sources, const View& coefficients) = nullptr;
+  // out[l, k] += <left[l], right[k]>, summed in one fixed order; all of one shape. Null where torch does it.
+  void (*inner_products)(const View& out, const std::vector<View>& left, const std::vector<View>& right) = nullptr;
 };
 
 }  // namespace gk

@@ -1,6 +1,7 @@
 #include "view.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 namespace gk {
@@ -47,12 +48,29 @@ bool self_overlapping(const View& view) {
   return false;
 }
 
+namespace {
+
+// The same elements with their axes in the order in which they lie in memory.
+View along_memory(const View& view) {
+  std::vector<size_t> axes(view.sizes.size());
+  std::iota(axes.begin(), axes.end(), size_t{0});
+  std::stable_sort(axes.begin(), axes.end(), [&](size_t i, size_t j) { return view.strides[i] > view.strides[j]; });
+  View result{view.data, view.dtype, {}, {}};
+  for (size_t axis : axes) {
+    result.sizes.push_back(view.sizes[axis]);
+    result.strides.push_back(view.strides[axis]);
+  }
+  return result;
+}
+
+}  // namespace
+
 bool overlapping(const View& a, const View& b) {
   if (a.numel() == 0 || b.numel() == 0) return false;
   const Reach ra = reach(a), rb = reach(b);
   if (ra.last <= rb.first || rb.last <= ra.first) return false;
   // Bands of one matrix: rows the same distance apart, each inside one period at another place.
-  const View ca = collapsed(a), cb = collapsed(b);
+  const View ca = collapsed(along_memory(a)), cb = collapsed(along_memory(b));
   if (ca.sizes.size() != 2 || cb.sizes.size() != 2) return true;
   const int64_t period = ca.strides[0] * ca.item();
   if (period <= 0 || period != cb.strides[0] * cb.item()) return true;

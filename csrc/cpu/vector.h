@@ -30,6 +30,10 @@ struct ComputeLoops {
                             Compute std, int64_t n);
   // Sum of (values[i] / divisor)^2 over n <= kSumBlock values, in kSumLanes lanes
   double (*square_sum)(const Compute* values, Compute divisor, int64_t n);
+  // values[i] = sum over k < terms of factors[k] * x[k * pitch + i], in that order
+  void (*mix)(Compute* values, const Compute* x, int64_t pitch, const Compute* factors, int64_t terms, int64_t n);
+  // Sum of x[i] * y[i], in kSumLanes lanes
+  double (*dot)(const Compute* x, const Compute* y, int64_t n);
 };
 
 constexpr int64_t kSumBlock = 4096;

@@ -198,6 +198,42 @@ double square_sum(const Compute* values, Compute divisor, int64_t n) {
   return halve(lanes);
 }
 
+template <class Compute>
+void mix(Compute* __restrict values, const Compute* __restrict x, int64_t pitch, const Compute* factors, int64_t terms,
+         int64_t n) {
+  // Sums stay in registers while the terms go by.
+  typedef Compute Sums __attribute__((vector_size(GK_VECTOR_BYTES)));
+  constexpr int kVectors = 4, kLanes = GK_VECTOR_BYTES / sizeof(Compute), kBlock = kVectors * kLanes;
+  int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {
+    Sums sums[kVectors], term;
+    for (int64_t k = 0; k < terms; ++k) {
+      for (int v = 0; v < kVectors; ++v) {
+        std::memcpy(&term, x + k * pitch + i + v * kLanes, sizeof(term));
+        sums[v] = k ? sums[v] + factors[k] * term : factors[k] * term;
+      }
+    }
+    std::memcpy(values + i, sums, sizeof(sums));
+  }
+  for (; i < n; ++i) {
+    values[i] = factors[0] * x[i];
+    for (int64_t k = 1; k < terms; ++k) values[i] = values[i] + factors[k] * x[k * pitch + i];
+  }
+}
+
+template <class Compute>
+double dot(const Compute* x, const Compute* y, int64_t n) {
+  Compute lanes[kSumLanes] = {};
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+    for (int lane = 0; lane < kSumLanes; ++lane) lanes[lane] = lanes[lane] + x[i + lane] * y[i + lane];
+  }
+  for (int lane = 0; i < n; ++i, ++lane) lanes[lane] = lanes[lane] + x[i] * y[i];
+  double wide[kSumLanes];
+  for (int lane = 0; lane < kSumLanes; ++lane) wide[lane] = double(lanes[lane]);
+  return halve(wide);
+}
+
 double sum(const double* values, int64_t n) {
   double lanes[kSumLanes] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i % kSumLanes] = lanes[i % kSumLanes] + values[i];
@@ -296,7 +332,9 @@ const Loops kLoops = {
      fill<float>,
      {pair<float, Float32>, pair<float, BFloat16>, pair<float, Float16>, nullptr},
      {triangle<float, Float32>, triangle<float, BFloat16>, triangle<float, Float16>, nullptr},
-     square_sum<float>},
+     square_sum<float>,
+     mix<float>,
+     dot<float>},
     {{load<double, Float32>, load<double, BFloat16>, load<double, Float16>, load<double, Float64>},
      {store<double, Float32>, store<double, BFloat16>, store<double, Float16>, store<double, Float64>},
      divide<double>,
@@ -306,7 +344,9 @@ const Loops kLoops = {
      fill<double>,
      {pair<double, Float32>, pair<double, BFloat16>, pair<double, Float16>, pair<double, Float64>},
      {triangle<double, Float32>, triangle<double, BFloat16>, triangle<double, Float16>, triangle<double, Float64>},
-     square_sum<double>},
+     square_sum<double>,
+     mix<double>,
+     dot<double>},
     normals,
     sum,
     transpose,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from growkernels.ops import expand_autograd
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.schemas import LIBRARIES
 
@@ -82,6 +83,7 @@ def register() -> None:
     """Register fakes and gradients for every library; once, when `growkernels.ops` is imported."""
     fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
     for library in LIBRARIES:
+        expand_autograd.register(library)
         namespace = library.ns
         for name in ("tile_", "tile_rules_", "replicate_", "normal_"):
             torch.library.register_fake(f"{namespace}::{name}", _fake_nothing, lib=library)

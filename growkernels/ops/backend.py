@@ -13,8 +13,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
-from growkernels.ops import autograd, eager, triton
-from growkernels.ops.schemas import EAGER, LIBRARY, TRITON
+from growkernels.ops import autograd, eager, expand_dense, triton
+from growkernels.ops.schemas import EAGER, EMULATED, LIBRARY, TRITON
 
 # Without build isolation: an isolated build has no torch to compile against.
 REMEDY = "install a C++ compiler and torch, then run `pip install --no-build-isolation .` in the source tree"
@@ -31,6 +31,8 @@ class Ops(NamedTuple):
     replicate: OpOverload
     mean_square: OpOverload
     normal_: OpOverload
+    expand_: OpOverload
+    expand: OpOverload
 
 
 def _load_extension() -> tuple[ModuleType | None, str]:
@@ -65,6 +67,11 @@ for _name, _implementation in triton.IMPLEMENTATIONS.items():
         TRITON.impl(_name, _implementation, "CPU")
     if CUDA_BACKEND == "triton":
         LIBRARY.impl(_name, _implementation, "CUDA")
+if EXTENSION is not None:
+    expand_dense.register(LIBRARY, "CPU", compiled=True)
+    expand_dense.register(EMULATED, "CPU", compiled=False)
+for _library, _device in ((LIBRARY, "CUDA"), (TRITON, "CUDA"), *([(TRITON, "CPU")] if INTERPRETED else [])):
+    expand_dense.register(_library, _device, compiled=False)
 if EXTENSION is None:
     warnings.warn(
         f"growkernels runs on its slow eager reference: the compiled extension did not load ({EXTENSION_ERROR}). "

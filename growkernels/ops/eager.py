@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from growkernels.ops import reference
+from growkernels.ops import expand_reference, reference
 from growkernels.ops.layout import unpack
 from growkernels.ops.spec import TileSpec
 
@@ -98,4 +98,7 @@ def normal_(out: torch.Tensor, key: int, field: int, start: int) -> None:
 
 
 #: Implementations by op name.
-IMPLEMENTATIONS = {f.__name__: f for f in (tile_, tile, tile_rules_, replicate_, replicate, mean_square, normal_)}
+IMPLEMENTATIONS = {
+    **{f.__name__: f for f in (tile_, tile, tile_rules_, replicate_, replicate, mean_square, normal_)},
+    **expand_reference.IMPLEMENTATIONS,
+}

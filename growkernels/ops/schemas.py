@@ -8,6 +8,8 @@ import torch
 #: `key` is an unsigned 64-bit number carried in a signed one. `layout` packs, for each rule: number of row segments, the
 #: segments (start, length, copies, groups), number of column segments, those segments, diagonal (0 or 1), key; `scalars`
 #: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
+#: The `layout` of `expand` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and
+#: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`.
 SCHEMAS = (
     "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
     (
@@ -22,6 +24,11 @@ SCHEMAS = (
     "replicate(Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key) -> Tensor[]",
     "mean_square(Tensor[] tensors, float[] divisors) -> Tensor",
     "normal_(Tensor(a!) out, int key, int field, int start) -> ()",
+    "expand_(Tensor(a!)[] outs, Tensor[] weights, Tensor[] matrices, int[] layout) -> ()",
+    "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype) -> Tensor[]",
+    ("expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, bool[] needed) -> Tensor[]"),
+    "mix_(Tensor(a!)[] outs, Tensor[] sources, Tensor coefficients) -> ()",
+    "inner_products_(Tensor(a!) out, Tensor[] left, Tensor[] right) -> ()",
 )
 
 LIBRARY = torch.library.Library("growkernels", "DEF")
