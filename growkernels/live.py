@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
+from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Sent, open_device
 from growkernels.executors.fill import fill, most_alive, prepare, unchanged
 from growkernels.executors.graft import Graft
+from growkernels.executors.learned import open_matrices
 from growkernels.executors.measure import check_duplicates
 from growkernels.executors.memory import check_memory
 from growkernels.executors.module import EmptyModel
@@ -25,6 +27,7 @@ from growkernels.layouts import ModelLayout, discover
 from growkernels.layouts.classes import ModelClass, split_layer
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.live import open_model
+from growkernels.learning.start import start_matrices
 from growkernels.operators import GrowthOptions, make_plan
 from growkernels.plan import Plan, Rule
 
@@ -35,24 +38,30 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def grow_model(
-    model: PreTrainedModel, *, allow_nonfinite: bool = False, on_progress: OnProgress | None = None, **options: Any
+    model: PreTrainedModel,
+    *,
+    allow_nonfinite: bool = False,
+    on_progress: OnProgress | None = None,
+    plan: Plan | None = None,
+    **options: Any,
 ) -> PreTrainedModel:
     """Grow a live model of transformers in place, on the devices it is on, and return it: the same object.
 
-    options: the fields of `GrowthOptions` (depth, width, noise_snr_db, ...). Weights and config come out as by
-    `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change are new objects, and the old
-    ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer. In depth growth, layers
-    keep their modules, parameters and memory in the first place where they stand. Memory at the peak: that of the grown model
-    and 256 MiB. What the plan warns of is warned of before the work starts. Raises GrowthError, with the model
-    untouched, for what cannot be grown or does not fit into memory.
+    options: the fields of `GrowthOptions` (depth, width, noise_snr_db, ...); or plan: one to carry out, such as
+    `LearnedGrowth.materialise` gives. Weights and config come out as by `grow_checkpoint` from what
+    `model.save_pretrained` would write. Parameters that change are new objects, and the old ones are left empty, whoever
+    still holds them; gradients are dropped; make a new optimizer. In depth growth, layers keep their modules, parameters
+    and memory in the first place where they stand. Memory at the peak: that of the grown model and 256 MiB. What the plan
+    warns of is warned of before the work starts. Raises GrowthError, with the model untouched, for what cannot be grown
+    or does not fit into memory.
     """
-    growth = GrowthOptions.from_keywords(options)
     source = open_model(model)
     layout = discover(source.config, source.tensors)
-    planned = make_plan(layout, growth)
+    planned = _planned(layout, plan, options)
     check_duplicates(source, layout.duplicates)
     target = _empty_model(layout, planned)
-    rules = prepare(source, target.own(planned.rules), allow_nonfinite)
+    matrices = cache(partial(open_matrices, planned))
+    rules = prepare(source, target.own(planned.rules), matrices, allow_nonfinite)
     graft = Graft(model, source.fresh.empty_model(), target.model, _origins(target.model, planned.layer_index))
     kept = unchanged(source, rules)
     changing = [rule for rule in rules if kept.get(rule.source) is not rule]
@@ -74,7 +83,7 @@ def grow_model(
 
         for name, rule in kept.items():
             target.put(rule.target, source.parameters[name])
-        fill(source, changing, put, free, progress)
+        fill(source, changing, matrices, put, free, progress)
         for name in kept:
             source.parameters[name].grad = None
         graft.apply()
@@ -89,27 +98,30 @@ def load_grown(
     dtype: str | torch.dtype | None = None,
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
+    plan: Plan | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """The grown model of the checkpoint `src` on a device, in eval mode: what stock transformers would load from
     `grow_checkpoint(src, ...)`, with no grown checkpoint written.
 
     src: folder or hub id; device: such as "cuda" or "cuda:1"; dtype: of the grown weights, None to keep the stored one;
-    options: the other fields of `GrowthOptions`. Only the small checkpoint's tensors are read and sent to the device, where
-    the grown ones come into being. Warns of what the plan warns of. Raises GrowthError.
+    options: the other fields of `GrowthOptions`; or plan: one to carry out. Only the small checkpoint's tensors are read and
+    sent to the device, where the grown ones come into being. Warns of what the plan warns of. Raises GrowthError.
     """
     place = open_device(device)
-    growth = GrowthOptions.from_keywords({**options, "dtype": _dtype_name(dtype)})
+    if dtype is not None:
+        options["dtype"] = str(dtype).removeprefix("torch.")
     source = open_source(src)
     layout = discover(source.config, source.tensors)
-    planned = make_plan(layout, growth)
+    planned = _planned(layout, plan, options)
     check_duplicates(source, layout.duplicates)
     target = _empty_model(layout, planned)
+    matrices = cache(partial(open_matrices, planned))
     rules = target.own(planned.rules)
     _warn(planned)
     with torch.inference_mode(False), torch.no_grad():
-        sent = Sent(source, place, {rule.source for rule in rules})
-        rules = prepare(sent, rules, allow_nonfinite)
+        sent = Sent(source, place, {name for rule in rules for name in rule.sources})
+        rules = prepare(sent, rules, matrices, allow_nonfinite)
         # On the CPU, tensors are views of the file: they take no memory, and cannot be parameters.
         kept = unchanged(sent, rules) if place != CPU else {}
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
@@ -122,7 +134,7 @@ def load_grown(
 
         for name, rule in kept.items():
             put(rule, sent.tensor(name))
-        fill(sent, changing, put, sent.forget, partial(on_progress, "growing") if on_progress else _silent)
+        fill(sent, changing, matrices, put, sent.forget, partial(on_progress, "growing") if on_progress else _silent)
     model = target.model
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -130,6 +142,17 @@ def load_grown(
     if model.can_generate() and (source.path / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(source.path)
     return model.eval()
+
+
+def _planned(layout: ModelLayout, plan: Plan | None, options: Mapping[str, Any]) -> Plan:
+    """The plan to carry out, its learned matrices as they start unless it brings its own."""
+    if plan is not None:
+        if options:
+            raise GrowthError(f"plan and {', '.join(options)} both say what to grow; give one of the two.")
+        return plan
+    growth = GrowthOptions.from_keywords(options)
+    planned = make_plan(layout, growth)
+    return planned.with_matrices(start_matrices(layout, planned, growth)) if planned.is_learned else planned
 
 
 def _empty_model(layout: ModelLayout, planned: Plan) -> EmptyModel:
@@ -154,10 +177,6 @@ def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:
 def _warn(planned: Plan) -> None:
     for text in planned.warnings:
         warnings.warn(text, stacklevel=3)
-
-
-def _dtype_name(dtype: str | torch.dtype | None) -> str:
-    return "keep" if dtype is None else str(dtype).removeprefix("torch.")
 
 
 def _silent(done: int, total: int) -> None:

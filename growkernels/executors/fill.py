@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
 from growkernels import ops
+from growkernels.executors.learned import expand_rule
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
 from growkernels.ops.backend import ops_of
@@ -14,34 +15,38 @@ from growkernels.plan import Rule
 
 #: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
 BUCKET = 256 << 20
+#: The learned matrices of a plan, on a device.
+Matrices = Callable[[torch.device], Mapping[str, torch.Tensor]]
 
 
-def prepare(source: Tensors, rules: Sequence[Rule], allow_nonfinite: bool = False) -> tuple[Rule, ...]:
+def prepare(
+    source: Tensors, rules: Sequence[Rule], matrices: Matrices, allow_nonfinite: bool = False
+) -> tuple[Rule, ...]:
     """The rules with the measured standard deviation of every noise, once everything that could fail has been checked.
 
     Raises GrowthError if a rule does not fit the source, a weight is not finite (unless `allow_nonfinite`) or does not fit
-    the target's dtype.
+    the target's dtype. What learned matrices give is known once it is computed: once for this check, and again to be kept.
     """
-    uses: dict[tuple[str, str, float], Use] = {}
     for rule in rules:
         check_fit(source, rule)
-        place = rule.source, rule.spec.dtype, rule.divisor
-        if place not in uses:
-            uses[place] = Use(rule.source, source.tensor(rule.source), getattr(torch, rule.spec.dtype), rule.divisor)
-    for tensor in {use.tensor.device: use.tensor for use in uses.values()}.values():
+    uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.sources)
+    for tensor in {source.tensor(name).device: source.tensor(name) for name, *_ in uses}.values():
         ops_of(None, tensor)  # raises where no kernel runs on the device
-    check_values(list(uses.values()), allow_nonfinite)
-    squares = _mean_squares(
-        source, list(dict.fromkeys(wanted for rule in rules if (wanted := signal(rule)) is not None))
-    )
+    values = [Use(name, source.tensor(name), getattr(torch, dtype), divisor) for name, dtype, divisor in uses]
+    check_values(values, allow_nonfinite)
+    for rule in rules:
+        if rule.learned is not None:
+            use = Use(rule.target, _learned(source, rule, matrices), getattr(torch, rule.spec.dtype))
+            check_values([use], allow_nonfinite)
+    squares = _mean_squares(source, dict.fromkeys(wanted for rule in rules if (wanted := signal(rule)) is not None))
     return tuple(rule if (wanted := signal(rule)) is None else with_signal(rule, squares[wanted]) for rule in rules)
 
 
-def _mean_squares(source: Tensors, wanted: Sequence[tuple[str, float]]) -> dict[tuple[str, float], float]:
+def _mean_squares(source: Tensors, wanted: Iterable[tuple[str, float]]) -> dict[tuple[str, float], float]:
     """Each mean square, all of a device by one call and read at once."""
     devices: dict[torch.device, list[tuple[str, float]]] = {}
-    for signals in wanted:
-        devices.setdefault(source.tensor(signals[0]).device, []).append(signals)
+    for name, divisor in wanted:
+        devices.setdefault(source.tensor(name).device, []).append((name, divisor))
     found: dict[tuple[str, float], float] = {}
     for signals in devices.values():
         values = ops.mean_square([source.tensor(name) for name, _ in signals], [divisor for _, divisor in signals])
@@ -59,14 +64,14 @@ def unchanged(source: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
 
 
 def buckets(rules: Sequence[Rule], size: int = BUCKET) -> Iterator[list[Rule]]:
-    """The rules, those of one source together, in lists of at most `size` bytes; a larger tensor is a list of its own.
+    """The rules, those of the same sources together, in lists of at most `size` bytes; a larger tensor is a list of its own.
 
     Together, because a source lives until its last rule: with the layers in the target's order, stacks of layers would keep
     the whole source alive to the end.
     """
-    by_source: dict[str, list[Rule]] = {}
+    by_source: dict[tuple[str, ...], list[Rule]] = {}
     for rule in rules:
-        by_source.setdefault(rule.source, []).append(rule)
+        by_source.setdefault(rule.sources, []).append(rule)
     bucket: list[Rule] = []
     room = size
     for rule in (rule for group in by_source.values() for rule in group):
@@ -96,6 +101,7 @@ def most_alive(source: Tensors, rules: Sequence[Rule], freed: Callable[[str], bo
 def fill(
     source: Tensors,
     rules: Sequence[Rule],
+    matrices: Matrices,
     put: Callable[[Rule, torch.Tensor], None],
     free: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -107,7 +113,7 @@ def fill(
     """
     total, done = sum(rule.spec.nbytes for rule in rules), 0
     for bucket, used_up in _with_last_uses(rules):
-        for rule, out in zip(bucket, _compute(source, bucket), strict=True):
+        for rule, out in zip(bucket, _compute(source, bucket, matrices), strict=True):
             put(rule, out)
         for name in used_up:
             free(name)
@@ -115,30 +121,39 @@ def fill(
         progress(done, total)
 
 
-def _compute(source: Tensors, rules: Sequence[Rule]) -> list[torch.Tensor]:
-    """The tensors of the rules, by one call for each device."""
-    weights = [source.tensor(rule.source) for rule in rules]
-    outs = [
-        torch.empty(rule.spec.shape, dtype=getattr(torch, rule.spec.dtype), device=weight.device)
-        for rule, weight in zip(rules, weights, strict=True)
-    ]
-    for device in dict.fromkeys(weight.device for weight in weights):
-        here = [i for i, weight in enumerate(weights) if weight.device == device]
+def _compute(source: Tensors, rules: Sequence[Rule], matrices: Matrices) -> list[torch.Tensor]:
+    """The tensors of the rules, those that are not learned by one call for each device."""
+    outs = []
+    devices: dict[torch.device, list[tuple[Rule, torch.Tensor]]] = {}
+    for rule in rules:
+        device, dtype = source.tensor(rule.source).device, getattr(torch, rule.spec.dtype)
+        if rule.learned is None:
+            outs.append(torch.empty(rule.spec.shape, dtype=dtype, device=device))
+            devices.setdefault(device, []).append((rule, outs[-1]))
+        else:
+            outs.append(_learned(source, rule, matrices).to(dtype))
+    for pairs in devices.values():
         ops.tile_rules_(
-            [as_rows(rules[i], outs[i]) for i in here],
-            [as_rows(rules[i], weights[i]) for i in here],
-            [tile_spec(rules[i]) for i in here],
+            [as_rows(rule, out) for rule, out in pairs],
+            [as_rows(rule, source.tensor(rule.source)) for rule, _ in pairs],
+            [tile_spec(rule) for rule, _ in pairs],
         )
-    for weight in weights:
+    for weight in (source.tensor(name) for rule in rules for name in rule.sources):
         if weight.is_cuda:
             # Its memory may belong to another stream, which must not have it back before this one is through.
             weight.record_stream(torch.cuda.current_stream(weight.device))
     return outs
 
 
+def _learned(source: Tensors, rule: Rule, matrices: Matrices) -> torch.Tensor:
+    weights = [source.tensor(name) for name in rule.sources]
+    return expand_rule(rule, weights, matrices(weights[0].device))
+
+
 def _with_last_uses(rules: Sequence[Rule]) -> Iterator[tuple[list[Rule], list[str]]]:
     """Buckets, each with the sources that it is the last to use."""
     lists = list(buckets(rules))
-    last = {rule.source: number for number, bucket in enumerate(lists) for rule in bucket}
+    last = {name: number for number, bucket in enumerate(lists) for rule in bucket for name in rule.sources}
     for number, bucket in enumerate(lists):
-        yield bucket, [name for name in dict.fromkeys(rule.source for rule in bucket) if last[name] == number]
+        used = dict.fromkeys(name for rule in bucket for name in rule.sources)
+        yield bucket, [name for name in used if last[name] == number]

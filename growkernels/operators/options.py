@@ -56,15 +56,6 @@ class GrowthOptions:
             raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
         return cls(**options)
 
-    @classmethod
-    def from_keywords(cls, options: Mapping[str, Any]) -> GrowthOptions:
-        """Options from a function's keyword arguments. Raises GrowthError for names that are none."""
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
-        return cls(**options)
-
     def __post_init__(self) -> None:
         for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
             object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
