@@ -10,7 +10,8 @@ CUDA = torch.cuda.is_available()
 #: On a machine without a GPU, GROWKERNELS_REHEARSAL=1 runs what can run on the emulated kernels, a few examples of each.
 REHEARSAL = not CUDA and os.environ.get("GROWKERNELS_REHEARSAL") == "1"
 DEVICE = torch.device("cuda" if CUDA else "cpu")
-BACKENDS = ("emulated",) if REHEARSAL else ("cuda", "triton")
+#: All, or those that GROWKERNELS_GPU_BACKENDS names.
+BACKENDS = tuple(os.environ.get("GROWKERNELS_GPU_BACKENDS", "emulated" if REHEARSAL else "cuda triton").split())
 #: The libraries that stand behind the backends.
 NAMESPACES = {"cuda": "growkernels", "triton": "growkernels_triton", "emulated": "growkernels_emulated"}
 
