@@ -42,6 +42,7 @@ $(BUILD): $(VENV)/.editable $(SOURCES)
 	@mkdir -p build
 	@if command -v $${CXX:-c++} >/dev/null; then echo "building the kernels"; \
 	    $(BIN)/python setup.py --quiet build_ext --inplace >build/log 2>&1 || { cat build/log; exit 1; }; \
+	    grep '^warning: ' build/log || true; \
 	else echo "no C++ compiler ($${CXX:-c++}): growkernels runs on its slow eager reference (apt-get install g++)"; fi
 	@touch $@
 

@@ -48,12 +48,12 @@ PyObject* emulated_traffic(PyObject*, PyObject*) {
 
 PyObject* build_info(PyObject*, PyObject*) {
 #if defined(GK_CUDA)
-  constexpr int cuda = 1;
+  constexpr const char* cuda = GK_CUDA;
 #else
-  constexpr int cuda = 0;
+  constexpr const char* cuda = nullptr;
 #endif
-  return Py_BuildValue("{s:s,s:s,s:s,s:N}", "version", GK_VERSION, "torch", GK_TORCH_VERSION, "compiler", __VERSION__,
-                       "cuda", PyBool_FromLong(cuda));
+  return Py_BuildValue("{s:s,s:s,s:s,s:z}", "version", GK_VERSION, "torch", GK_TORCH_VERSION, "compiler", __VERSION__,
+                       "cuda", cuda);
 }
 
 PyMethodDef methods[] = {
@@ -66,7 +66,7 @@ PyMethodDef methods[] = {
      "that "
      "they read and wrote."},
     {"build_info", build_info, METH_NOARGS,
-     "build_info() -> dict: version, torch built against, compiler, whether CUDA kernels are in it."},
+     "build_info() -> dict: version, torch built against, compiler, GPU architectures of the CUDA kernels or None."},
     {nullptr, nullptr, 0, nullptr},
 };
 

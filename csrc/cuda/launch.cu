@@ -11,48 +11,64 @@
 namespace gk::cuda {
 namespace {
 
-// What the parameters of one launch hold: 32 KB from CUDA 12.1 on, less what else they carry.
+// What the parameters of one launch hold: 32 KB from CUDA 12.1 on, 4 KB before, less what else they carry.
 struct Parcel {
-  static constexpr size_t kBytes = 30 << 10;
-  char* to;
+#if CUDART_VERSION >= 12010
+  static constexpr size_t kWords = (30 << 10) / sizeof(uint64_t);
+#else
+  static constexpr size_t kWords = (3 << 10) / sizeof(uint64_t);
+#endif
+  uint64_t* to;
   uint32_t size;
-  alignas(16) char bytes[kBytes];
+  uint64_t words[kWords];
 };
 
+// One word a thread: lanes that read parameters at different places take turns.
 __global__ void write(const __grid_constant__ Parcel parcel) {
-  for (uint32_t i = threadIdx.x; i < parcel.size; i += blockDim.x) parcel.to[i] = parcel.bytes[i];
+  const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
+  if (i < parcel.size) parcel.to[i] = parcel.words[i];
 }
 
 void check(cudaError_t error, const std::string& what) {
   if (error == cudaSuccess) return;
-  throw std::runtime_error("growkernels: " + what + ": " + cudaGetErrorString(error));
+  const bool other_gpu = error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction;
+  throw std::runtime_error("growkernels: " + what + ": " + cudaGetErrorString(error) +
+                           (other_gpu ? "; `growkernels doctor` names the GPUs that the kernels were compiled for, and"
+                                        " backend='triton' runs on others"
+                                      : ""));
 }
 
 }  // namespace
 
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "current device");
+  return device;
+}
+
 void upload(void* to, const void* from, size_t bytes) {
   const auto stream = static_cast<cudaStream_t>(current_stream());
+  const size_t words = bytes / sizeof(uint64_t);
   Parcel parcel;
-  for (size_t done = 0; done < bytes; done += Parcel::kBytes) {
-    parcel.to = static_cast<char*>(to) + done;
-    parcel.size = uint32_t(std::min(bytes - done, Parcel::kBytes));
-    std::memcpy(parcel.bytes, static_cast<const char*>(from) + done, parcel.size);
-    write<<<1, 1024, 0, stream>>>(parcel);
+  for (size_t done = 0; done < words; done += Parcel::kWords) {
+    parcel.to = static_cast<uint64_t*>(to) + done;
+    parcel.size = uint32_t(std::min(words - done, Parcel::kWords));
+    std::memcpy(parcel.words, static_cast<const uint64_t*>(from) + done, parcel.size * sizeof(uint64_t));
+    write<<<(parcel.size + kThreads - 1) / kThreads, kThreads, 0, stream>>>(parcel);
   }
   check_launch("upload of a descriptor table");
 }
 
-int64_t resident_blocks(const void* kernel, int64_t wanted) {
+int64_t resident_blocks(const void* kernel, int64_t wanted, const char* op) {
   static std::mutex mutex;
   static std::map<std::pair<int, const void*>, int64_t> known;
-  int device = 0;
-  check(cudaGetDevice(&device), "current device");
+  const int device = current_device();
   const std::lock_guard<std::mutex> lock(mutex);
   int64_t& blocks = known[{device, kernel}];
   if (!blocks) {
     int processors = 0, each = 0;
-    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "number of processors");
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, kThreads, 0), "occupancy");
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), op);
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, kThreads, 0), op);
     blocks = int64_t(processors) * std::max(each, 1);
   }
   return std::max<int64_t>(1, std::min(blocks, wanted));

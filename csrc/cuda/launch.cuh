@@ -16,7 +16,7 @@ struct Gpu {
   template <class Kernel>
   static void launch(const Kernel& kernel, int64_t wanted, const char* op) {
     const auto function = run<Kernel>;
-    const int64_t blocks = resident_blocks(reinterpret_cast<const void*>(function), wanted);
+    const int64_t blocks = resident_blocks(reinterpret_cast<const void*>(function), wanted, op);
     function<<<unsigned(blocks), kThreads, 0, static_cast<cudaStream_t>(current_stream())>>>(kernel);
     check_launch(op);
   }

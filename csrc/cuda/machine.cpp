@@ -4,7 +4,6 @@
 // time.
 #include "machine.h"
 
-#include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -13,16 +12,6 @@
 namespace gk::cuda {
 
 using torch::headeronly::ScalarType;
-
-namespace {
-
-int current_device() {
-  int device = 0;
-  if (const cudaError_t error = cudaGetDevice(&device)) throw std::runtime_error(cudaGetErrorString(error));
-  return device;
-}
-
-}  // namespace
 
 struct Buffer::Owner {
   torch::stable::Tensor tensor;
