@@ -11,7 +11,7 @@
 namespace gk {
 
 // Whether arithmetic is in float64: if either side is stored in it.
-inline bool computes_in_double(DType a, DType b) { return a == DType::kFloat64 || b == DType::kFloat64; }
+GK_INLINE bool computes_in_double(DType a, DType b) { return a == DType::kFloat64 || b == DType::kFloat64; }
 
 struct TileJob {
   View out, weight;  // two axes each

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "../common/dtype.h"
+#include "../common/sum_order.h"
 
 namespace gk {
 
@@ -36,8 +37,6 @@ struct ComputeLoops {
   double (*dot)(const Compute* x, const Compute* y, int64_t n);
 };
 
-constexpr int64_t kSumBlock = 4096;
-constexpr int kSumLanes = 32;
 constexpr int64_t kNormalsSlack = 128;
 
 struct Loops {

@@ -173,7 +173,6 @@ void triangle(void* const out[3], const Compute* const s[3], const float* z1, co
   }
 }
 
-// Lanes are added by halving: lane l takes lane l + 16, then l + 8, ...
 GK_INLINE double halve(double* lanes) {
   for (int width = kSumLanes / 2; width; width /= 2) {
     for (int lane = 0; lane < width; ++lane) lanes[lane] = lanes[lane] + lanes[lane + width];

@@ -29,13 +29,11 @@ class EmulatedLanes {
   void sync_block() const;
   template <class T>
   T shuffle_down(T value, int distance) const {
-    static_assert(sizeof(T) <= sizeof(double), "a lane hands over one word");
-    std::memcpy(slot(lane()), &value, sizeof(T));
-    sync_warp();
-    T other;
-    std::memcpy(&other, slot(lane() + distance < kWarp ? lane() + distance : lane()), sizeof(T));
-    sync_warp();
-    return other;
+    return shuffle(value, lane() + distance < kWarp ? lane() + distance : lane());
+  }
+  template <class T>
+  T first_of_warp(T value) const {
+    return shuffle(value, 0);
   }
   uint32_t ballot(bool yes) const {
     std::memcpy(slot(lane()), &yes, sizeof(yes));
@@ -49,9 +47,18 @@ class EmulatedLanes {
     sync_warp();
     return mask;
   }
-  uint32_t arrive(uint32_t* count) const { return (*count)++; }
+  uint32_t arrive(uint32_t* count, uint32_t number) const { return std::exchange(*count, *count + number); }
 
  private:
+  template <class T>
+  T shuffle(T value, int from) const {
+    static_assert(sizeof(T) <= sizeof(double), "a lane hands over one word");
+    std::memcpy(slot(lane()), &value, sizeof(T));
+    sync_warp();
+    std::memcpy(&value, slot(from), sizeof(T));
+    sync_warp();
+    return value;
+  }
   void* slot(int lane) const;
 
   EmulatedBlock& owner_;

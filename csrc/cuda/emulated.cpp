@@ -1,9 +1,20 @@
 // The CUDA kernels on the emulated machine.
 #include "emulate.h"
 #include "kernels.h"
+#include "mean_square.h"
 #include "noise.h"
+#include "replicate.h"
 
 namespace gk {
+
+void emulated::replicate(const std::vector<View>& outs, const std::vector<View>& blocks,
+                         const ReplicateNumbers& numbers) {
+  cuda::replicate_on<cuda::Emulated>(outs, blocks, numbers);
+}
+
+void emulated::mean_square(double* means, const std::vector<View>& views, const std::vector<double>& divisors) {
+  cuda::mean_square_on<cuda::Emulated>(means, views, divisors);
+}
 
 void emulated::normal(const View& out, uint64_t key, uint64_t field, uint64_t start) {
   cuda::normal_on<cuda::Emulated>(out, key, field, start);

@@ -5,10 +5,24 @@
 #include <string>
 
 #include "../common/view.h"
+#include "lanes.h"
 
 namespace gk::cuda {
 
 constexpr int kMaxAxes = 8;
+
+struct Division {
+  int64_t quotient, rest;
+};
+
+// Of numbers that are not negative. Dividing 64-bit integers is a long subroutine on a GPU: where 32 bits do, they do.
+GK_INLINE Division divide(int64_t a, int64_t b) {
+  if ((a | b) >> 32 == 0) {
+    const uint32_t quotient = uint32_t(a) / uint32_t(b);
+    return {quotient, uint32_t(a) - quotient * uint32_t(b)};
+  }
+  return {a / b, a % b};
+}
 
 struct FlatView {
   char* data;
@@ -19,9 +33,11 @@ struct FlatView {
   // Where element e, counted in row-major order, lies.
   GK_INLINE char* at(int64_t e) const {
     int64_t offset = 0;
+    GK_ROLLED
     for (int axis = axes - 1; axis > 0; --axis) {
-      offset += e % sizes[axis] * strides[axis];
-      e /= sizes[axis];
+      const Division place = divide(e, sizes[axis]);
+      offset += place.rest * strides[axis];
+      e = place.quotient;
     }
     return data + (offset + e * strides[0]) * element_size(dtype);
   }

@@ -14,8 +14,12 @@
 
 #if defined(__CUDACC__)
 #define GK_KERNEL __device__ __forceinline__
+#define GK_UNROLL _Pragma("unroll")
+#define GK_ROLLED _Pragma("unroll 1")
 #else
 #define GK_KERNEL inline
+#define GK_UNROLL
+#define GK_ROLLED
 #endif
 
 namespace gk::cuda {
@@ -40,10 +44,15 @@ struct Lanes {
   }
   // Bit l: whether lane l says yes.
   __device__ __forceinline__ uint32_t ballot(bool yes) const { return __ballot_sync(0xffffffffu, yes); }
-  // What was written before is seen by whoever sees the sum; returns the count before it.
-  __device__ __forceinline__ uint32_t arrive(uint32_t* count) const {
+  // The value of the warp's first lane.
+  template <class T>
+  __device__ __forceinline__ T first_of_warp(T value) const {
+    return __shfl_sync(0xffffffffu, value, 0);
+  }
+  // Adds to a count, and returns what it was. What was written before is seen by whoever sees the sum.
+  __device__ __forceinline__ uint32_t arrive(uint32_t* count, uint32_t number) const {
     __threadfence();
-    const uint32_t before = atomicAdd(count, 1u);
+    const uint32_t before = atomicAdd(count, number);
     __threadfence();
     return before;
   }

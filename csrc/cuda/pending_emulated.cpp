@@ -5,11 +5,5 @@
 namespace gk {
 
 void emulated::tile(const std::vector<TileJob>&) { throw std::runtime_error("tile: to be written"); }
-void emulated::replicate(const std::vector<View>&, const std::vector<View>&, const ReplicateNumbers&) {
-  throw std::runtime_error("replicate: to be written");
-}
-void emulated::mean_square(double*, const std::vector<View>&, const std::vector<double>&) {
-  throw std::runtime_error("mean_square: to be written");
-}
 
 }  // namespace gk

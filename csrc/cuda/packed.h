@@ -1,0 +1,78 @@
+// Stored items side by side in registers, and the values they stand for.
+//
+// A GPU converts with its own instructions, which round to nearest even as csrc/common/dtype.h does; only the payload
+// of a NaN may differ.
+#pragma once
+
+#include "../common/dtype.h"
+#include "memory.h"
+
+namespace gk::cuda {
+
+// Two 16-bit items in one word, the first one low.
+template <class Format>
+GK_KERNEL uint32_t pack_two(float first, float second) {
+#if defined(__CUDACC__)
+  uint32_t word;
+  if constexpr (std::is_same_v<Format, BFloat16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  }
+  return word;
+#else
+  return uint32_t{Format::store(first)} | uint32_t{Format::store(second)} << 16;
+#endif
+}
+
+GK_KERNEL float unpack_half(uint16_t half) {
+#if defined(__CUDACC__)
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+  return value;
+#else
+  return Float16::load(half);
+#endif
+}
+
+template <int kCount>
+GK_KERNEL void unpack(float (&values)[kCount], const Words<4 * kCount>& words, DType) {
+  GK_UNROLL
+  for (int i = 0; i < kCount; ++i) values[i] = bits<float>(words.w[i]);
+}
+
+template <int kCount>
+GK_KERNEL void unpack(float (&values)[kCount], const Words<2 * kCount>& words, DType dtype) {
+  if (dtype == DType::kBFloat16) {
+    GK_UNROLL
+    for (int i = 0; i < kCount; i += 2) {
+      values[i] = bits<float>(words.w[i / 2] << 16);
+      values[i + 1] = bits<float>(words.w[i / 2] & 0xffff0000u);
+    }
+  } else {
+    GK_UNROLL
+    for (int i = 0; i < kCount; i += 2) {
+      values[i] = unpack_half(uint16_t(words.w[i / 2]));
+      values[i + 1] = unpack_half(uint16_t(words.w[i / 2] >> 16));
+    }
+  }
+}
+
+template <int kCount>
+GK_KERNEL void pack(Words<4 * kCount>& words, const float (&values)[kCount], DType) {
+  GK_UNROLL
+  for (int i = 0; i < kCount; ++i) words.w[i] = bits<uint32_t>(values[i]);
+}
+
+template <int kCount>
+GK_KERNEL void pack(Words<2 * kCount>& words, const float (&values)[kCount], DType dtype) {
+  if (dtype == DType::kBFloat16) {
+    GK_UNROLL
+    for (int i = 0; i < kCount; i += 2) words.w[i / 2] = pack_two<BFloat16>(values[i], values[i + 1]);
+  } else {
+    GK_UNROLL
+    for (int i = 0; i < kCount; i += 2) words.w[i / 2] = pack_two<Float16>(values[i], values[i + 1]);
+  }
+}
+
+}  // namespace gk::cuda
