@@ -1,8 +1,7 @@
-// One stored item of a dtype known at run time, and the value it stands for.
+// Stored items of a dtype known at run time, one alone or a vector of them, and the values they stand for.
 #pragma once
 
-#include "../common/dtype.h"
-#include "memory.h"
+#include "packed.h"
 
 namespace gk::cuda {
 
@@ -50,6 +49,27 @@ GK_KERNEL uint64_t item_of(DType dtype, Compute x) {
       return Float16::store(x);
     default:
       return bits<uint64_t>(double(x));
+  }
+}
+
+// A vector of items whose size is known; `dtype` tells the two of 2 bytes apart.
+template <int Item, int Count>
+GK_KERNEL void values_of(float (&values)[Count], const Words<Item * Count>& words, DType dtype) {
+  if constexpr (Item == 4) {
+    unpack<Float32>(values, words);
+  } else if (dtype == DType::kBFloat16) {
+    unpack<BFloat16>(values, words);
+  } else {
+    unpack<Float16>(values, words);
+  }
+}
+
+template <int Item, int Count>
+GK_KERNEL Words<Item * Count> items_of(const float (&values)[Count], DType dtype) {
+  if constexpr (Item == 4) {
+    return pack<Float32>(values);
+  } else {
+    return dtype == DType::kBFloat16 ? pack<BFloat16>(values) : pack<Float16>(values);
   }
 }
 

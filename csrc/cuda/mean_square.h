@@ -9,7 +9,6 @@
 #include "flat_view.h"
 #include "items.h"
 #include "lanes.h"
-#include "packed.h"
 #include "table.h"
 
 namespace gk::cuda {
@@ -108,7 +107,7 @@ struct MeanSquareKernel {
         GK_UNROLL
         for (int i = 0; i < kBatch; ++i) {
           float x[Width];
-          unpack(x, words[i], job.view.dtype);
+          values_of<Item>(x, words[i], job.view.dtype);
           GK_UNROLL
           for (int j = 0; j < Width; ++j) lane_sums[j] = lane_sums[j] + square(scale(x[j]));
         }

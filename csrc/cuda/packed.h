@@ -4,6 +4,8 @@
 // of a NaN may differ.
 #pragma once
 
+#include <type_traits>
+
 #include "../common/dtype.h"
 #include "memory.h"
 
@@ -35,43 +37,38 @@ GK_KERNEL float unpack_half(uint16_t half) {
 #endif
 }
 
-template <int kCount>
-GK_KERNEL void unpack(float (&values)[kCount], const Words<4 * kCount>& words, DType) {
-  GK_UNROLL
-  for (int i = 0; i < kCount; ++i) values[i] = bits<float>(words.w[i]);
-}
-
-template <int kCount>
-GK_KERNEL void unpack(float (&values)[kCount], const Words<2 * kCount>& words, DType dtype) {
-  if (dtype == DType::kBFloat16) {
-    GK_UNROLL
-    for (int i = 0; i < kCount; i += 2) {
-      values[i] = bits<float>(words.w[i / 2] << 16);
-      values[i + 1] = bits<float>(words.w[i / 2] & 0xffff0000u);
-    }
+template <class Format>
+GK_KERNEL void unpack_two(float& first, float& second, uint32_t word) {
+  if constexpr (std::is_same_v<Format, BFloat16>) {
+    first = bits<float>(word << 16);
+    second = bits<float>(word & 0xffff0000u);
   } else {
-    GK_UNROLL
-    for (int i = 0; i < kCount; i += 2) {
-      values[i] = unpack_half(uint16_t(words.w[i / 2]));
-      values[i + 1] = unpack_half(uint16_t(words.w[i / 2] >> 16));
-    }
+    first = unpack_half(uint16_t(word));
+    second = unpack_half(uint16_t(word >> 16));
   }
 }
 
-template <int kCount>
-GK_KERNEL void pack(Words<4 * kCount>& words, const float (&values)[kCount], DType) {
-  GK_UNROLL
-  for (int i = 0; i < kCount; ++i) words.w[i] = bits<uint32_t>(values[i]);
-}
-
-template <int kCount>
-GK_KERNEL void pack(Words<2 * kCount>& words, const float (&values)[kCount], DType dtype) {
-  if (dtype == DType::kBFloat16) {
+template <class Format, int kCount>
+GK_KERNEL Words<int(sizeof(typename Format::Storage)) * kCount> pack(const float (&values)[kCount]) {
+  Words<int(sizeof(typename Format::Storage)) * kCount> words;
+  if constexpr (std::is_same_v<Format, Float32>) {
     GK_UNROLL
-    for (int i = 0; i < kCount; i += 2) words.w[i / 2] = pack_two<BFloat16>(values[i], values[i + 1]);
+    for (int i = 0; i < kCount; ++i) words.w[i] = bits<uint32_t>(values[i]);
   } else {
     GK_UNROLL
-    for (int i = 0; i < kCount; i += 2) words.w[i / 2] = pack_two<Float16>(values[i], values[i + 1]);
+    for (int i = 0; i < kCount; i += 2) words.w[i / 2] = pack_two<Format>(values[i], values[i + 1]);
+  }
+  return words;
+}
+
+template <class Format, int kCount>
+GK_KERNEL void unpack(float (&values)[kCount], const Words<int(sizeof(typename Format::Storage)) * kCount>& words) {
+  if constexpr (std::is_same_v<Format, Float32>) {
+    GK_UNROLL
+    for (int i = 0; i < kCount; ++i) values[i] = bits<float>(words.w[i]);
+  } else {
+    GK_UNROLL
+    for (int i = 0; i < kCount; i += 2) unpack_two<Format>(values[i], values[i + 1], words.w[i / 2]);
   }
 }
 

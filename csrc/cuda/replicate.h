@@ -8,7 +8,6 @@
 #include "../common/rule.h"
 #include "items.h"
 #include "noise.h"
-#include "packed.h"
 #include "replicate_parts.h"
 #include "table.h"
 
@@ -96,15 +95,13 @@ struct CopyVectors {
       if (copy.moves) return source;
     }
     float x[kWidth];
-    unpack(x, source, from);
+    values_of<From>(x, source, from);
     GK_UNROLL
     for (int i = 0; i < kWidth; ++i) {
       x[i] = copy.scale * x[i];
       if constexpr (kNoisy) x[i] = blend(x[i], z[i]);
     }
-    Words<kWidth * To> words;
-    pack(words, x, to);
-    return words;
+    return items_of<To>(x, to);
   }
 };
 
