@@ -9,10 +9,21 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["GrowthError", "__version__", "grow_checkpoint", "grow_model", "load_grown", "ops", "plan", "verify"]
+__all__ = [
+    "GrowthError",
+    "LearnedGrowth",
+    "__version__",
+    "grow_checkpoint",
+    "grow_model",
+    "load_grown",
+    "ops",
+    "plan",
+    "verify",
+]
 
 _HOME = {
     "GrowthError": "growkernels.errors",
+    "LearnedGrowth": "growkernels.learning",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",

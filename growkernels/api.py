@@ -23,14 +23,15 @@ from growkernels.executors import (
 )
 from growkernels.executors.source import Source
 from growkernels.layouts import ModelLayout, discover
+from growkernels.learning import Fit, FitReport, draw_losses, fit_plan, start_matrices
 from growkernels.operators import GrowthOptions, make_plan
 from growkernels.plan import Plan
 from growkernels.plan.summary import Summary, summarize
 from growkernels.verify import Verification, verify, verify_checkpoint
 
-__all__ = ["Report", "grow_checkpoint", "plan", "verify"]
+__all__ = ["Fit", "Report", "grow_checkpoint", "plan", "verify"]
 
-#: Called with the stage ("growing", "verifying"), and for the former with the bytes written so far and in all.
+#: Called with the stage ("fitting", "growing", "verifying"), and with the steps or bytes so far and in all.
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -49,6 +50,7 @@ class Report:
     seconds: float
     writing_seconds: float
     nbytes: int
+    fit: FitReport | None = None
 
     @property
     def rate(self) -> float:
@@ -67,6 +69,7 @@ class Report:
             "writing_seconds": self.writing_seconds,
             "bytes": self.nbytes,
             "bytes_per_second": self.rate,
+            "fit": self.fit.to_json() if self.fit else None,
         }
 
 
@@ -89,6 +92,8 @@ def grow_checkpoint(
     allow_nonfinite: bool = False,
     device: str = "cpu",
     on_progress: OnProgress | None = None,
+    fit: Fit | None = None,
+    plan: Plan | None = None,
     **options: Any,
 ) -> Report:
     """Grow the checkpoint `src` into the new folder `dst`, verify it, and put it in place in one step.
@@ -96,23 +101,37 @@ def grow_checkpoint(
     options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
     such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory. `device`:
     where weights are computed; with "cuda" only the source's tensors are sent there. The bits are the same.
+    `fit`: train the matrices of learned growth (ligo) first; without it they stay as they start. `plan`: carry out this one,
+    such as `LearnedGrowth.materialise` gives, in place of options.
     What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
     VerificationFailed; `dst` is then as it was before.
     """
     start = perf_counter()
-    growth = GrowthOptions.from_keywords(options)
+    if plan is not None and (options or fit is not None):
+        raise GrowthError(f"plan and {', '.join(options) or 'fit'} both say what to grow; give one of the two.")
+    growth = GrowthOptions.from_keywords(plan.options if plan is not None else options)
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size, place = parse_size(max_shard_size), open_device(device)
     source, layout = _open(src)
     target = check_destination(Path(dst), source.path, overwrite)
-    planned = make_plan(layout, growth)
+    planned = make_plan(layout, growth) if plan is None else plan
+    if fit is not None and not planned.is_learned:
+        raise GrowthError(
+            "fit trains learned growth, and nothing is learned here; give depth_operator or width_operator ligo."
+        )
     check_duplicates(source, layout.duplicates)
     for text in planned.warnings:
         warnings.warn(text, stacklevel=2)
     advance = on_progress or (lambda stage, done, total: None)
 
+    fitted = None
     with staged(target, overwrite, source.path) as folder:
+        if fit is not None:
+            planned, fitted = fit_plan(source, growth, fit, place, partial(advance, "fitting"))
+            draw_losses(folder / "growkernels-fit.png", fitted.losses)
+        elif planned.is_learned and planned.matrices is None:
+            planned = planned.with_matrices(start_matrices(layout, planned, growth))
         write_start = perf_counter()
         executed = execute(
             source,
@@ -142,6 +161,7 @@ def grow_checkpoint(
         perf_counter() - start,
         writing_seconds,
         nbytes,
+        fitted,
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from growkernels.api import Report
+from growkernels.learning import FitReport
 from growkernels.plan import Plan
 from growkernels.plan.summary import Summary
 from growkernels.verify import Verification
@@ -54,6 +55,8 @@ def growth_report(report: Report) -> RenderableType:
     table.add_row("Made", Text(str(report.target)))
     for name, text in _changes(report.plan, report.summary):
         table.add_row(name, text)
+    if report.fit is not None:
+        table.add_row("Fitted", Text(_fit_text(report.fit)))
     table.add_row(
         "Written",
         f"{bytes_text(report.nbytes)} in {report.writing_seconds:.1f} s, {bytes_text(report.rate)}/s",
@@ -66,6 +69,13 @@ def growth_report(report: Report) -> RenderableType:
         checked if report.verification is None else verification_report(report.verification),
         *_section("Next", [Text(_advice(report.plan))]),
     )
+
+
+def _fit_text(fit: FitReport) -> str:
+    tenth = max(1, len(fit.losses) // 10)
+    first, last = (sum(part) / tenth for part in (fit.losses[:tenth], fit.losses[-tenth:]))
+    steps = f"{len(fit.losses)} steps on {fit.text} in {fit.seconds:.1f} s"
+    return f"{steps}, loss {first:.3f} -> {last:.3f} (means of {tenth}; growkernels-fit.png)"
 
 
 def facts() -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from growkernels.cli import options
+from growkernels.cli import fit, options
 from growkernels.cli.console import print_json, results
 from growkernels.cli.progress import ProgressDisplay
 
@@ -31,6 +31,15 @@ def grow(
     variant: options.Variant = "symmetric",
     noise_snr_db: options.NoiseSnrDb = "10",
     seed: options.Seed = 0,
+    fit_text: fit.FitText = None,
+    fit_steps: fit.FitSteps = 100,
+    fit_lr: fit.FitLr = 1e-3,
+    fit_warmup: fit.FitWarmup = None,
+    fit_batch: fit.FitBatch = 8,
+    fit_length: fit.FitLength = 256,
+    depth_init: options.DepthInit = "stack",
+    width_init: options.WidthInit = "tile",
+    init_noise: options.InitNoise = 0.03,
     dtype: options.Dtype = "keep",
     max_shard_size: options.MaxShardSize = "5GB",
     untie: options.Untie = False,
@@ -76,7 +85,8 @@ def grow(
 
     Width and depth may be combined. The target is a standard Hugging Face checkpoint: config, safetensors, the source's
     tokenizer and generation config, and growkernels.json, which says how it was made. Weights are streamed from file to
-    file: memory does not depend on the model's size. A run that fails or is interrupted leaves DST as it was.
+    file: memory does not depend on the model's size, but fitting learned growth holds both models in memory. A run that
+    fails or is interrupted leaves DST as it was.
 
     Always verified: random slices of every tensor, bit for bit against an independent reference. Where both models fit in a
     quarter of the free memory, also their outputs on the same tokens.
@@ -88,6 +98,7 @@ def grow(
         growkernels grow ./small ./big --width 2 --depth 2 --dtype bfloat16
         growkernels grow ./small ./deep --layers "0-1,(2-9)*2,10-11"
         growkernels grow owner/model ./wide --width 2 --noise-snr-db 20 --seed 7
+        growkernels grow ./small ./deep --depth 2 --depth-operator ligo --fit-text a.txt
 
     Next: load DST as any checkpoint and train it on with a fresh optimizer and a new warm-up to the same peak learning rate.
     """
@@ -103,6 +114,9 @@ def grow(
         seed=seed,
         dtype=dtype,
         untie=untie,
+        depth_init=depth_init,
+        width_init=width_init,
+        init_noise=init_noise,
     )
     with ProgressDisplay() as advance:
         from growkernels import api
@@ -118,6 +132,9 @@ def grow(
             allow_nonfinite=allow_nonfinite,
             device=device,
             on_progress=advance,
+            fit=fit.make_fit(
+                growth, fit_text, fit_steps, lr=fit_lr, warmup=fit_warmup, batch=fit_batch, length=fit_length
+            ),
             **growth,
         )
     if json:

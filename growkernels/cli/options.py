@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-DEPTH, WIDTH, TARGET, CHECKS = "Deeper", "Wider", "Target", "Verification"
+DEPTH, WIDTH, LEARNED, TARGET, CHECKS = "Deeper", "Wider", "Learned growth (ligo)", "Target", "Verification"
 
 Source = Annotated[
     str,
@@ -41,7 +41,8 @@ DepthOperator = Annotated[
         metavar="NAME",
         rich_help_panel=DEPTH,
         help="[bold]gstack[/]: the whole stack again and again (0 1 2 0 1 2), the best in the paper. "
-        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2).",
+        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2). "
+        "[bold]ligo[/]: each a learned mix of all layers (arXiv 2303.00980).",
     ),
 ]
 Width = Annotated[
@@ -67,7 +68,8 @@ WidthOperator = Annotated[
     typer.Option(
         metavar="NAME",
         rich_help_panel=WIDTH,
-        help="[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903).",
+        help="[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
+        "[bold]ligo[/]: learned mixes of features; both operators may be ligo.",
     ),
 ]
 Variant = Annotated[
@@ -94,6 +96,31 @@ Seed = Annotated[
         metavar="S",
         rich_help_panel=WIDTH,
         help="Seed of the noise: same seed, same bits, on any machine.",
+    ),
+]
+DepthInit = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=LEARNED,
+        help="Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/].",
+    ),
+]
+WidthInit = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=LEARNED,
+        help="New features start as copies in order ([bold]tile[/]) or of random features ([bold]onehot[/]), as random sums "
+        "([bold]normal[/]) or random averages ([bold]convex[/]).",
+    ),
+]
+InitNoise = Annotated[
+    float,
+    typer.Option(
+        metavar="X",
+        rich_help_panel=LEARNED,
+        help="Noise on that start, as a share: copies that start equal would stay equal.",
     ),
 ]
 Dtype = Annotated[

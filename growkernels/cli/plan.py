@@ -22,6 +22,9 @@ def plan(
     variant: options.Variant = "symmetric",
     noise_snr_db: options.NoiseSnrDb = "10",
     seed: options.Seed = 0,
+    depth_init: options.DepthInit = "stack",
+    width_init: options.WidthInit = "tile",
+    init_noise: options.InitNoise = 0.03,
     dtype: options.Dtype = "keep",
     untie: options.Untie = False,
     picture: Annotated[
@@ -58,6 +61,9 @@ def plan(
         seed=seed,
         dtype=dtype,
         untie=untie,
+        depth_init=depth_init,
+        width_init=width_init,
+        init_noise=init_noise,
     )
     with notes.status("reading the checkpoint's layout"):
         from growkernels import api

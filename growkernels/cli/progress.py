@@ -1,4 +1,4 @@
-"""What is seen of a growth while it runs: a bar with rate and time left while weights are written, the time taken else."""
+"""What is seen of a growth while it runs: bars with the time left while weights are fitted or written, the time taken else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -22,7 +23,10 @@ from growkernels.cli.console import notes
 
 
 class ProgressDisplay:
-    """A context to be called with (stage, done, total), in bytes; a total of 0 is unknown. Shows nothing without a terminal."""
+    """A context to be called with (stage, done, total): steps of "fitting", else bytes. Shows nothing without a terminal.
+
+    A total of 0 is unknown.
+    """
 
     def __init__(self) -> None:
         self._shown = ExitStack()
@@ -45,7 +49,9 @@ class ProgressDisplay:
             self._shown.close()
             self._stage = stage
             columns: tuple[ProgressColumn, ...]
-            if total:
+            if stage == "fitting":
+                columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            elif total:
                 columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
             else:
                 columns = (SpinnerColumn(), TimeElapsedColumn())

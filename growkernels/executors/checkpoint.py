@@ -15,6 +15,7 @@ import torch
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Workplace
+from growkernels.executors.learned import expand_rule, open_matrices
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
 from growkernels.executors.shards import (
@@ -60,6 +61,7 @@ def execute(
         folder,
         sum(shard.nbytes for shard in shards) + sum(path.stat().st_size for path in source.carried) + _SMALL_FILES,
     )
+    matrices = open_matrices(plan, device)
     squares: dict[tuple[str, float], float] = {}
     checked: set[tuple[str, torch.dtype, float]] = set()
     done = 0
@@ -69,16 +71,22 @@ def execute(
             file = MappedShard(folder, shard)
             for name in shard.entries:
                 rule = rules[name]
-                weight, place = work.fetch(source.tensor(rule.source)), file.tensor(name)
-                if (seen := (rule.source, place.dtype, rule.divisor)) not in checked:
-                    check_values([Use(rule.source, weight, place.dtype, rule.divisor)], allow_nonfinite)
-                    checked.add(seen)
+                weights, place = [work.fetch(source.tensor(one)) for one in rule.sources], file.tensor(name)
+                for one, weight in zip(rule.sources, weights, strict=True):
+                    if (seen := (one, place.dtype, rule.divisor)) not in checked:
+                        check_values([Use(one, weight, place.dtype, rule.divisor)], allow_nonfinite)
+                        checked.add(seen)
                 if (wanted := signal(rule)) is not None:
                     if wanted not in squares:
-                        squares[wanted] = float(ops.mean_square([weight], [wanted[1]]))
+                        squares[wanted] = float(ops.mean_square(weights, [wanted[1]]))
                     rules[name] = rule = with_signal(rule, squares[wanted])
                 out = work.room(place)
-                ops.tile_rules_([as_rows(rule, out)], [as_rows(rule, weight)], [tile_spec(rule)])
+                if rule.learned is None:
+                    ops.tile_rules_([as_rows(rule, out)], [as_rows(rule, weights[0])], [tile_spec(rule)])
+                else:
+                    value = expand_rule(rule, weights, matrices)
+                    check_values([Use(name, value, place.dtype)], allow_nonfinite)
+                    out.copy_(value)
                 work.deliver(out, place)
                 behind.submit(file.write_back, name)
                 done += rule.spec.nbytes

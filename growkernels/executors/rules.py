@@ -27,9 +27,13 @@ class Tensors(Protocol):
 
 def check_fit(source: Tensors, rule: Rule) -> None:
     """Raise GrowthError unless the source has what the rule draws on, in a form that ops take."""
-    spec = source.tensors.get(rule.source)
-    if spec is None:
-        raise GrowthError(f"{rule.target} grows from {rule.source}, which {source.name} does not have.")
+    for name in rule.sources:
+        if name not in source.tensors:
+            raise GrowthError(f"{rule.target} grows from {name}, which {source.name} does not have.")
+    if rule.learned is not None:
+        _check_learned(source, rule)
+        return
+    spec = source.tensors[rule.source]
     for name, dtype in ((rule.source, spec.dtype), (rule.target, rule.spec.dtype)):
         if dtype not in DTYPE_BYTES:
             raise GrowthError(f"{name} is {dtype}; weights are grown from and to {', '.join(DTYPE_BYTES)}.")
@@ -40,6 +44,18 @@ def check_fit(source: Tensors, rule: Rule) -> None:
         raise GrowthError(f"{rule.target} has {len(ends)} axes; matrices and vectors are grown, others only copied.")
     if rule.noise is not None and rule.noise.std is None and rule.noise.snr_db is None:
         raise GrowthError(f"{rule.target} has noise with neither a standard deviation nor a signal-to-noise ratio.")
+
+
+def _check_learned(source: Tensors, rule: Rule) -> None:
+    shape = rule.source_shape
+    for name in rule.sources:
+        if (found := source.tensors[name].shape) != shape:
+            raise GrowthError(f"{rule.target} needs {name} of shape {list(shape)}; it has {list(found)}.")
+    if not 1 <= len(shape) <= 2:
+        raise GrowthError(f"{rule.target} has {len(shape)} axes; learned growth takes matrices and vectors.")
+    for name, dtype in ((rule.target, rule.spec.dtype), *((name, source.tensors[name].dtype) for name in rule.sources)):
+        if dtype not in DTYPE_BYTES:
+            raise GrowthError(f"{name} is {dtype}; weights are grown from and to {', '.join(DTYPE_BYTES)}.")
 
 
 def signal(rule: Rule) -> tuple[str, float] | None:

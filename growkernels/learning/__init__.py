@@ -1,5 +1,9 @@
 """Learned growth: where its matrices start, and how they are trained."""
 
+from growkernels.learning.curve import draw_losses
+from growkernels.learning.fit import Fit, FitReport, fit_plan
+from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.start import start_matrices
+from growkernels.learning.text import TextBatches
 
-__all__ = ["start_matrices"]
+__all__ = ["Fit", "FitReport", "LearnedGrowth", "TextBatches", "draw_losses", "fit_plan", "start_matrices"]

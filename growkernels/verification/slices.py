@@ -13,6 +13,8 @@ import torch
 from growkernels.ops.reference import compute_dtype, tile_rule_slice
 from growkernels.ops.spec import TileSpec
 from growkernels.plan import IndexVector, Plan, Rule
+from growkernels.verification.learned import learned_error
+from growkernels.verification.ulp import half_ulp
 
 #: Slices of a tensor beside its two ends, and their largest size; smaller tensors are checked whole.
 _SLICES, _ROWS, _COLUMNS = 3, 16, 256
@@ -37,6 +39,9 @@ class SliceCheck:
     #: Largest |sum of the copies - source| over its bound.
     fold: float
     problem: str | None = None
+    #: Elements of learned tensors, which have a bound and no bits, and the largest error over it.
+    learned_elements: int = 0
+    learned: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -47,7 +52,12 @@ class SliceCheck:
         """The findings in plain language."""
         if self.problem:
             return [self.problem]
-        lines = [f"{self.elements:,} elements from all {self.tensors} tensors equal the reference bit for bit"]
+        lines = []
+        if self.elements:
+            lines.append(f"{self.elements:,} elements from all {self.tensors} tensors equal the reference bit for bit")
+        if self.learned_elements:
+            lines.append(f"{self.learned_elements:,} elements from all {self.tensors} learned tensors equal the formula in "
+                         f"float64 (error {self.learned:.2f} of the rounding bound)")  # fmt: skip
         if self.folded_rows:
             lines.append(f"copies summed back give the source's weights in {self.folded_rows:,} rows "
                          f"(error {self.fold:.2f} of the rounding bound)")  # fmt: skip
@@ -63,7 +73,10 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
 
     Both ends and `_SLICES` random slices of each tensor must be equal bit for bit (small tensors whole). Memory is
     bounded by the slices, whatever the model's size. `plan` must hold the measured noise. The first difference is named.
+    The tensors of learned growth are held to a bound of rounding (`learned_error`).
     """
+    if plan.is_learned:
+        return _verify_learned(source, target, plan, random.Random(seed))
     chooser = random.Random(seed)
     # Another order of the layers changes the function, not what each matrix computes.
     folds = all(claim.holds != "no" for claim in plan.claims if claim.part != "depth")
@@ -99,6 +112,25 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
     return SliceCheck(len(plan.rules), elements, rows, worst)
 
 
+def _verify_learned(source: Tensors, target: Tensors, plan: Plan, chooser: random.Random) -> SliceCheck:
+    assert plan.matrices is not None
+    elements, worst = 0, 0.0
+    problem = None
+    for rule in plan.rules:
+        weights = [source.tensor(name) for name in rule.sources]
+        fraction, count, place, wanted = learned_error(
+            rule, weights, target.tensor(rule.target), plan.matrices, chooser
+        )
+        elements, worst = elements + count, max(worst, fraction)
+        if not fraction <= 1:
+            problem = (
+                f"{rule.target}{list(place)} is {target.tensor(rule.target)[place].item()!r}, the learned matrices give "
+                f"{wanted!r}: the error is {fraction:.3g} times what rounding can explain"
+            )
+            break
+    return SliceCheck(len(plan.rules), 0, 0, 0.0, problem, elements, worst)
+
+
 def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) -> tuple[float, int]:
     """Sum over input copies of one output row of a grown matrix against the source's row: largest error over its bound.
 
@@ -127,15 +159,6 @@ def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) 
     # A weight that is not finite has no sum to compare; a sum that is not finite is an error without bound.
     fraction = torch.where((gap == 0) | ~wanted.isfinite(), 0.0, (gap / bound).nan_to_num(torch.inf))
     return float(fraction.max()), int(fraction.argmax())
-
-
-def half_ulp(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The largest error that rounding to each value (float64, representable in `dtype`) can have made; float64."""
-    info = torch.finfo(dtype)
-    _, exponent = torch.frexp(values)
-    half = torch.ldexp(torch.full_like(values, info.eps / 4), exponent)
-    # Below the normal range, zero included, the spacing stays the same.
-    return torch.where(values.abs() < info.smallest_normal, info.smallest_normal * info.eps / 2, half)
 
 
 def _spec(rule: Rule) -> TileSpec:

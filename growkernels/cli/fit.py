@@ -1,0 +1,66 @@
+"""The options of `grow` that train learned growth, and what becomes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from growkernels.cli.options import LEARNED
+from growkernels.errors import GrowthError
+
+if TYPE_CHECKING:
+    from growkernels.learning import Fit
+
+FitText = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=LEARNED,
+        help="Plain text to learn the growth from, like what the model will be trained on; up to 64 MiB are used. Only the "
+        "operator is trained, by the loss of the grown model.",
+        show_default=False,
+    ),
+]
+FitSteps = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=LEARNED,
+        help="Training steps of the operator; 100 are enough in the paper, 0 grows by the start.",
+    ),
+]
+FitLr = Annotated[
+    float,
+    typer.Option(metavar="RATE", rich_help_panel=LEARNED, help="Peak learning rate of AdamW; then a cosine down."),
+]
+FitWarmup = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", rich_help_panel=LEARNED, help="Steps up to that peak.", show_default="a tenth of the steps"
+    ),
+]
+FitBatch = Annotated[int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Stretches of text in a step.")]
+FitLength = Annotated[
+    int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Tokens in a stretch, at most what the model takes.")
+]
+
+
+def make_fit(growth: dict[str, Any], text: Path | None, steps: int, **settings: Any) -> Fit | None:
+    """The fit that the options ask for; None if nothing is learned, or by no steps. Raises GrowthError without a text."""
+    from growkernels.learning import Fit
+
+    learned = "ligo" in (growth["depth_operator"], growth["width_operator"])
+    if not learned and text is not None:
+        raise GrowthError(
+            "--fit-text is for learned growth; add --depth-operator ligo, --width-operator ligo, or both."
+        )
+    if not learned or steps == 0:
+        return None
+    if text is None:
+        raise GrowthError(
+            "ligo learns its growth from text: give --fit-text FILE, a file of plain text like what the model will be trained "
+            "on; or --fit-steps 0 to grow by the start alone."
+        )
+    return Fit(text, steps, **settings)

@@ -1,0 +1,211 @@
+"""Learned growth as an object: the source frozen, the operator's matrices trained through the grown model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+from growkernels.errors import GrowthError
+from growkernels.executors.device import open_device
+from growkernels.executors.learned import expand_rule, open_matrices
+from growkernels.executors.measure import Use, check_duplicates, check_values
+from growkernels.executors.rules import check_fit
+from growkernels.executors.source import Source, open_source
+from growkernels.layouts import discover
+from growkernels.layouts.classes import ModelClass
+from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.live import LiveSource, open_model
+from growkernels.learning.optimizer import OperatorOptimizer
+from growkernels.learning.start import start_matrices
+from growkernels.learning.state import State, read_state, write_state
+from growkernels.operators import GrowthOptions, make_plan
+from growkernels.plan import Matrices, Plan, Rule
+
+#: What a model of transformers takes as keywords, and computes its loss from.
+Batch = Mapping[str, Tensor]
+
+
+class LearnedGrowth:
+    """LiGO: matrices that map the weights of a source to those of a bigger model, trained on that model's loss.
+
+    A step holds the source's weights once, the matrices with their gradients and Adam's two moments, the grown weights
+    once in float32, and the activations; the gradient of a grown weight lives until its own matrices have theirs, for
+    which the weight is computed again.
+    """
+
+    def __init__(
+        self, src: str | Path | PreTrainedModel | Source, *, device: str | torch.device = "cpu", **options: Any
+    ) -> None:
+        """`src`: checkpoint folder, hub id, an opened checkpoint, or a live model; only read. Weights are held on `device`.
+
+        options: the fields of `GrowthOptions`, with ligo as both operators unless others are given. Raises GrowthError for
+        what cannot be grown.
+        """
+        ligo = {"depth_operator": "ligo", "width_operator": "ligo"}
+        self.options = GrowthOptions.from_keywords({**ligo, **options})
+        self.source = _open(src)
+        self.device = open_device(device)
+        layout = discover(self.source.config, self.source.tensors)
+        planned = make_plan(layout, self.options)
+        if not planned.is_learned:
+            raise GrowthError(
+                "nothing is learned by gstack, interpolate and hypercloning; give depth_operator or width_operator ligo."
+            )
+        check_duplicates(self.source, layout.duplicates)
+        self._plan = planned.with_matrices(start_matrices(layout, planned, self.options))
+        self._model, self._rules = self._empty_target(layout.model_type, layout.architecture)
+        self._weights: dict[str, Tensor] = {}
+        self.matrices = {
+            name: matrix.requires_grad_() for name, matrix in open_matrices(self._plan, self.device).items()
+        }
+        self._optimizer = OperatorOptimizer(self.matrices)
+        #: Loss of every step so far.
+        self.losses: list[float] = []
+
+    @property
+    def step(self) -> int:
+        """Number of steps taken."""
+        return len(self.losses)
+
+    def fit(
+        self,
+        batches: Iterable[Batch],
+        steps: int = 100,
+        lr: float = 1e-3,
+        warmup: int | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> list[float]:
+        """Train the matrices until `steps` steps have been taken in all, or the batches end. Returns the new losses.
+
+        batches: keywords of the model, labels among them: one batch a step. lr: peak, reached after `warmup` steps (a tenth of
+        all by default), then a cosine down to a tenth of it. AdamW without decay, gradients clipped at norm 1, no dropout. A
+        later call takes up where this one ended: with the same `steps`, `lr` and `warmup` and the batches that were left, it
+        gives the bits of a single call. on_step: called with the number of the step and its loss. Raises GrowthError for
+        settings or batches that cannot be meant, and where the loss is not finite.
+        """
+        warmup = max(1, steps // 10) if warmup is None else warmup
+        if steps < 1 or not lr > 0 or not 0 <= warmup <= steps:
+            raise GrowthError(
+                f"fit with {steps} steps, lr {lr} and {warmup} warm-up steps; expected at least 1 step, a positive learning "
+                f"rate and no more warm-up than steps."
+            )
+        self._load_weights()
+        before = self.step
+        for batch in batches:
+            if self.step >= steps:
+                break
+            loss = self._loss_and_gradients({name: value.to(self.device) for name, value in batch.items()})
+            self._optimizer.update(self.step, steps, lr, warmup)
+            self.losses.append(loss)
+            if on_step is not None:
+                on_step(self.step, loss)
+        if self.step == 0:
+            raise GrowthError("there are no batches to fit on; give at least one.")
+        return self.losses[before:]
+
+    def loss(self, batch: Batch) -> float:
+        """Loss of the grown model as it is now."""
+        self._load_weights()
+        with torch.no_grad():
+            weights = {name: self._grown(rule) for name, rule in self._rules.items()}
+            return float(self._run(weights, {name: value.to(self.device) for name, value in batch.items()}))
+
+    def materialise(self) -> Plan:
+        """The plan with the matrices as they are now, for `grow_checkpoint(plan=...)` and every other executor."""
+        return self._plan.with_matrices(Matrices({n: m.detach().cpu().numpy() for n, m in self.matrices.items()}))
+
+    def save(self, folder: str | Path) -> None:
+        """Write matrices, moments and losses into a folder, made if need be, for `load`."""
+        values = {name: matrix.detach() for name, matrix in self.matrices.items()}
+        state = State(self._plan.with_matrices(None).digest(), self.losses, values, *self._optimizer.moments())
+        write_state(Path(folder), state, self.options)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, src: str | Path | PreTrainedModel | Source, *, device: str | torch.device = "cpu"
+    ) -> LearnedGrowth:
+        """What `save` wrote, to be trained on. Raises GrowthError if it is damaged or `src` is not the source it grew from."""
+        options, state = read_state(Path(folder))
+        growth = cls(src, device=device, **options)
+        if state.plan_digest != growth._plan.with_matrices(None).digest():
+            raise GrowthError(
+                f"{folder} was saved for another source than {growth.source.name}, or by another version."
+            )
+        with torch.no_grad():
+            for name, matrix in growth.matrices.items():
+                matrix.copy_(state.matrices[name])
+        growth._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
+        growth.losses = list(state.losses)
+        return growth
+
+    def _empty_target(self, model_type: str, architecture: str) -> tuple[PreTrainedModel, dict[str, Rule]]:
+        """The target without weights, and the rule of each of its parameters. What else files hold is grown but not trained."""
+        built = ModelClass(FAMILIES[model_type], architecture, self._plan.config)
+        model = built.empty_model()
+        rules = {}
+        for rule in self._plan.rules:
+            check_fit(self.source, rule)
+            name = built.parameter_name(rule.target)
+            if name in built.parameters:
+                rules[name] = rule
+        for buffer_owner in model.modules():
+            for name, buffer in buffer_owner.named_buffers(recurse=False):
+                buffer_owner._buffers[name] = buffer.to(self.device)
+        return model.eval(), rules
+
+    def _load_weights(self) -> None:
+        """Read the source's weights, once and only where they are needed: a growth may be loaded just to be materialised."""
+        if self._weights:
+            return
+        names = dict.fromkeys(name for rule in self._rules.values() for name in rule.sources)
+        check_values([Use(name, self.source.tensor(name), torch.float32) for name in names])
+        self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
+
+    def _grown(self, rule: Rule) -> Tensor:
+        value = expand_rule(rule, [self._weights[name] for name in rule.sources], self.matrices)
+        return value.float()
+
+    def _run(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        loss = functional_call(self._model, weights, kwargs={**batch, "use_cache": False}).loss
+        if loss is None:
+            raise GrowthError(
+                f"{type(self._model).__name__} gives no loss for {', '.join(batch)}; batches need labels."
+            )
+        return loss
+
+    def _loss_and_gradients(self, batch: Batch) -> float:
+        self._optimizer.forget_gradients()
+        weights = {}
+        for name, rule in self._rules.items():
+            with torch.no_grad():
+                weight = self._grown(rule)
+            weight.requires_grad_().register_post_accumulate_grad_hook(partial(self._pull_back, rule))
+            weights[name] = weight
+        loss = self._run(weights, batch)
+        value = float(loss.detach())
+        if not isfinite(value):
+            raise GrowthError(
+                f"the loss is {value} at step {self.step + 1}; use a smaller learning rate, or more warm-up."
+            )
+        loss.backward()
+        return value
+
+    def _pull_back(self, rule: Rule, weight: Tensor) -> None:
+        """From the gradient of a grown weight, which is dropped, to those of its matrices."""
+        gradient, weight.grad = weight.grad, None
+        with torch.enable_grad():
+            self._grown(rule).backward(gradient)
+
+
+def _open(src: str | Path | PreTrainedModel | Source) -> Source | LiveSource:
+    if isinstance(src, Source):
+        return src
+    return open_model(src) if isinstance(src, PreTrainedModel) else open_source(src)
