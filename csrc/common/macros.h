@@ -9,11 +9,11 @@
 #define GK_INLINE inline __attribute__((always_inline))
 #endif
 
-// A square root, correctly rounded, in fp32.
+// A square root, correctly rounded, in fp64.
 #if defined(__CUDA_ARCH__)
-#define GK_SQRT(x) __fsqrt_rn(x)
+#define GK_SQRT_DOUBLE(x) __dsqrt_rn(x)
 #else
-#define GK_SQRT(x) __builtin_sqrtf(x)
+#define GK_SQRT_DOUBLE(x) __builtin_sqrt(x)
 #endif
 
 // Intrinsics of x86-64. GK_PORTABLE leaves them out, to test what other machines compile.
@@ -40,6 +40,21 @@ GK_INLINE uint64_t wide_product(uint32_t a, uint32_t b) {
   return product;
 #else
   return uint64_t{a} * b;
+#endif
+}
+
+// The square root, correctly rounded, of zero or of a number from 2^-100 on.
+//
+// nvcc compiles __fsqrt_rn to these very operations for arguments in that range, behind a branch that keeps neighboring
+// roots from overlapping and costs four instructions more. A zero comes out as one: 0 * rsqrt(2^-100) and no remainder.
+GK_INLINE float square_root(float x) {
+#if defined(__CUDA_ARCH__)
+  float inverse;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(fmaxf(x, 0x1p-100f)));
+  const float root = __fmul_rn(x, inverse), half = __fmul_rn(inverse, 0.5f);
+  return __fmaf_rn(__fmaf_rn(-root, root, x), half, root);
+#else
+  return __builtin_sqrtf(x);
 #endif
 }
 

@@ -20,14 +20,15 @@ GK_INLINE Pair normal_pair(uint32_t x, uint32_t y) {
   const uint32_t b = bits<uint32_t>(u);
   const uint32_t t = (b - 0x3f3504f3u) & 0xff800000u;
   const float f = bits<float>(b - t) - 1.0f;
-  const float k = float(31 - (int32_t(t) >> 23));
+  // 31 less the exponent in t, times 2^23; its product with ln 2 is the same as of the number itself.
+  const float k = float(0x0f800000 - int32_t(t));
   float p = -0.1429155320f;
   p = p * f + 0.2205577791f;
   p = p * f + -0.2540333271f;
   p = p * f + 0.3325803578f;
   p = p * f + -0.4999021590f;
   p = p * f + 1.000004530f;
-  const float radius = GK_SQRT(k * 0.693147182f - f * p);
+  const float radius = square_root(k * (0.693147182f * 0x1p-23f) - f * p);
 
   const float a = bits<float>(0x3f800000u | (y & 0x007fffffu)) - 1.5f;
   const float v = a * a;

@@ -19,6 +19,7 @@ struct Words {
 struct KeySchedule {
   uint32_t low[kPhiloxRounds], high[kPhiloxRounds];
 
+  KeySchedule() = default;
   GK_INLINE KeySchedule(uint64_t key) {
     for (int round = 0; round < kPhiloxRounds; ++round) {
       low[round] = uint32_t(key) + round * kPhiloxW0;

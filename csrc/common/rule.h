@@ -26,8 +26,10 @@ struct RuleNumbers {
   bool diagonal = false;
 };
 
+GK_INLINE double measured_std(double square, double snr) { return double(float(GK_SQRT_DOUBLE(square) * snr)); }
+
 GK_INLINE double noise_std(const RuleNumbers& numbers) {
-  return numbers.square ? double(float(__builtin_sqrt(*numbers.square) * numbers.snr)) : numbers.noise_std;
+  return numbers.square ? measured_std(*numbers.square, numbers.snr) : numbers.noise_std;
 }
 
 // sqrt(3) / 2: the triangle that the last three of an odd number of copies form in the plane of two normals.

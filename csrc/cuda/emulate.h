@@ -82,6 +82,7 @@ Traffic& traffic();
 
 // What csrc/cuda/machine.h says of a machine, without a GPU.
 struct Emulated {
+  static constexpr int64_t kPieceVisits = 1 << 12;  // few, so that small tensors are cut too
   class Buffer {
    public:
     explicit Buffer(size_t bytes) : bytes_(bytes, char(0xff)) {}

@@ -4,8 +4,11 @@
 #include "mean_square.h"
 #include "noise.h"
 #include "replicate.h"
+#include "tile.h"
 
 namespace gk {
+
+void emulated::tile(const std::vector<TileJob>& jobs) { cuda::tile_on<cuda::Emulated>(jobs); }
 
 void emulated::replicate(const std::vector<View>& outs, const std::vector<View>& blocks,
                          const ReplicateNumbers& numbers) {

@@ -31,7 +31,7 @@ GK_KERNEL Compute value_of(DType dtype, uint64_t item) {
     case DType::kBFloat16:
       return Compute(BFloat16::load(uint16_t(item)));
     case DType::kFloat16:
-      return Compute(Float16::load(uint16_t(item)));
+      return Compute(unpack_half(uint16_t(item)));
     default:
       return Compute(bits<double>(item));
   }
@@ -44,9 +44,9 @@ GK_KERNEL uint64_t item_of(DType dtype, Compute x) {
     case DType::kFloat32:
       return bits<uint32_t>(Float32::store(x));
     case DType::kBFloat16:
-      return BFloat16::store(x);
+      return pack_one<BFloat16>(x);
     case DType::kFloat16:
-      return Float16::store(x);
+      return pack_one<Float16>(x);
     default:
       return bits<uint64_t>(double(x));
   }

@@ -28,6 +28,14 @@ constexpr int kWarp = 32, kWarps = 8, kThreads = kWarp * kWarps;
 
 struct Empty {};
 
+GK_KERNEL int count_bits(uint32_t mask) {
+#if defined(__CUDACC__)
+  return __popc(mask);
+#else
+  return __builtin_popcount(mask);
+#endif
+}
+
 #if defined(__CUDACC__)
 
 struct Lanes {

@@ -9,6 +9,8 @@
 namespace gk::cuda {
 
 struct Gpu {
+  static constexpr int64_t kPieceVisits = 1 << 30;
+
   using Buffer = cuda::Buffer;
 
   static void upload(void* to, const void* from, size_t bytes) { cuda::upload(to, from, bytes); }

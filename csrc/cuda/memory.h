@@ -37,6 +37,7 @@ GK_KERNEL Words<Bytes> load_words(const void* from) {
     const uint2 x = __ldg(static_cast<const uint2*>(from));
     words.w[0] = x.x, words.w[1] = x.y;
   } else {
+    GK_UNROLL
     for (int i = 0; i < Bytes / 16; ++i) {
       const uint4 x = __ldg(static_cast<const uint4*>(from) + i);
       words.w[4 * i] = x.x, words.w[4 * i + 1] = x.y, words.w[4 * i + 2] = x.z, words.w[4 * i + 3] = x.w;
@@ -56,6 +57,7 @@ GK_KERNEL void store_words(void* to, const Words<Bytes>& words) {
   } else if constexpr (Bytes == 8) {
     asm volatile("st.global.cs.v2.u32 [%0], {%1, %2};" ::"l"(at), "r"(w[0]), "r"(w[1]));
   } else {
+    GK_UNROLL
     for (int i = 0; i < Bytes / 16; ++i) {
       asm volatile("st.global.cs.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at + 16 * i), "r"(w[4 * i]), "r"(w[4 * i + 1]),
                    "r"(w[4 * i + 2]), "r"(w[4 * i + 3]));

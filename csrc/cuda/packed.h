@@ -27,6 +27,15 @@ GK_KERNEL uint32_t pack_two(float first, float second) {
 #endif
 }
 
+// One 16-bit item; an fp32 value by the machine's own instruction.
+template <class Format, class Compute>
+GK_KERNEL uint16_t pack_one(Compute value) {
+#if defined(__CUDACC__)
+  if constexpr (std::is_same_v<Compute, float>) return uint16_t(pack_two<Format>(value, 0.0f));
+#endif
+  return Format::store(value);
+}
+
 GK_KERNEL float unpack_half(uint16_t half) {
 #if defined(__CUDACC__)
   float value;

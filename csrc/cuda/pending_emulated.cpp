@@ -1,9 +1,0 @@
-#include <stdexcept>
-
-#include "kernels.h"
-
-namespace gk {
-
-void emulated::tile(const std::vector<TileJob>&) { throw std::runtime_error("tile: to be written"); }
-
-}  // namespace gk

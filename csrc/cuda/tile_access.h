@@ -1,0 +1,52 @@
+// How the kernels of `tile` read and write: vectors of 16 bytes of the target, or single elements.
+#pragma once
+
+#include <type_traits>
+
+#include "items.h"
+
+namespace gk::cuda {
+
+// As many items as make 16 bytes of the target, of a source of 2- or 4-byte items; arithmetic in fp32.
+template <int kSource, class Target>
+struct Vectors {
+  using Compute = float;
+  static constexpr int kTarget = sizeof(typename Target::Storage), kWidth = 16 / kTarget;
+  static constexpr bool kMovable = kSource == kTarget;
+  using Raw = Words<kSource * kWidth>;
+  using Stored = Words<16>;
+  using Values = float[kWidth];
+
+  static GK_KERNEL Raw load(const char* from, DType) { return load_words<kSource * kWidth>(from); }
+  static GK_KERNEL void store(char* to, const Stored& stored, DType) { store_words(to, stored); }
+  static GK_KERNEL Stored moved(const Raw& raw) {
+    if constexpr (kMovable) {
+      return raw;
+    } else {
+      return {};
+    }
+  }
+  static GK_KERNEL void read(Values& values, const Raw& raw, DType dtype) { values_of<kSource>(values, raw, dtype); }
+  static GK_KERNEL Stored round(const Values& values, DType) { return pack<Target>(values); }
+  static GK_KERNEL void read_back(Values& values, const Stored& stored, DType) { unpack<Target>(values, stored); }
+};
+
+// One element of any dtype (fp64 with `double` only), its bits in the low end of a word.
+template <class ComputeType>
+struct Single {
+  using Compute = ComputeType;
+  static constexpr int kWidth = 1;
+  static constexpr bool kMovable = true;
+  using Raw = std::conditional_t<std::is_same_v<Compute, double>, uint64_t, uint32_t>;
+  using Stored = Raw;
+  using Values = Compute[1];
+
+  static GK_KERNEL Raw load(const char* from, DType dtype) { return Raw(load_item(element_size(dtype), from)); }
+  static GK_KERNEL void store(char* to, Stored stored, DType dtype) { store_item(element_size(dtype), to, stored); }
+  static GK_KERNEL Stored moved(Raw raw) { return raw; }
+  static GK_KERNEL void read(Values& values, Raw raw, DType dtype) { values[0] = value_of<Compute>(dtype, raw); }
+  static GK_KERNEL Stored round(const Values& values, DType dtype) { return Raw(item_of(dtype, values[0])); }
+  static GK_KERNEL void read_back(Values& values, Stored stored, DType dtype) { read(values, stored, dtype); }
+};
+
+}  // namespace gk::cuda
