@@ -1,0 +1,217 @@
+"""LearnedGrowth: gradients, the fit, its bits, its memory, and what comes of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+import growkernels
+from growkernels import GrowthError, LearnedGrowth
+from growkernels.executors.learned import expand_rule
+from growkernels.verification.logits import load_model
+from tests.families import make_model
+from tests.learning.support import TIES, saved
+
+BOTH = {"depth": 2, "width": 2}
+
+
+def batches(count: int, seed: int = 0) -> list[dict[str, Tensor]]:
+    """Rising runs of tokens, which can be learned."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(count):
+        tokens = (torch.randint(97, (4, 1), generator=generator) + torch.arange(24)) % 97
+        found.append({"input_ids": tokens, "labels": tokens})
+    return found
+
+
+@pytest.mark.parametrize("family", TIES)
+def test_gradients_are_those_of_the_whole_graph(family: str, tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, family), **BOTH)
+    batch = batches(1)[0]
+    growth.fit([batch], steps=1)  # its gradients are kept until the next step; the matrices have moved since
+    growth._loss_and_gradients(batch)
+    weights = {
+        name: expand_rule(rule, [growth.source.tensor(one) for one in rule.sources], growth.matrices)
+        for name, rule in growth._rules.items()
+    }
+    leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+    functional_call(growth._model, leaves, kwargs=batch).loss.backward()
+    terms: dict[str, list[Tensor]] = defaultdict(list)
+    names = list(growth.matrices)
+    for name, weight in weights.items():
+        if leaves[name].grad is not None:
+            found = torch.autograd.grad(weight, list(growth.matrices.values()), leaves[name].grad, allow_unused=True)
+            for matrix, gradient in zip(names, found, strict=True):
+                if gradient is not None:
+                    terms[matrix].append(gradient.double())
+    assert {name for name, matrix in growth.matrices.items() if matrix.grad is not None} == terms.keys()
+    for name, parts in terms.items():
+        # The same terms, added up in float32 in another order: each sum rounds once.
+        bound = len(parts) * 2**-24 * sum(part.abs() for part in parts)
+        assert ((growth.matrices[name].grad - sum(parts)).abs() <= bound).all(), name
+
+
+def test_a_step_holds_one_gradient_of_a_grown_weight_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
+    run, pull_back = growth._run, growth._pull_back
+    leaves: dict[str, Tensor] = {}
+    most = []
+
+    def watch_run(weights: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        leaves.update(weights)
+        return run(weights, batch)
+
+    def watch_pull_back(rule: object, weight: Tensor) -> None:
+        most.append(sum(leaf.grad is not None for leaf in leaves.values()))
+        pull_back(rule, weight)
+
+    monkeypatch.setattr(growth, "_run", watch_run)
+    monkeypatch.setattr(growth, "_pull_back", watch_pull_back)
+    growth.fit(batches(1), steps=1)
+    assert len(most) == len(leaves) > 30
+    assert set(most) == {1}
+    assert all(leaf.grad is None for leaf in leaves.values())
+
+
+@pytest.mark.parametrize("options", [BOTH, {"depth": 2}, {"width": 2, "width_init": "normal"}], ids="-".join)
+def test_a_fit_lowers_the_loss(options: dict, tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **options)
+    held_out = batches(1, seed=9)[0]
+    before = growth.loss(held_out)
+    assert len(growth.fit(batches(12), steps=12, lr=5e-3)) == 12
+    assert growth.loss(held_out) < before
+
+
+def test_only_the_operator_learns(tmp_path: Path) -> None:
+    _, model = make_model("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    growth = LearnedGrowth(model, **BOTH)
+    start = {name: matrix.detach().clone() for name, matrix in growth.matrices.items()}
+    growth.fit(batches(2), steps=2)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(not torch.equal(matrix, start[name]) for name, matrix in growth.matrices.items())
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    source = saved(tmp_path, "qwen3")
+    first, second, other = (LearnedGrowth(source, seed=seed, **BOTH) for seed in (3, 3, 4))
+    losses = [growth.fit(batches(3), steps=3) for growth in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert first.materialise().matrices == second.materialise().matrices != other.materialise().matrices
+
+
+def test_a_fit_gone_on_with_gives_the_bits_of_one_without_a_pause(tmp_path: Path) -> None:
+    source, data = saved(tmp_path, "gpt2"), batches(6)
+    whole = LearnedGrowth(source, **BOTH)
+    losses = whole.fit(data, steps=6, warmup=2)
+    part = LearnedGrowth(source, **BOTH)
+    part.fit(data[:3], steps=6, warmup=2)
+    part.save(tmp_path / "half")
+    resumed = LearnedGrowth.load(tmp_path / "half", source)
+    assert resumed.step == 3
+    resumed.fit(data[3:], steps=6, warmup=2)
+    assert resumed.losses == losses == whole.losses
+    assert resumed.materialise().matrices == whole.materialise().matrices
+    assert resumed.fit(data, steps=6, warmup=2) == []
+
+
+def test_every_executor_runs_what_was_learned(tmp_path: Path) -> None:
+    source = saved(tmp_path, "llama", "tied")
+    growth = LearnedGrowth(source, **BOTH)
+    growth.fit(batches(2), steps=2)
+    plan, batch = growth.materialise(), batches(1, seed=5)[0]
+    report = growkernels.grow_checkpoint(source, tmp_path / "target", plan=plan)
+    assert report.verification.passed
+    assert report.plan.matrices == plan.matrices
+    assert growkernels.verify(source, tmp_path / "target").passed
+    stored, unmatched = load_model(tmp_path / "target", torch.float32)
+    assert not unmatched
+    with torch.no_grad():
+        assert float(stored(**batch, use_cache=False).loss) == growth.loss(batch)
+    live, _ = load_model(source, torch.float32)
+    same(growkernels.grow_model(live, plan=plan), stored)
+    same(growkernels.load_grown(source, plan=plan), stored)
+
+
+def same(first: PreTrainedModel, second: PreTrainedModel) -> None:
+    """Equal parameters."""
+    a, b = first.state_dict(), second.state_dict()
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_a_changed_element_or_matrix_is_found(tmp_path: Path) -> None:
+    source, target = saved(tmp_path, "llama"), tmp_path / "target"
+    growkernels.grow_checkpoint(
+        source, target, depth_operator="ligo", width_operator="ligo", verify_logits=False, **BOTH
+    )
+    assert growkernels.verify(source, target, logits=False).passed
+    tensors = load_file(target / "model.safetensors")
+    name = "model.layers.3.mlp.up_proj.weight"
+    tensors[name][-1, -1] += 1e-4  # both ends are always looked at
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    found = growkernels.verify(source, target, logits=False)
+    assert not found.passed
+    assert any(f"{name}[79, 63]" in line for line in found.lines())
+    matrices = load_file(target / "growkernels.safetensors")
+    matrices["hidden"][0, 0] += 1e-6
+    save_file(matrices, target / "growkernels.safetensors")
+    with pytest.raises(GrowthError, match="digest"):
+        growkernels.verify(source, target, logits=False)
+    (target / "growkernels.safetensors").unlink()
+    with pytest.raises(GrowthError, match=r"has no growkernels\.safetensors"):
+        growkernels.verify(source, target, logits=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batches": []}, "no batches"),
+        ({"steps": 0}, "0 steps"),
+        ({"lr": 0.0}, "lr 0.0"),
+        ({"lr": float("nan")}, "lr nan"),
+        ({"steps": 2, "warmup": 3}, "3 warm-up steps"),
+        ({"batches": [{"input_ids": torch.ones(1, 4, dtype=torch.long)}]}, "need labels"),
+    ],
+)
+def test_a_fit_that_cannot_be_meant_is_refused(settings: dict, words: str, tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
+    with pytest.raises(GrowthError, match=words):
+        growth.fit(**{"batches": batches(1), **settings})
+    assert growth.step == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
+    with torch.no_grad():
+        growth.matrices["hidden"].fill_(torch.inf)
+    with pytest.raises(GrowthError, match="at step 1"):
+        growth.fit(batches(2), steps=2)
+
+
+def test_saved_operators_are_checked(tmp_path: Path) -> None:
+    source, folder = saved(tmp_path, "llama"), tmp_path / "operator"
+    LearnedGrowth(source, **BOTH).save(folder)
+    with pytest.raises(GrowthError, match="another source"):
+        LearnedGrowth.load(folder, saved(tmp_path, "qwen3"))
+    (folder / "operator.safetensors").write_bytes(b"12345678" * 3)
+    with pytest.raises(GrowthError, match="damaged"):
+        LearnedGrowth.load(folder, source)
+    (folder / "operator.json").unlink()
+    with pytest.raises(GrowthError, match=r"operator\.json"):
+        LearnedGrowth.load(folder, source)
+
+
+def test_nothing_learned_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(GrowthError, match="nothing is learned"):
+        LearnedGrowth(saved(tmp_path, "llama"), depth=2, depth_operator="gstack", width_operator="hypercloning")
