@@ -50,8 +50,9 @@ bool self_overlapping(const View& view) {
 
 namespace {
 
-// The same elements with their axes in the order in which they lie in memory.
-View along_memory(const View& view) {
+// The same elements, with as few axes as possible in the order in which they lie in memory; on one axis, elements that
+// are apart are rows of one element.
+View bands(const View& view) {
   std::vector<size_t> axes(view.sizes.size());
   std::iota(axes.begin(), axes.end(), size_t{0});
   std::stable_sort(axes.begin(), axes.end(), [&](size_t i, size_t j) { return view.strides[i] > view.strides[j]; });
@@ -59,6 +60,11 @@ View along_memory(const View& view) {
   for (size_t axis : axes) {
     result.sizes.push_back(view.sizes[axis]);
     result.strides.push_back(view.strides[axis]);
+  }
+  result = collapsed(result);
+  if (result.sizes.size() == 1 && result.strides[0] != 1) {
+    result.sizes.push_back(1);
+    result.strides.push_back(1);
   }
   return result;
 }
@@ -70,7 +76,7 @@ bool overlapping(const View& a, const View& b) {
   const Reach ra = reach(a), rb = reach(b);
   if (ra.last <= rb.first || rb.last <= ra.first) return false;
   // Bands of one matrix: rows the same distance apart, each inside one period at another place.
-  const View ca = collapsed(along_memory(a)), cb = collapsed(along_memory(b));
+  const View ca = bands(a), cb = bands(b);
   if (ca.sizes.size() != 2 || cb.sizes.size() != 2) return true;
   const int64_t period = ca.strides[0] * ca.item();
   if (period <= 0 || period != cb.strides[0] * cb.item()) return true;

@@ -1,0 +1,293 @@
+"""`expand` and its gradients: within a derived bound of the definition in every order of the work, exact where it can be."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from growkernels import ops
+from growkernels.errors import GrowthError
+from growkernels.ops import Expansion, expand_dense, expand_products, expand_reference
+from growkernels.ops.expand_layout import pack, unpack
+from growkernels.ops.expand_order import Order
+from tests.ops.tools import DTYPES, LAYOUTS, Drawn, assert_same_bits, data, laid_out, poisoned
+
+ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An expansion, the order that the work is done in, and the dtype and layout of what it is written to."""
+
+    expansion: Expansion
+    order: Order
+    small_panels: bool
+    dtype: torch.dtype
+    layout: str
+    backend: str | None
+
+    def forced(self, patch: pytest.MonkeyPatch) -> None:
+        """Have the work done in this order."""
+        patch.setattr(expand_dense, "choose", lambda *_, **__: self.order)
+        if self.small_panels:
+            patch.setattr(expand_products, "_PANEL", 1)
+            patch.setattr(expand_products, "_ROWS", 3)
+            patch.setattr(expand_products, "_TOGETHER", 1)
+
+
+def values(drawn: Drawn, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Of any dtype and layout, small enough that no sum leaves the range of float16."""
+    return laid_out(data(shape, drawn.pick(DTYPES), seed) / 16, drawn.pick(LAYOUTS))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    drawn = Drawn(draw)
+    layers, rows, columns = drawn.integer(1, 4), drawn.integer(1, 12), drawn.integer(1, 12)
+    structured = drawn.pick((True, False))
+    weights: Tensor | list[Tensor] = [values(drawn, (rows, columns), seed) for seed in range(layers)]
+    if drawn.pick((True, False)):
+        weights = torch.stack([weight.float() for weight in weights])
+    sides = []
+    for seed, size in ((10, rows), (11, columns)):
+        learned = drawn.integer(0, 9) + (0 if structured else size)
+        sides.append(values(drawn, (learned, size), seed) if drawn.integer(0, 3) else None)
+    depth = values(drawn, (drawn.integer(1, 5), layers), 12) if drawn.integer(0, 3) else None
+    return Case(
+        Expansion(weights, *sides, depth, structured),
+        drawn.pick(ORDERS),
+        drawn.pick((True, False)),
+        drawn.pick(DTYPES),
+        drawn.pick(LAYOUTS),
+        drawn.pick((None, "emulated")),
+    )
+
+
+def as_listed(expansion: Expansion) -> Expansion:
+    return expansion._replace(weights=list(expansion.weights))
+
+
+def inputs_of(expansion: Expansion) -> list[Tensor]:
+    return [t for t in (*expansion.weights, expansion.b, expansion.a, expansion.depth) if t is not None]
+
+
+def mapped(expansion: Expansion, function) -> Expansion:
+    """The same with every tensor changed."""
+    b, a, depth = (None if t is None else function(t) for t in expansion[1:4])
+    return Expansion([function(weight) for weight in expansion.weights], b, a, depth, expansion.structured)
+
+
+def absolute(tensor: Tensor) -> Tensor:
+    return tensor.double().abs()
+
+
+def exact(expansion: Expansion) -> Tensor:
+    """By the definition, in float64."""
+    return expand_reference.expand(*pack([expansion]), torch.float64)[0]
+
+
+def bound(value: Tensor, magnitude: Tensor, roundings: int, wide: bool, dtype: torch.dtype) -> Tensor:
+    """How far a sum of products, stored as `dtype`, may lie from one computed in float64.
+
+    Each term is rounded at most `roundings` times, whatever the order of products and sums and whether they are fused: off by
+    gamma = n u / (1 - n u) of the sum of the terms' absolute values at most (Higham, Accuracy and Stability of Numerical
+    Algorithms, 3.1), in the arithmetic and in float64. The store adds half a unit in the last place, or half the smallest
+    subnormal number.
+    """
+    units = (torch.finfo(torch.float64 if wide else torch.float32).eps / 2, torch.finfo(torch.float64).eps / 2)
+    error = sum(roundings * u / (1 - roundings * u) for u in units) * magnitude
+    stored = torch.finfo(dtype)
+    return error + stored.eps / 2 * (value.abs() + error) + stored.smallest_normal * stored.eps / 2
+
+
+@given(cases())
+def test_expand_is_within_rounding_of_the_definition(case: Case) -> None:
+    expansion = as_listed(case.expansion)
+    rows, columns = expansion.weights[0].shape
+    value, magnitude = exact(expansion), exact(mapped(expansion, absolute))
+    wide = torch.float64 in {case.dtype, *(t.dtype for t in inputs_of(expansion))}
+    limit = bound(value, magnitude, len(expansion.weights) + rows + columns, wide, case.dtype)
+    outs = [poisoned(expansion.target_shape, case.dtype, case.layout) for _ in range(expansion.target_layers)]
+    with pytest.MonkeyPatch.context() as patch:
+        case.forced(patch)
+        ops.expand_(outs, *case.expansion, backend=case.backend)
+        functional = ops.expand(*case.expansion, case.dtype, backend=case.backend)
+    assert ((torch.stack(outs).double() - value).abs() <= limit).all()
+    assert functional.dtype == case.dtype and functional.is_contiguous()
+    assert ((functional.double() - value).abs() <= limit).all()
+    assert_same_bits(ops.expand(*case.expansion, torch.float64, backend="eager"), value)
+
+
+@given(cases(), st.data())
+def test_gradients_are_within_rounding_of_the_definition(case: Case, extra: st.DataObject) -> None:
+    expansion = mapped(case.expansion, lambda t: t.detach())
+    chosen = [t for t in inputs_of(expansion) if extra.draw(st.booleans())] or [inputs_of(expansion)[-1]]
+    for tensor in chosen:
+        tensor.requires_grad_()
+    grad = values(Drawn(extra.draw), (expansion.target_layers, *expansion.target_shape), 13).to(case.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        needed = any(weight.requires_grad for weight in expansion.weights)
+        if not (needed and expansion.depth is not None and case.order.mix_first):  # mixing first has no such gradients
+            case.forced(patch)
+        ops.expand(*expansion, case.dtype, backend=case.backend).backward(grad)
+    rows, columns = expansion.weights[0].shape
+    # Sums over a side, a grown side and the layers of either model; inner products add up to 32 values in float32.
+    sizes = len(expansion.weights), expansion.target_layers, rows, columns, *expansion.target_shape, 34
+    wide = torch.float64 in {case.dtype, *(t.dtype for t in inputs_of(expansion))}
+    found = []
+    for of, upstream in ((mapped(expansion, torch.Tensor.double), grad), (mapped(expansion, absolute), grad.abs())):
+        packed = pack([mapped(of, torch.Tensor.detach)])
+        every = [True] * (len(packed[0]) + len(packed[1]))
+        gradients = expand_reference.expand_backward([upstream.double()], *packed, every)
+        found.append(inputs_of(unpack(gradients[: len(packed[0])], gradients[len(packed[0]) :], packed[2])[0]))
+    for tensor, value, magnitude in zip(inputs_of(expansion), *found, strict=True):
+        if any(tensor is other for other in chosen):
+            assert tensor.grad.dtype == tensor.dtype
+            limit = bound(value, magnitude, sum(sizes), wide, tensor.dtype)
+            assert ((tensor.grad.double() - value).abs() <= limit).all()
+        else:
+            assert tensor.grad is None
+
+
+def one_hot(rows: list[int], size: int) -> Tensor:
+    return torch.eye(size)[rows]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_hot_matrices_are_the_other_operators_exactly(dtype, order: Order, monkeypatch) -> None:
+    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
+    weights = [data((5, 6), dtype, seed) for seed in range(3)]
+    stack, interpolation = [i % 3 for i in range(6)], [i // 2 for i in range(6)]
+    for index in (stack, interpolation):
+        grown = ops.expand(weights, None, None, one_hot(index, 3))
+        assert grown.equal(torch.stack(ops.replicate(weights, index)))
+    twice = one_hot([*range(5)] * 2, 5), one_hot([*range(6)] * 2, 6)
+    tiled = torch.stack([ops.tile(weight, 2, 2) for weight in weights])
+    assert ops.expand(weights, twice[0], twice[1] / 2).equal(tiled)
+    below = torch.eye(5), torch.eye(6)
+    assert ops.expand(weights, *below, torch.eye(3) / 2, structured=True).equal(tiled)
+    both = ops.expand(weights, twice[0], twice[1] / 2, one_hot(stack, 3))
+    assert both.equal(torch.stack([tiled[i] for i in stack]))
+    vectors = [weight[:, 0] for weight in weights]
+    grown = ops.expand(vectors, twice[0], None, one_hot(stack, 3))
+    assert grown.equal(torch.stack([ops.tile(vectors[i], 2, 1) for i in stack]))
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_vectors_are_grown_like_columns_and_like_rows(structured: bool) -> None:
+    layers = [data((9,), seed=seed) for seed in range(3)]
+    matrix, depth = data((12, 9), seed=5), data((4, 3), seed=6)
+    grown = ops.expand(layers, matrix, None, depth, structured)
+    assert grown.shape == (4, 21 if structured else 12)
+    full = torch.cat([torch.eye(9), matrix]) if structured else matrix
+    factors = [t.double() for t in (depth, torch.stack(layers), full.t())]
+    value, magnitude = torch.linalg.multi_dot(factors), torch.linalg.multi_dot([t.abs() for t in factors])
+    assert ((grown.double() - value).abs() <= bound(value, magnitude, 3 + 9, False, torch.float32)).all()
+    assert_same_bits(ops.expand(torch.stack(layers), None, matrix, depth, structured), grown)
+    separate = [poisoned((grown.shape[1],), torch.float32) for _ in range(4)]
+    ops.expand_(separate, layers, matrix, None, depth, structured)
+    assert_same_bits(torch.stack(separate), grown)
+
+
+def test_many_at_once_share_matrices() -> None:
+    b, a = data((9, 5)).requires_grad_(), data((7, 4), seed=1).requires_grad_()
+    depth = data((3, 2), seed=2).requires_grad_()
+    attention = Expansion([data((5, 5), seed=s) for s in (3, 4)], b, b, depth)
+    ffn = Expansion(data((2, 4, 5), seed=5), a, b, depth)
+    norm = Expansion([data((5,), seed=s) for s in (6, 7)], b, None, depth)
+    embedding = Expansion([data((11, 5), seed=8)], None, b)
+    modules = [attention, ffn, norm, embedding]
+    grown = ops.expand_many(modules)
+    assert [tuple(g.shape) for g in grown] == [(3, 9, 9), (3, 7, 9), (3, 9), (1, 11, 9)]
+    torch.autograd.backward([g.square().sum() for g in grown])
+    together = [t.grad.clone() for t in (b, a, depth)]
+    for t in (b, a, depth):
+        t.grad = None
+    for module, result in zip(modules, grown, strict=True):
+        alone = ops.expand(*module)
+        assert_same_bits(alone, result)
+        alone.square().sum().backward()
+    for t, total in zip((b, a, depth), together, strict=True):
+        torch.testing.assert_close(total, t.grad, rtol=1e-5, atol=1e-5 * float(t.grad.abs().max()))
+    outs = [poisoned(tuple(g.shape), torch.bfloat16) for g in grown]
+    with torch.no_grad():
+        ops.expand_many_(outs, modules)
+        for out, result in zip(outs, ops.expand_many(modules, torch.bfloat16), strict=True):
+            assert_same_bits(out, result)
+    ops.expand_many_([], [])
+    assert ops.expand_many([]) == []
+
+
+@pytest.mark.parametrize("mix_first", [True, False])
+def test_the_same_bits_every_time(mix_first: bool, monkeypatch) -> None:
+    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: Order(mix_first, True))
+    results = []
+    for _ in range(3):
+        tensors = [
+            data(shape, seed=seed).requires_grad_() for seed, shape in enumerate([(190, 150), (220, 170), (6, 3)])
+        ]
+        weights = [data((150, 170), torch.bfloat16, seed) for seed in range(3)]
+        grown = ops.expand(weights, *tensors, dtype=torch.bfloat16)
+        grown.backward(data(tuple(grown.shape), torch.bfloat16))
+        results.append([grown, *(t.grad for t in tensors)])
+    for again in results[1:]:
+        for first, second in zip(results[0], again, strict=True):
+            assert_same_bits(second, first)
+
+
+W, B, A, DEPTH = data((2, 4, 6)), data((8, 4)), data((12, 6)), data((5, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], B, A), "no weights"),
+        ((W[0][0], B, A), r"weights have shape \(6,\)"),
+        ((W[None], B, A), r"weights have shape \(1, 2, 4, 6\)"),
+        ((torch.empty(2, 0, 6), B, A), r"a layer has shape \(0, 6\).*not empty"),
+        (([W[0], W[1].t()], B, A), r"layer 1 has shape \(6, 4\), layer 0 \(4, 6\)"),
+        ((W, B.t(), A), r"b has shape \(4, 8\); expected \[target, 4\]"),
+        ((W, B, A[None]), r"a has shape \(1, 12, 6\); expected \[target, 6\]"),
+        ((W, B, B, None, True), r"a has shape \(8, 4\); expected \[new, 6\], the rows below the identity"),
+        ((W, B[:3], A), r"b has shape \(3, 4\): a target side of 3 is smaller than the source's 4"),
+        ((W, B, A, DEPTH.t()), r"depth has shape \(2, 5\); expected \[L2, 2\]"),
+        ((W, B, A, DEPTH[0]), r"depth has shape \(2,\)"),
+        ((W, B, A, DEPTH[:0]), r"depth has shape \(0, 2\)"),
+        ((W[:, 0], A, A), r"layers of shape \(6,\) have one side, but b and a are both given"),
+        ((W.int(), B, A), "a layer has dtype torch.int32"),
+        ((W, B, A.to(torch.complex64)), "a has dtype torch.complex64"),
+        ((W, B, A, DEPTH.long()), "depth has dtype torch.int64"),
+        ((W, B, A, None, False, torch.int8), "dtype has dtype torch.int8"),
+        ((W, B.to("meta"), A), "b is on meta, the first layer on cpu"),
+        (([W[0], W[1].half()], B, A), r"dtypes torch.float16, torch.float32; choose"),
+    ],
+)
+def test_expand_refuses(arguments: tuple, message: str) -> None:
+    with pytest.raises(GrowthError, match=message):
+        ops.expand(*arguments)
+
+
+def test_out_is_checked() -> None:
+    out = torch.empty(5, 8, 12)
+    for wrong, message in (
+        (out[:4], "out has 4 layers; expand with this depth writes 5"),
+        (out[:, :7], r"out has shape \(7, 12\); expand with these matrices writes \(8, 12\)"),
+        (out.long(), r"out has dtype torch\.int64"),
+        (out.to("meta"), "out is on meta"),
+        (out[:1].expand(5, 8, 12), "two outputs overlap"),
+    ):
+        with pytest.raises(GrowthError, match=message):
+            ops.expand_(wrong, W, B, A, DEPTH)
+    with pytest.raises(GrowthError, match="overlaps an input"):
+        ops.expand_(out, W, out[0, :, :4], A, DEPTH)
+    with pytest.raises(GrowthError, match="no_grad"):
+        ops.expand_(out, W, B, A, DEPTH.clone().requires_grad_())
+    with pytest.raises(GrowthError, match="1 outs for 2 expansions"):
+        ops.expand_many_([out], [Expansion(W), Expansion(W)])

@@ -1,0 +1,106 @@
+"""The kernels of `expand`: mixes of layers to the bit, inner products of all pairs within a derived bound."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from growkernels.ops import expand_reference
+from growkernels.ops.reference import store
+from tests.ops.tools import DTYPES, LAYOUTS, Drawn, assert_same_bits, data, laid_out, poisoned, with_special
+
+#: Bits do not depend on the instruction set.
+pytestmark = pytest.mark.usefixtures("isa")
+mix_, inner_products_ = torch.ops.growkernels.mix_, torch.ops.growkernels.inner_products_
+
+
+def tensors(drawn: Drawn, count: int, shape: tuple[int, ...], seed: int) -> list[Tensor]:
+    return [
+        laid_out(with_special(data(shape, drawn.pick(DTYPES), seed + k)), drawn.pick(LAYOUTS)) for k in range(count)
+    ]
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_mixes_have_the_bits_of_the_reference(case: st.DataObject) -> None:
+    drawn = Drawn(case.draw)
+    shape = drawn.pick(((1, 1), (0, 3), (7, 11), (33, 129), (1100,), (2, 3, 5)))
+    sources = tensors(drawn, drawn.integer(1, 5), shape, 0)
+    coefficients = laid_out(data((drawn.integer(1, 4), len(sources)), drawn.pick(DTYPES), 9), drawn.pick(LAYOUTS))
+    outs = [poisoned(shape, drawn.pick(DTYPES), drawn.pick(LAYOUTS)) for _ in coefficients]
+    mix_(outs, sources, coefficients)
+    wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
+    expected = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32) for _ in outs]
+    expand_reference.mix_(expected, sources, coefficients)
+    for out, value in zip(outs, expected, strict=True):
+        assert_same_bits(out, store(value.numpy(), out.dtype))
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_inner_products_are_within_rounding(case: st.DataObject) -> None:
+    drawn = Drawn(case.draw)
+    shape = drawn.pick(((1, 1), (0, 3), (7, 11), (33, 129), (1100,), (129, 400)))
+    left, right = (
+        [laid_out(data(shape, drawn.pick(DTYPES), seed + k), drawn.pick(LAYOUTS)) for k in range(drawn.integer(1, 3))]
+        for seed in (0, 5)
+    )
+    start = data((len(left), len(right)), torch.float64, 9)
+    out, expected, magnitude = laid_out(start, drawn.pick(LAYOUTS)), start.clone(), start.abs()
+    inner_products_(out, left, right)
+    expand_reference.inner_products_(expected, left, right)
+    expand_reference.inner_products_(magnitude, [t.double().abs() for t in left], [t.double().abs() for t in right])
+    # 1024 products go through 32 lanes of float32 (float64 if a tensor is); the rest is float64, in the reference too.
+    wide = torch.float64 in {t.dtype for t in (*left, *right)}
+    unit = torch.finfo(torch.float64 if wide else torch.float32).eps / 2
+    roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * torch.finfo(torch.float64).eps / 2
+    bound = (roundings / (1 - roundings) + elements / (1 - elements)) * magnitude
+    assert ((out - expected).abs() <= bound).all()
+
+
+def test_results_depend_neither_on_threads_nor_on_the_layout(threads: None) -> None:
+    left, right = ([data((300, 513), seed=seed + k) for k in range(3)] for seed in (0, 5))
+    coefficients = data((2, 3), seed=9)
+    results = []
+    for count, layout in ((1, "contiguous"), (2, "contiguous"), (3, "offset")):
+        torch.set_num_threads(count)
+        sources = [laid_out(t, layout) for t in left]
+        outs, sums = [poisoned((300, 513), torch.float32) for _ in range(2)], torch.ones(3, 3, dtype=torch.float64)
+        mix_(outs, sources, coefficients)
+        inner_products_(sums, sources, right)
+        results.append((torch.stack(outs), sums))
+    for mixes, sums in results[1:]:
+        assert_same_bits(mixes, results[0][0])
+        assert_same_bits(sums, results[0][1])
+
+
+def test_bands_of_columns_lie_apart() -> None:
+    """What panels of a transposed target are; also where a panel is one row."""
+    for rows in (1, 4):
+        buffer = torch.full((7, 3 * rows), torch.nan)
+        parts = buffer.t().split(rows)
+        mix_(parts, [data((rows, 7))], data((3, 1)))
+        for part, factor in zip(parts, data((3, 1)), strict=True):
+            assert_same_bits(part, factor * data((rows, 7)))
+        with pytest.raises(RuntimeError, match="overlap"):
+            mix_([buffer.t()[:2], buffer.t()[1:3]], [data((2, 7))], data((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("outs", "sources", "shape", "message"),
+    [
+        ([], [data((2, 3))], (0, 1), "no tensors"),
+        ([data((2, 3))], [], (1, 0), "no tensors"),
+        ([data((2, 3))], [data((2, 4))], (1, 1), "differ in shape"),
+        ([data((2, 3))], [data((2, 3)), data((3, 2))], (1, 2), "differ in shape"),
+        ([data((2, 3))], [data((2, 3))], (1, 2), r"coefficients does not have shape \[1, 1\]"),
+        ([data((2, 3))], [data((2, 3))], (1,), "coefficients does not have shape"),
+        ([data((2, 3)).expand(2, 3)[:1].expand(2, 3)], [data((2, 3))], (1, 1), "share memory"),
+    ],
+)
+def test_what_does_not_fit_is_refused(outs: list, sources: list, shape: tuple, message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        mix_(outs, sources, torch.ones(shape))

@@ -1,0 +1,157 @@
+"""What `expand` costs: the order it chooses, the products it does, the memory it holds."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from growkernels.ops import Expansion, expand_products
+from growkernels.ops.expand_gradients import add_gradients
+from growkernels.ops.expand_order import Order, choose, work
+from growkernels.ops.expand_products import Products
+from tests.ops.tools import data, poisoned
+
+ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))
+#: Source [O, I], target [O', I'], source and target layers.
+SHAPES = {
+    "square x2": ((96, 96), (192, 192), 2, 6),
+    "square x1.5": ((96, 96), (144, 144), 6, 6),
+    "fc1": ((256, 64), (512, 128), 3, 6),
+    "fc2": ((64, 256), (128, 512), 3, 6),
+}
+
+
+def make(name: str, structured: bool = False, depth: bool = True, scale: int = 1) -> Expansion:
+    shape, target, layers, target_layers = SHAPES[name]
+    shape, target = ([scale * size for size in sizes] for sizes in (shape, target))
+    learned = [big - small if structured else big for small, big in zip(shape, target, strict=True)]
+    b, a = (data((rows, size), seed=seed) for rows, size, seed in zip(learned, shape, (1, 2), strict=True))
+    weights = [data(tuple(shape), seed=seed) for seed in range(layers)]
+    return Expansion(weights, b, a, data((target_layers, layers)) if depth else None, structured)
+
+
+class Recorder(TorchDispatchMode):
+    """Operations of dense products, and the most bytes alive at once in storage other than that of `given`."""
+
+    def __init__(self, given: list[Tensor]) -> None:
+        super().__init__()
+        self.flops = self.peak = 0
+        self.given = {StorageWeakRef(tensor.untyped_storage()) for tensor in given}
+        self.made: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_):
+            left, right = args[-2:]
+            self.flops += 2 * left.shape[0] * left.shape[1] * right.shape[1]
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = StorageWeakRef(tensor.untyped_storage())
+                if storage not in self.given:
+                    self.made[storage] = tensor.untyped_storage().nbytes()
+        self.made = {storage: size for storage, size in self.made.items() if not storage.expired()}
+        self.peak = max(self.peak, sum(self.made.values()))
+        return result
+
+
+def inputs_of(expansion: Expansion) -> list[Tensor]:
+    return [t for t in (*expansion.weights, expansion.b, expansion.a, expansion.depth) if t is not None]
+
+
+def mixing(expansion: Expansion, order: Order) -> int:
+    """Operations of a mix."""
+    rows, columns = expansion.weights[0].shape if order.mix_first else expansion.target_shape
+    return 2 * len(expansion.weights) * expansion.target_layers * rows * columns
+
+
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_model_counts_the_products_that_are_done(name: str, order: Order, structured: bool) -> None:
+    expansion = make(name, structured)
+    outs = [poisoned(expansion.target_shape, torch.float32) for _ in range(expansion.target_layers)]
+    products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+    with Recorder([*inputs_of(expansion), *outs]) as forward:
+        products.write(outs)
+    assert forward.flops == work(expansion, order).flops - mixing(expansion, order)
+    totals = Expansion(
+        [None] * len(expansion.weights), *(torch.zeros_like(t) for t in (expansion.b, expansion.a, expansion.depth))
+    )
+    grads = [data(expansion.target_shape, seed=seed) for seed in range(len(outs))]
+    with Recorder([]) as backward:
+        add_gradients(products, grads, totals)
+    counted = work(expansion, order, backward=True).flops - 2 * mixing(expansion, order)
+    if structured or not order.mix_first:
+        # Rows that are the identity's need no gradient of a factor, and mixing last, none of the weights is asked for.
+        assert 0.55 * counted < backward.flops <= counted
+    else:
+        assert backward.flops == counted
+
+
+@pytest.mark.parametrize(("name", "share"), [("square x2", 1 / 2), ("square x1.5", 1 / 3)])
+def test_structured_matrices_save_the_identity(name: str, share: float) -> None:
+    order = Order(mix_first=False, b_first=True)
+    flops = [work(make(name, structured, depth=False), order).flops for structured in (True, False)]
+    assert flops[0] == pytest.approx(share * flops[1])
+
+
+def test_the_order_follows_the_shapes() -> None:
+    assert not choose(make("square x2")).mix_first  # 2 layers have fewer products than 6
+    assert choose(make("square x1.5")).mix_first  # as many layers: the smaller mix
+    assert choose(make("fc1")).b_first
+    assert not choose(make("fc2")).b_first
+    for name, backward in itertools.product(SHAPES, (False, True)):
+        expansion = make(name)
+        costs = {order: work(expansion, order, backward).cost for order in ORDERS}
+        assert costs[choose(expansion, backward)] == min(costs.values())
+        assert not choose(expansion, backward=True, weights_needed=True).mix_first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_stack_is_held_beyond_the_result(order: Order, dtype: torch.dtype, monkeypatch) -> None:
+    monkeypatch.setattr(expand_products, "_PANEL", 1)
+    monkeypatch.setattr(expand_products, "_ROWS", 16)
+    expansion = make("square x2", scale=2)
+    expansion = expansion._replace(weights=[weight.to(dtype) for weight in expansion.weights])
+    outs = [poisoned(expansion.target_shape, dtype) for _ in range(expansion.target_layers)]
+    products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+    with Recorder([*inputs_of(expansion), *outs]) as forward:
+        products.write(outs)
+    side, layers = expansion.weights[0].shape[0], len(expansion.weights)
+    panel = layers * 16 * (side + 2 * side)
+    # One layer as it is multiplied, and before or after that the one it was mixed or converted from.
+    assert 0 < forward.peak <= 4 * (2 * side * side + 2 * panel) < sum(out.nbytes for out in outs) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_order_chosen_is_the_fastest(name: str, backward: bool) -> None:
+    """Within a quarter of the best, by the processor time of one thread, which other processes add little to."""
+    expansion = make(name, scale=4)
+    outs = [data(expansion.target_shape, seed=seed) for seed in range(expansion.target_layers)]
+    totals = Expansion(
+        [None] * len(expansion.weights), *(torch.zeros_like(t) for t in (expansion.b, expansion.a, expansion.depth))
+    )
+
+    def seconds(order: Order) -> float:
+        products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+        start = time.process_time()
+        add_gradients(products, outs, totals) if backward else products.write(outs)
+        return time.process_time() - start
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = {order: min(seconds(order) for _ in range(5)) for order in ORDERS}
+    finally:
+        torch.set_num_threads(threads)
+    assert best[choose(expansion, backward)] <= 1.25 * min(best.values())
