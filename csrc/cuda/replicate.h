@@ -184,7 +184,7 @@ struct CopyElements {
 };
 
 template <class Machine, class Kernel, class Part>
-void launch_part(Kernel kernel, Part& part) {
+void launch_part(Kernel kernel, Part& part, const char* name) {
   for (auto& group : part.groups) {
     group.first_task = kernel.tasks;
     kernel.tasks += (group.count + Kernel::kTask - 1) / Kernel::kTask;
@@ -193,24 +193,26 @@ void launch_part(Kernel kernel, Part& part) {
   kernel.groups = table.add(part.groups);
   kernel.copies = table.add(part.copies);
   const auto memory = table.place<Machine>(kernel.table);
-  Machine::launch(kernel, kernel.tasks, "replicate");
+  Machine::launch(kernel, kernel.tasks, name);
 }
 
 template <class Machine, bool kNoisy>
 void launch_parts(Parts parts, const ReplicateNumbers& numbers) {
+  constexpr const char* kVectors = "replicate of vectors";
   for (auto& [dtypes, part] : parts.vectors) {
     const auto [from, to] = dtypes;
     if (element_size(from) == 2 && element_size(to) == 2) {
-      launch_part<Machine>(CopyVectors<2, 2, kNoisy>(from, to, numbers), part);
+      launch_part<Machine>(CopyVectors<2, 2, kNoisy>(from, to, numbers), part, kVectors);
     } else if (element_size(from) == 2) {
-      launch_part<Machine>(CopyVectors<2, 4, kNoisy>(from, to, numbers), part);
+      launch_part<Machine>(CopyVectors<2, 4, kNoisy>(from, to, numbers), part, kVectors);
     } else if (element_size(to) == 2) {
-      launch_part<Machine>(CopyVectors<4, 2, kNoisy>(from, to, numbers), part);
+      launch_part<Machine>(CopyVectors<4, 2, kNoisy>(from, to, numbers), part, kVectors);
     } else {
-      launch_part<Machine>(CopyVectors<4, 4, kNoisy>(from, to, numbers), part);
+      launch_part<Machine>(CopyVectors<4, 4, kNoisy>(from, to, numbers), part, kVectors);
     }
   }
-  if (!parts.elements.groups.empty()) launch_part<Machine>(CopyElements<kNoisy>(numbers), parts.elements);
+  if (parts.elements.groups.empty()) return;
+  launch_part<Machine>(CopyElements<kNoisy>(numbers), parts.elements, "replicate of elements");
 }
 
 template <class Machine>

@@ -73,20 +73,21 @@ def test_key_known_answers() -> None:
         ops.noise_key(-1, "a")
 
 
-@given(
-    keys,
-    st.integers(0, 2**64 - 1),
-    st.sampled_from([0, 1, 2, 3, 5, 2**32 - 3, 2**34 - 6, 2**40 + 7, 2**62 - 200]),
-    st.integers(0, 300),
-    dtypes,
-    layouts,
-)
-@example(2**64 - 1, 4, 2**34 - 6, 300, torch.float32, "offset")
-def test_normals_have_the_bits_of_numpy(key, field, start, count, dtype, layout) -> None:
+#: Places in a field: where counters and halves of them begin and end.
+starts = st.sampled_from([0, 1, 2, 3, 5, 2**32 - 3, 2**34 - 6, 2**40 + 7, 2**62 - 200])
+
+
+def check_normal(key, field, start, count, dtype, layout, backend: str | None) -> None:
     out = poisoned((count,), dtype, layout)
-    ops.normal_(out, key, field - 2**64 if field >= 2**63 else field, start)
+    ops.normal_(out, key, field - 2**64 if field >= 2**63 else field, start, backend=backend)
     e = np.uint64(start) + np.arange(count, dtype=np.uint64)
     assert_same_bits(out, reference.store(noise_reference.z(key, field, e), dtype))
+
+
+@given(keys, st.integers(0, 2**64 - 1), starts, st.integers(0, 300), dtypes, layouts)
+@example(2**64 - 1, 4, 2**34 - 6, 300, torch.float32, "offset")
+def test_normals_have_the_bits_of_numpy(key, field, start, count, dtype, layout) -> None:
+    check_normal(key, field, start, count, dtype, layout, None)
 
 
 def test_normals_of_matrices_are_row_major() -> None:
@@ -139,16 +140,14 @@ def test_fields_and_keys_are_independent() -> None:
         assert abs((base.double() * other.double()).mean().item()) < 5 / math.sqrt(n)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 300), dtypes, layouts), max_size=4),
-    st.sampled_from([1.0, 2.0, 3.0]),
-)
-@example([(3, 4096, torch.float32, "contiguous"), (5, 819, torch.float64, "sliced")], 3.0)
-@example([(1, 1, torch.bfloat16, "offset"), (0, 5, torch.float32, "contiguous")], 1.0)
-def test_mean_square_has_the_bits_of_the_reference(shapes: list[tuple], divisor: float) -> None:
-    tensors = [laid_out(torch.randn(r, c, dtype=torch.float64).add(0.1).to(d), layout) for r, c, d, layout in shapes]
+#: Rows, columns, dtype and strides of some tensors.
+tensors = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 300), dtypes, layouts), max_size=4)
+
+
+def check_mean_square(shapes: list[tuple], divisor: float, backend: str | None) -> None:
+    tensors = [laid_out(data((r, c), d, seed), layout) for seed, (r, c, d, layout) in enumerate(shapes)]
     divisors = [divisor] * len(tensors)
-    actual = ops.mean_square(tensors, divisors)
+    actual = ops.mean_square(tensors, divisors, backend=backend)
     assert_same_bits(actual, reference.mean_square(tensors, divisors))
     for value, tensor in zip(actual.tolist(), tensors, strict=True):
         if tensor.numel():
@@ -156,6 +155,13 @@ def test_mean_square_has_the_bits_of_the_reference(shapes: list[tuple], divisor:
             wide = tensor.double()
             exact = (wide / divisor).square().mean().item()
             assert math.isclose(value, exact, rel_tol=2.0**-22)
+
+
+@given(tensors, st.sampled_from([1.0, 2.0, 3.0]))
+@example([(3, 4096, torch.float32, "contiguous"), (5, 819, torch.float64, "sliced")], 3.0)
+@example([(1, 1, torch.bfloat16, "offset"), (0, 5, torch.float32, "contiguous")], 1.0)
+def test_mean_square_has_the_bits_of_the_reference(shapes: list[tuple], divisor: float) -> None:
+    check_mean_square(shapes, divisor, None)
 
 
 def test_mean_square_of_more_than_one_level_of_blocks() -> None:

@@ -15,8 +15,8 @@ from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_o
 pytestmark = pytest.mark.usefixtures("isa")
 
 
-@given(st.data())
-def test_replicate_has_the_bits_of_the_reference(case: st.DataObject) -> None:
+def check_replicate(case: st.DataObject, backend: str | None) -> None:
+    """Any blocks, copies, scales and noise: into outputs of any dtype and strides, and as new tensors."""
     shapes = st.lists(st.integers(0, 13), min_size=1, max_size=3).map(tuple)
     blocks = [
         laid_out(with_special(data(case.draw(shapes), case.draw(dtypes), seed)), case.draw(layouts))
@@ -27,16 +27,21 @@ def test_replicate_has_the_bits_of_the_reference(case: st.DataObject) -> None:
     alpha = case.draw(st.sampled_from([0.0, 0.2, 1.0]))
     key = case.draw(keys)
     outs = [poisoned(tuple(blocks[i].shape), case.draw(dtypes), case.draw(layouts)) for i in index]
-    ops.replicate_(outs, blocks, index, scale, alpha, 0.05, key)
+    ops.replicate_(outs, blocks, index, scale, alpha, 0.05, key, backend=backend)
     expected = [poisoned(tuple(o.shape), o.dtype) for o in outs]
     reference.replicate_(expected, blocks, index, scale, alpha, 0.05, key)
     for out, other in zip(outs, expected, strict=True):
         assert_same_bits(out, other)
-    functional = ops.replicate(blocks, index, scale, alpha, 0.05, key)
+    functional = ops.replicate(blocks, index, scale, alpha, 0.05, key, backend=backend)
     eager = ops.replicate(blocks, index, scale, alpha, 0.05, key, backend="eager")
     for out, other in zip(functional, eager, strict=True):
         assert out.is_contiguous()
         assert_same_bits(out, other)
+
+
+@given(st.data())
+def test_replicate_has_the_bits_of_the_reference(case: st.DataObject) -> None:
+    check_replicate(case, None)
 
 
 def test_plain_copies_keep_every_bit() -> None:
