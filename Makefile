@@ -11,7 +11,7 @@ BUILD := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-all sanitize lint format bench clean
+.PHONY: help demo test test-all sanitize lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,8 @@ help:
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
+	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 4 minutes)"
+	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
 	@echo "make lint      ruff and clang-format; make format applies them"
 	@echo "make clean     remove the environment, the build and the demo's output"
 
@@ -69,6 +71,15 @@ sanitize: $(BUILD)
 
 bench: $(BUILD)
 	$(BIN)/python -m benchmarks
+
+# On a machine with a GPU: its own Python, torch and nvcc, since what is pinned here is a CPU build.
+gpu-check:
+	$(PYTHON) -m tests.gpu.run
+
+gpu-bench:
+	@mkdir -p build
+	$(PYTHON) setup.py --quiet build_ext --inplace >build/log 2>&1 || { cat build/log; exit 1; }
+	$(PYTHON) -m benchmarks --device cuda --minutes 3.5 $${OUT:+--out "$$OUT"}
 
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .

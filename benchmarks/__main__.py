@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, streaming
-from benchmarks.case import FLOOR, NORMAL, OURS, OURS_OUT, Case, Setting
+from benchmarks import machine, provenance, streaming
+from benchmarks.case import FLOOR, NORMAL, Case, Setting
 from benchmarks.cases import all_cases
 from benchmarks.floor import fastest_copy
 from benchmarks.measure import QUICK, Effort, operation_rate, run_case
-from benchmarks.picture import draw
 from benchmarks.results import CaseResult, Results
 from benchmarks.table import markdown
 from benchmarks.targets import targets
@@ -29,46 +30,63 @@ from benchmarks.targets import targets
 #: The case that `benchmarks.streaming` measures in processes of its own.
 CHECKPOINT = "checkpoint to checkpoint"
 _ROOT = Path(__file__).parent.parent
-console = Console(stderr=True)
 
 
-def main(
-    cases: Annotated[str, typer.Option(help='Only cases whose name matches, such as "tile*" or "*noise*".')] = "*",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the results. Default: benchmarks/results/MACHINE, or build/benchmarks/MACHINE if partial."
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Small sizes and three rounds: tries everything, measures little.")
-    ] = False,
-) -> None:
+def main() -> None:
     """Measure the ops beside eager PyTorch, torch.compile, the papers' algorithms and the copy rate of this machine."""
-    where = torch.device(device)
-    setting = Setting.quick(where) if quick else Setting(where)
-    effort = QUICK if quick else Effort()
-    chosen = [case for case in all_cases(setting) if fnmatch.fnmatch(case.name, cases)]
-    checkpoint = where.type == "cpu" and not quick and fnmatch.fnmatch(CHECKPOINT, cases)
+    arguments = _arguments()
+    device = torch.device(arguments.device)
+    setting = Setting.quick(device) if arguments.quick else Setting.full(device)
+    effort = QUICK if arguments.quick else Effort()
+    chosen = [case for case in all_cases(setting) if fnmatch.fnmatch(case.name, arguments.cases)]
+    checkpoint = setting.kind == "cpu" and not arguments.quick and fnmatch.fnmatch(CHECKPOINT, arguments.cases)
     if not chosen and not checkpoint:
-        raise typer.BadParameter(f"no case matches {cases!r}; names are like 'tile x2 noise fp32' and '{CHECKPOINT}'")
-    about = machine.describe(where)
-    partial = quick or cases != "*"
-    folder = out or _ROOT / ("build/benchmarks" if partial else "benchmarks/results") / about["name"]
+        sys.exit(f"no case matches {arguments.cases!r}; names are like 'tile x2 noise fp32' and '{CHECKPOINT}'")
+    about = machine.describe(device)
+    partial = arguments.quick or arguments.cases != "*"
+    folder = arguments.out or _ROOT / ("build/benchmarks" if partial else "benchmarks/results") / about["name"]
     folder.mkdir(parents=True, exist_ok=True)
     if os.getloadavg()[0] > 0.5:
-        console.print(f"[yellow]The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
-    results = _measure(chosen, setting, effort, about)
-    # Written before the last step too, which needs room on the disk: what was measured is not lost if it fails.
+        _say(f"The machine is busy (load {os.getloadavg()[0]:.1f}): figures will be off.")
+    results = _measure(chosen, setting, effort, about, arguments.minutes, folder)
+    # Drawn before the last step too, which needs room on the disk: what was measured is not lost if it fails.
     _write(results, folder, None)
+    _draw(results, folder)
     if checkpoint:
         subprocess.run([sys.executable, "-m", "benchmarks.streaming", "--results", str(folder)], check=True, cwd=_ROOT)
         _write(results, folder, json.loads((folder / "streaming.json").read_text()))
+    _say(f"Results are in {folder}")
+    failures = [f"{case.name}, {name}: {why}" for case in results.cases for name, why in case.failures.items()]
+    sys.exit("\n".join(["Failed, and not timed:", *failures]) if failures else 0)
 
 
-def _measure(chosen: list[Case], setting: Setting, effort: Effort, about: dict[str, object]) -> Results:
-    commit, dirty = machine.commit()
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("--cases", default="*", help='only cases whose name matches, such as "tile*" or "*noise*"')
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the results; default: benchmarks/results/MACHINE, or build/benchmarks/MACHINE if partial",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes and three rounds: tries everything, measures little"
+    )
+    parser.add_argument("--minutes", type=float, help="drop rounds, but no case, where the suite would take longer")
+    return parser.parse_args()
+
+
+def _measure(
+    chosen: Sequence[Case],
+    setting: Setting,
+    effort: Effort,
+    about: dict[str, Any],
+    minutes: float | None,
+    folder: Path,
+) -> Results:
+    """Case after case; what is known so far is written after each."""
+    start = time.monotonic()
+    commit, dirty = provenance.commit()
     copy, copies = fastest_copy(setting.device)
     run = {
         "commit": commit,
@@ -77,31 +95,44 @@ def _measure(chosen: list[Case], setting: Setting, effort: Effort, about: dict[s
         "side": setting.side,
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
         "load_before": os.getloadavg()[0],
+        "load_after": os.getloadavg()[0],
         "copies": ", ".join(f"{name} {rate / 1e9:.1f} GB/s" for name, rate in copies.items()),
         "rounds": f"{effort.least} to {effort.most}",
     }
     rates = {"copy": max(copies.values()), "operations": operation_rate(setting.device, NORMAL)}
-    done: list[CaseResult] = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=len(chosen))
-        for case in chosen:
-            progress.update(bar, description=case.name)
-            done.append(run_case(case, setting, copy, effort))
-            progress.console.print(_line(done[-1]), soft_wrap=True, highlight=False)
-            progress.advance(bar)
-    return Results(about, machine.versions(), {**run, "load_after": os.getloadavg()[0]}, rates, done)
+    results = Results(about, provenance.versions(), run, rates, [])
+    for k, case in enumerate(chosen):
+        left = float("inf") if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - start))
+        share = min(effort.seconds, left / (len(chosen) - k))
+        case_start = time.monotonic()
+        results.cases.append(_run(case, setting, copy, replace(effort, seconds=share)))
+        run["load_after"] = os.getloadavg()[0]
+        _say(f"[{k + 1}/{len(chosen)}, {time.monotonic() - case_start:.1f} s] {_line(results.cases[-1])}")
+        _write(results, folder, None)
+    run["seconds"] = round(time.monotonic() - start)
+    return results
+
+
+def _run(case: Case, setting: Setting, copy: Any, effort: Effort) -> CaseResult:
+    try:
+        return run_case(case, setting, copy, effort)
+    except Exception as error:
+        # The buffers did not fit, say: the other cases are measured all the same, and the exit status tells.
+        why = {"all": f"{type(error).__name__}: {error}"}
+        return CaseResult(case.name, case.work.bytes, case.work.operations, case.calls, {}, why)
 
 
 def _line(case: CaseResult) -> str:
     """One line of progress: ours, its share of the copy rate, and the others' times as multiples of it."""
-    base = OURS_OUT if OURS_OUT in case.measurements else OURS
-    fraction = case.copy_fraction(base)
+    failed = "".join(f"; {name} FAILED: {' '.join(why.split())[:200]}" for name, why in case.failures.items())
+    if case.base is None:
+        return f"{case.name}{failed}"
+    fraction = case.copy_fraction(case.base)
     share = "" if fraction is None else f", {fraction:.2f} of the copy rate"
     others = ", ".join(
-        f"{name} {case.ratio(name, base):.1f}x" for name in case.measurements if name not in (base, FLOOR)
+        f"{name} {case.ratio(name, case.base):.1f}x" for name in case.measurements if name not in (case.base, FLOOR)
     )
-    return f"{case.name}: {case.median(base) * 1e3:.3g} ms{share}; {others}"
+    return f"{case.name}: {case.median(case.base) * 1e3:.3g} ms{share}; {others}{failed}"
 
 
 def _write(results: Results, folder: Path, checkpoint: dict[str, Any] | None) -> None:
@@ -113,9 +144,20 @@ def _write(results: Results, folder: Path, checkpoint: dict[str, Any] | None) ->
     if checkpoint:
         report += "\n## Checkpoint to checkpoint\n\n" + "\n".join(streaming.summarize(checkpoint)) + "\n"
     (folder / "README.md").write_text(report)
+
+
+def _draw(results: Results, folder: Path) -> None:
+    if find_spec("matplotlib") is None:
+        _say("matplotlib is not installed: no picture is drawn")
+        return
+    from benchmarks.picture import draw
+
     draw(results, folder / "benchmarks.png")
-    console.print(f"Results are in {folder}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 OURS, OURS_OUT, EAGER, COMPILED, PAPER = "ours", "ours in place", "eager", "torch.compile", "paper"
-FLOOR = "copy floor"
+TRITON, FLOOR = "ours in place, triton", "copy floor"
 
 #: Operations of one normal of noise version 1, counted from its definition: 7 Philox rounds of 8 operations for four
 #: normals, and 32 floating-point operations for two (logarithm 14, square root 1, sine and cosine 12, the rest 5).
@@ -24,6 +25,16 @@ class Setting:
     device: torch.device
     side: int = 4096
     shrink: int = 1
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`: it decides which cases and providers there are."""
+        return self.device.type
+
+    @classmethod
+    def full(cls, device: torch.device) -> Setting:
+        """What is reported. Every case is larger than the caches: on an H200 those hold 50 to 60 MB."""
+        return cls(device, side=8192 if device.type == "cuda" else 4096)
 
     @classmethod
     def quick(cls, device: torch.device) -> Setting:
@@ -69,6 +80,12 @@ class Case:
     build: Callable[[], list[Provider]]
     calls: int = 1
     rounds: int | None = None
+
+
+def in_place(setting: Setting, run: Callable[[str | None], Any], check: Callable[[Any], None]) -> list[Provider]:
+    """Ours into memory that exists, by the default backend; and on a GPU by the Triton kernels."""
+    ours = [(OURS_OUT, None), *([(TRITON, "triton")] if setting.kind == "cuda" else ())]
+    return [Provider(name, partial(run, backend), check, fresh=False) for name, backend in ours]
 
 
 def data(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

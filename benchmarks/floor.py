@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
@@ -11,8 +10,10 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from benchmarks.clock import clock_of
+
 #: Buffers of at most this size are copied again and again: no case needs a floor as large as itself.
-_LARGEST = 256 << 20
+_LARGEST = {"cpu": 256 << 20, "cuda": 2 << 30}
 #: What a thread hands to memmove at a time.
 _PIECE = 1 << 20
 
@@ -64,7 +65,7 @@ class Floor:
     def __init__(self, bytes: int, device: torch.device, copy: Copy) -> None:
         self.copy = copy
         half = max(1, bytes // 2)
-        size = min(half, _LARGEST)
+        size = min(half, _LARGEST[device.type])
         self.source = torch.randint(1, 256, (size,), dtype=torch.uint8, device=device)
         self.target = torch.zeros_like(self.source).add_(1)
         self.whole, self.rest = divmod(half, size)
@@ -83,16 +84,13 @@ class Floor:
 
 
 def fastest_copy(device: torch.device) -> tuple[Copy, dict[str, float]]:
-    """The copy to measure against, and the bytes per second (read + written) of each candidate on 256 MB."""
+    """The copy to measure against, and the bytes per second (read + written) of each candidate on the largest buffers."""
     candidates: list[Copy] = [torch_copy] if device.type == "cuda" else [torch_copy, memmove_pieces, memmove_shares]
-    floors = [Floor(2 * _LARGEST, device, copy) for copy in candidates]
+    size, clock = 2 * _LARGEST[device.type], clock_of(device)
+    floors = [Floor(size, device, copy) for copy in candidates]
     seconds: list[list[float]] = [[] for _ in floors]
     for _ in range(7):
         for floor, times in zip(floors, seconds, strict=True):
-            start = time.perf_counter()
-            floor.run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-    rates = {copy.__name__: 2 * _LARGEST / median(times[1:]) for copy, times in zip(candidates, seconds, strict=True)}
+            times.append(clock(floor.run))
+    rates = {copy.__name__: size / median(times[1:]) for copy, times in zip(candidates, seconds, strict=True)}
     return max(candidates, key=lambda copy: rates[copy.__name__]), rates

@@ -1,4 +1,4 @@
-"""What a run ran on: processor, memory, versions, commit."""
+"""What a run ran on: processor, memory, GPU, which kernels."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import os
 import platform
 import re
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
 import torch
 
-from benchmarks import streaming
-from growkernels.ops.backend import EXTENSION
-
-_PACKAGES = ("torch", "numpy", "triton", "transformers", "safetensors")
+from benchmarks import provenance, streaming
+from growkernels.ops.backend import CUDA_BACKEND, EXTENSION
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -36,41 +33,16 @@ def describe(device: torch.device) -> dict[str, Any]:
             "gpu": properties.name,
             "gpu_memory_bytes": properties.total_memory,
             "gpu_l2_bytes": properties.L2_cache_size,
+            "cuda": torch.version.cuda,
+            "backend": CUDA_BACKEND,
         }
     return found
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of every package that matters to speed and is there."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-    return found
-
-
-def commit() -> tuple[str, bool]:
-    """The commit, and whether files other than results differ from it; "unknown" outside a checkout."""
-    try:
-        head = _output("git", "rev-parse", "--short=12", "HEAD")
-        changed = _output("git", "status", "--porcelain", "--", ".", ":!benchmarks/results")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown", False
-    return head, bool(changed)
-
-
 def _lscpu(field: str) -> str | None:
     try:
-        text = _output("lscpu")
+        text = provenance.output("lscpu")
     except (OSError, subprocess.CalledProcessError):
         return None
     found = re.search(rf"^{field}:\s*(.+)$", text, re.MULTILINE)
     return found[1].strip() if found else None
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

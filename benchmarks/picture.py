@@ -10,11 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmarks.case import COMPILED, EAGER, FLOOR, OURS, OURS_OUT, PAPER
+from benchmarks.case import COMPILED, EAGER, FLOOR, OURS, OURS_OUT, PAPER, TRITON
 from benchmarks.results import CaseResult, Results
 
-_COLORS = {OURS_OUT: "#0b6e4f", OURS: "#6bbf8a", COMPILED: "#9db4d6", EAGER: "#4c6fae", PAPER: "#c8553d"}
-_MARKS = {OURS_OUT: "o", COMPILED: "^", EAGER: "s", PAPER: "D"}
+_COLORS = {
+    OURS_OUT: "#0b6e4f",
+    OURS: "#6bbf8a",
+    TRITON: "#d9a441",
+    COMPILED: "#9db4d6",
+    EAGER: "#4c6fae",
+    PAPER: "#c8553d",
+}
+_MARKS = {OURS_OUT: "o", TRITON: "v", COMPILED: "^", EAGER: "s", PAPER: "D"}
 _INK, _FAINT = "#22262b", "#c9ced6"
 #: The cases that get bars, by the beginnings of their names; the rest is in the table.
 _BARS = (
@@ -43,9 +50,8 @@ def draw(results: Results, path: Path) -> None:
     _roof(right, floored, results.rates)
     machine = results.machine
     title = f"growkernels on {machine.get('gpu') or machine['processor']}"
-    figure.suptitle(
-        f"{title}, {machine['threads']} threads", x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK
-    )
+    threads = "" if "gpu" in machine else f", {machine['threads']} threads"
+    figure.suptitle(f"{title}{threads}", x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK)
     figure.savefig(path)
 
 
@@ -102,7 +108,7 @@ def _roof(axes: Axes, cases: Sequence[CaseResult], rates: dict[str, float]) -> N
     axes.set_ylabel("GB/s of least traffic", color=_INK)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=9)
     _plain(axes, "both")
 
 

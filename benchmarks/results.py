@@ -11,17 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import FLOOR
+from benchmarks.case import FLOOR, OURS, OURS_OUT
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """`seconds` of every round; `extra_bytes`: peak memory beyond inputs and outputs, None where it was not measured."""
+    """`seconds` of every round; where they were measured, `extra_bytes`: peak memory beyond inputs and outputs; `bytes`: moved
+    by the operations of plain PyTorch; `first_seconds`: of the first run, which compiles; `device_seconds`: of one call among
+    many, the GPU's own.
+    """
 
     seconds: list[float]
     extra_bytes: int | None = None
+    bytes: int | None = None
+    first_seconds: float | None = None
+    device_seconds: float | None = None
 
     @property
     def median(self) -> float:
@@ -35,19 +41,25 @@ class Measurement:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A case's declared work (`bytes`, `operations`) and its providers' measurements, times per single call."""
+    """A case's declared work (`bytes`, `operations`), its providers' measurements, times per single call, and which failed."""
 
     name: str
     bytes: int
     operations: int
     calls: int
     measurements: dict[str, Measurement]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def base(self) -> str | None:
+        """What the others are compared with: ours in place, else ours that allocates; None if neither ran."""
+        return next((name for name in (OURS_OUT, OURS) if name in self.measurements), None)
 
     def median(self, provider: str) -> float:
         """Seconds."""
         return self.measurements[provider].median
 
-    def ratio(self, provider: str, other: str) -> float | None:
+    def ratio(self, provider: str | None, other: str | None) -> float | None:
         """How many times as long the provider takes as the other, medians; None if one of them did not run."""
         if provider not in self.measurements or other not in self.measurements:
             return None

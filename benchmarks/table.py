@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.case import COMPILED, EAGER, FLOOR, OURS, OURS_OUT, PAPER
+from benchmarks.case import COMPILED, EAGER, FLOOR, OURS, OURS_OUT, PAPER, TRITON
 from benchmarks.cases.calls import PREFIX
+from benchmarks.cases.models import ONE_BY_ONE
 from benchmarks.results import CaseResult, Measurement, Results
 from benchmarks.targets import Target
 
-_COLUMNS = (OURS_OUT, OURS, EAGER, COMPILED, PAPER, FLOOR)
+_COLUMNS = (OURS_OUT, OURS, TRITON, EAGER, COMPILED, PAPER, FLOOR)
 
 
 def markdown(results: Results, targets: Sequence[Target], notes: str = "") -> str:
     """Machine and method, targets and what people noted about them, times, memory, calls; ready to be read on its own."""
     sections = [_head(results)]
+    failed = [(case.name, name, why) for case in results.cases for name, why in case.failures.items()]
+    if failed:
+        rows = [(case, name, " ".join(why.split())[:300].replace("|", "/")) for case, name, why in failed]
+        sections.append("## Failed, and not timed\n\n" + table(("case", "provider", "why"), rows))
     if targets:
         sections.append("## Targets\n\n" + _targets(targets))
     if notes:
@@ -24,12 +29,11 @@ def markdown(results: Results, targets: Sequence[Target], notes: str = "") -> st
         sections += [
             "## Times\n\n" + _TIMES + "\n\n" + _times(large),
             "## Memory\n\n" + _MEMORY + "\n\n" + _memory(large),
+            "## First calls\n\n" + _FIRST + "\n\n" + _first(large),
         ]
     tiny = [case for case in results.cases if case.name.startswith(PREFIX)]
     if tiny:
-        sections.append(
-            "## Calls\n\nMicroseconds of one call on 8 x 8 float32, wrapper and checks included.\n\n" + _calls(tiny)
-        )
+        sections.append("## Calls\n\n" + _CALLS + "\n\n" + _calls(tiny))
     return "\n\n".join(sections) + "\n"
 
 
@@ -40,12 +44,20 @@ _TIMES = (
     "ours in place, and in brackets as ours that allocates. Noise-free, the papers' algorithm is the eager formula."
 )
 _MEMORY = "Peak megabytes beyond inputs and outputs."
+_FIRST = "Seconds of the first call, with the compilation of what is not in the compilers' caches on the disk."
+_CALLS = (
+    "Microseconds of one call on 8 x 8 float32, wrapper and checks included: on a GPU the time of the host for many calls in a "
+    "row, until the device has done them; in brackets the device's own time."
+)
 
 
 def _head(results: Results) -> str:
     machine, run, rates = results.machine, results.run, results.rates
     versions = ", ".join(f"{name} {number}" for name, number in results.versions.items())
-    processor = machine.get("gpu") or f"{machine['processor']}, {machine['cores']} cores, {machine['instructions']}"
+    processor = f"{machine['processor']}, {machine['cores']} cores, {machine['instructions']}"
+    if "gpu" in machine:
+        kernels = f"ours are the {machine['backend']} kernels unless named"
+        processor = f"{machine['gpu']}, CUDA {machine['cuda']}, {kernels}; beside {processor}"
     dirty = " with uncommitted changes" if run["dirty"] else ""
     load = ", ".join(f"{load:.2f}" for load in (run["load_before"], run["load_after"]))
     return (
@@ -75,24 +87,25 @@ def _targets(targets: Sequence[Target]) -> str:
 def _times(cases: Sequence[CaseResult]) -> str:
     rows = []
     for case in cases:
-        base = OURS_OUT if OURS_OUT in case.measurements else OURS
-        fraction = case.copy_fraction(base)
+        if case.base is None:
+            continue
+        fraction = case.copy_fraction(case.base)
         rows.append(
             [
                 case.name,
                 *(_spread(case.measurements.get(name)) for name in _COLUMNS),
                 "" if fraction is None else f"{fraction:.2f}",
-                *(_times_as_long(case, rival, base) for rival in (EAGER, PAPER)),
+                *(_times_as_long(case, rival, case.base) for rival in (EAGER, PAPER)),
             ]
         )
-    others = table(("case", *_COLUMNS, "of copy rate", "x eager", "x paper"), rows)
+    main = table(("case", *_COLUMNS, "of copy rate", "x eager", "x paper"), rows)
     extra = [
         (case.name, name, _spread(measured))
         for case in cases
         for name, measured in case.measurements.items()
         if name not in _COLUMNS
     ]
-    return others + ("\n\n" + table(("case", "compared with", "ms"), extra) if extra else "")
+    return main + ("\n\n" + table(("case", "compared with", "ms"), extra) if extra else "")
 
 
 def _times_as_long(case: CaseResult, rival: str, base: str) -> str:
@@ -125,9 +138,25 @@ def _megabytes(measured: Measurement | None) -> str:
     return "" if measured is None or measured.extra_bytes is None else f"{measured.extra_bytes / 1e6:.0f}"
 
 
+def _first(cases: Sequence[CaseResult]) -> str:
+    names = (OURS_OUT, TRITON, EAGER, COMPILED)
+    rows = []
+    for case in cases:
+        seconds = [case.measurements[name].first_seconds if name in case.measurements else None for name in names]
+        rows.append([case.name, *("" if s is None else f"{s:.2f}" for s in seconds)])
+    return table(("case", *names), rows)
+
+
 def _calls(cases: Sequence[CaseResult]) -> str:
-    rows = [
-        [case.name.removeprefix(PREFIX), *(f"{case.median(name) * 1e6:.1f}" for name in (OURS, EAGER))]
-        for case in cases
+    names = [
+        name for name in (OURS, OURS_OUT, TRITON, ONE_BY_ONE, EAGER) if any(name in case.measurements for case in cases)
     ]
-    return table(("op", OURS, EAGER), rows)
+    rows = [[case.name.removeprefix(PREFIX), *(_call(case.measurements.get(name)) for name in names)] for case in cases]
+    return table(("op", *names), rows)
+
+
+def _call(measured: Measurement | None) -> str:
+    if measured is None:
+        return ""
+    device = "" if measured.device_seconds is None else f" ({measured.device_seconds * 1e6:.1f})"
+    return f"{measured.median * 1e6:.1f}{device}"

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from benchmarks import checks, rivals
-from benchmarks.case import EAGER, OURS, Case, Provider, Setting, Work, data
+from benchmarks.case import EAGER, OURS, Case, Provider, Setting, Work, data, in_place
 from benchmarks.case import untouched_never as touched
+from benchmarks.cases.models import ONE_BY_ONE
 from growkernels import ops
-from growkernels.ops import reference
+from growkernels.ops import TileSpec, reference
 from growkernels.ops.eager import tile_spec
 
 SIDE, CALLS, STD = 8, 1000, 0.003
 #: How the names of these cases begin.
 PREFIX = "call: "
+#: One call for many small tensors, or one call for each.
+LIST, SMALL = "list of 300", 300
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -31,6 +34,7 @@ def cases(setting: Setting) -> Iterator[Case]:
         ("mean_square", _mean_square, 1),
     ):
         yield Case(PREFIX + name, Work(bytes=moved * size, operations=0), partial(build, setting), calls=CALLS)
+    yield Case(PREFIX + LIST, Work(bytes=SMALL * 5 * size, operations=0), partial(_list, setting), calls=10)
 
 
 def _weight(setting: Setting) -> Tensor:
@@ -85,6 +89,31 @@ def _replicate(setting: Setting) -> list[Provider]:
     return [
         Provider(OURS, lambda: ops.replicate_(copies, [weight], [0, 0]), check),
         Provider(EAGER, lambda: rivals.replicate([weight], [0, 0]), check),
+    ]
+
+
+def _list(setting: Setting) -> list[Provider]:
+    weights = [_weight(setting) for _ in range(SMALL)]
+    outs = [touched((2 * SIDE, 2 * SIDE), torch.float32, setting.device) for _ in weights]
+    specs = [TileSpec((0, SIDE, 2, 1), (0, SIDE, 2, 1), 2.0) for _ in weights]
+
+    def one_call(backend: str | None) -> list[Tensor]:
+        ops.tile_rules_(outs, weights, specs, backend=backend)
+        return outs
+
+    def one_by_one() -> list[Tensor]:
+        for out, weight, spec in zip(outs, weights, specs, strict=True):
+            ops.tile_rules_([out], [weight], [spec])
+        return outs
+
+    def check(outputs: list[Tensor]) -> None:
+        for grown, weight in zip(outputs, weights, strict=True):
+            checks.blocks_are(grown, weight / 2, None, 2, 2)
+
+    return [
+        *in_place(setting, one_call, check),
+        Provider(ONE_BY_ONE, one_by_one, check, fresh=False),
+        Provider(EAGER, lambda: [rivals.tile(weight, 2, 2) for weight in weights], check),
     ]
 
 

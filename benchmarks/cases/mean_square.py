@@ -8,10 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import rivals
-from benchmarks.case import COMPILED, EAGER, OURS, Case, Provider, Setting, Work, data, short
+from benchmarks import checks, rivals
+from benchmarks.case import COMPILED, EAGER, OURS, TRITON, Case, Provider, Setting, Work, data, short
 from growkernels import ops
-from growkernels.ops import reference
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -26,7 +25,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 def _build(setting: Setting, dtype: torch.dtype, count: int) -> list[Provider]:
     tensors = [data((setting.side, setting.side), dtype, setting.device) for _ in range(count)]
-    expected = reference.mean_square(tensors, [1.0] * count)
+    expected = checks.expected_mean_square(tensors, [1.0] * count)
     compiled = rivals.compiled(rivals.mean_square)
 
     def ours(outputs: list[Tensor]) -> None:
@@ -37,8 +36,10 @@ def _build(setting: Setting, dtype: torch.dtype, count: int) -> list[Provider]:
         bound = torch.finfo(torch.float32).eps / 2 + tensors[0].numel() * torch.finfo(torch.float64).eps
         assert ((outputs[0].cpu() / expected - 1).abs() <= bound).all()
 
+    triton = Provider(TRITON, lambda: [ops.mean_square(tensors, backend="triton")], ours)
     return [
         Provider(OURS, lambda: [ops.mean_square(tensors)], ours),
+        *([triton] if setting.kind == "cuda" else ()),
         Provider(EAGER, lambda: rivals.mean_square(tensors), theirs),
         Provider(COMPILED, lambda: compiled(tensors), theirs),
     ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from benchmarks import checks, rivals
-from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data, short
+from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
 from growkernels.ops import reference
@@ -40,15 +40,15 @@ def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     blocks, outs, index = _layers(setting, dtype, n)
     compiled = rivals.compiled(rivals.replicate)
 
-    def in_place() -> list[Tensor]:
-        ops.replicate_(outs, blocks, index)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.replicate_(outs, blocks, index, backend=backend)
         return outs
 
     def check(outputs: list[Tensor]) -> None:
         checks.copies_are(outputs, blocks, index)
 
     return [
-        Provider(OURS_OUT, in_place, check, fresh=False),
+        *in_place(setting, ours, check),
         Provider(OURS, lambda: ops.replicate(blocks, index), check),
         Provider(EAGER, lambda: rivals.replicate(blocks, index), check),
         Provider(COMPILED, lambda: compiled(blocks, index), check),
@@ -60,15 +60,23 @@ def _build_noisy(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]
     blocks, outs, index = _layers(setting, dtype, n)
     compiled = rivals.compiled(rivals.replicate_noisy)
 
-    def in_place() -> list[Tensor]:
-        ops.replicate_(outs, blocks, index, noise_alpha=ALPHA, noise_std=STD, key=KEY)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.replicate_(outs, blocks, index, noise_alpha=ALPHA, noise_std=STD, key=KEY, backend=backend)
         return outs
 
-    def ours(outputs: list[Tensor]) -> None:
+    @cache
+    def expected() -> list[Tensor]:
+        sources = [b.cpu() for b in blocks]
+        if setting.kind == "cuda":
+            return ops.replicate(sources, index, noise_alpha=ALPHA, noise_std=STD, key=KEY)
         # The reference counts normals over all outputs, so it makes the first few whole.
         few = [torch.empty(b.shape, dtype=dtype) for b in blocks[:2]]
-        reference.replicate_(few, [b.cpu() for b in blocks], [0, 1], [1.0, 1.0], ALPHA, STD, KEY)
-        checks.copies_are(outputs[:2], few, [0, 1])
+        reference.replicate_(few, sources, [0, 1], [1.0, 1.0], ALPHA, STD, KEY)
+        return few
+
+    def check(outputs: list[Tensor]) -> None:
+        few = expected()
+        checks.copies_are(outputs[: len(few)], few, range(len(few)))
 
     def theirs(outputs: list[Tensor]) -> None:
         for out, i in zip(outputs, index, strict=True):
@@ -78,8 +86,8 @@ def _build_noisy(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]
             assert abs(float(noise.std()) / STD - 1) <= slack
 
     return [
-        Provider(OURS_OUT, in_place, ours, fresh=False),
-        Provider(OURS, lambda: ops.replicate(blocks, index, noise_alpha=ALPHA, noise_std=STD, key=KEY), ours),
+        *in_place(setting, ours, check),
+        Provider(OURS, lambda: ops.replicate(blocks, index, noise_alpha=ALPHA, noise_std=STD, key=KEY), check),
         Provider(EAGER, lambda: rivals.replicate_noisy(blocks, index, ALPHA, STD), theirs),
         Provider(COMPILED, lambda: compiled(blocks, index, ALPHA, STD), theirs),
     ]

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from benchmarks import checks, rivals
-from benchmarks.case import COMPILED, EAGER, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data, short
+from benchmarks.case import COMPILED, EAGER, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
 
@@ -35,12 +35,12 @@ def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     def check(outputs: list[torch.Tensor]) -> None:
         checks.blocks_are(outputs[0], scaled, None, n, n)
 
-    def in_place() -> list[torch.Tensor]:
-        ops.tile_(out, weight, n, n)
+    def ours(backend: str | None) -> list[torch.Tensor]:
+        ops.tile_(out, weight, n, n, backend=backend)
         return [out]
 
     return [
-        Provider(OURS_OUT, in_place, check, fresh=False),
+        *in_place(setting, ours, check),
         Provider(OURS, lambda: [ops.tile(weight, n, n)], check),
         Provider(EAGER, lambda: [rivals.tile(weight, n, n)], check),
         Provider(COMPILED, lambda: [compiled(weight, n, n)], check),
@@ -57,12 +57,12 @@ def _build_diagonal(setting: Setting, dtype: torch.dtype, n: int) -> list[Provid
     def check(outputs: list[torch.Tensor]) -> None:
         checks.blocks_are(outputs[0], weight, zero, n, n)
 
-    def in_place() -> list[torch.Tensor]:
-        ops.tile_(out, weight, n, n, "diagonal")
+    def ours(backend: str | None) -> list[torch.Tensor]:
+        ops.tile_(out, weight, n, n, "diagonal", backend=backend)
         return [out]
 
     return [
-        Provider(OURS_OUT, in_place, check, fresh=False),
+        *in_place(setting, ours, check),
         Provider(OURS, lambda: [ops.tile(weight, n, n, "diagonal")], check),
         Provider(EAGER, lambda: [rivals.tile_diagonal(weight, n, n)], check),
         Provider(COMPILED, lambda: [compiled(weight, n, n)], check),

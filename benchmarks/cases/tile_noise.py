@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import checks, rivals
-from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data, short
+from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
+from growkernels.ops import reference
 from growkernels.ops.eager import tile_spec
 
 KEY, SNR_DB, STD = 0x9E3779B97F4A7C15, 10.0, 0.003
@@ -38,19 +39,19 @@ def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     spec = tile_spec(weight, n, n, False, STD, None, KEY)
     compiled = rivals.compiled(rivals.tile_noisy)
 
-    def in_place() -> list[Tensor]:
-        ops.tile_(out, weight, n, n, noise_std=STD, key=KEY)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.tile_(out, weight, n, n, noise_std=STD, key=KEY, backend=backend)
         return [out]
 
-    def ours(outputs: list[Tensor]) -> None:
+    def check(outputs: list[Tensor]) -> None:
         checks.follows_reference(outputs[0], weight, spec)
 
     def theirs(outputs: list[Tensor]) -> None:
         checks.noise_cancels(outputs[0], weight, n, n, STD)
 
     return [
-        Provider(OURS_OUT, in_place, ours, fresh=False),
-        Provider(OURS, lambda: [ops.tile(weight, n, n, noise_std=STD, key=KEY)], ours),
+        *in_place(setting, ours, check),
+        Provider(OURS, lambda: [ops.tile(weight, n, n, noise_std=STD, key=KEY)], check),
         Provider(EAGER, lambda: [rivals.tile_noisy(weight, n, n, STD)], theirs),
         Provider(COMPILED, lambda: [compiled(weight, n, n, STD)], theirs),
         Provider(PAPER, lambda: [rivals.paper_tile_noisy(weight, n, n, STD)], theirs),
@@ -61,27 +62,28 @@ def _build_snr(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     side = setting.side
     weight = data((side, side), dtype, setting.device)
     out = touched((n * side, n * side), dtype, setting.device)
-    spec = tile_spec(weight, n, n, False, 0.0, SNR_DB, KEY)
+    std = reference.noise_std(float(checks.expected_mean_square([weight], [n])), SNR_DB)
+    spec = tile_spec(weight, n, n, False, std, None, KEY)
     compiled = rivals.compiled(rivals.tile_snr)
 
-    def in_place() -> list[Tensor]:
-        ops.tile_(out, weight, n, n, snr_db=SNR_DB, key=KEY)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.tile_(out, weight, n, n, snr_db=SNR_DB, key=KEY, backend=backend)
         return [out]
 
     def std_form() -> list[Tensor]:
-        ops.tile_(out, weight, n, n, noise_std=spec.noise_std, key=KEY)
+        ops.tile_(out, weight, n, n, noise_std=std, key=KEY)
         return [out]
 
-    def ours(outputs: list[Tensor]) -> None:
+    def check(outputs: list[Tensor]) -> None:
         checks.follows_reference(outputs[0], weight, spec)
 
     def theirs(outputs: list[Tensor]) -> None:
-        checks.noise_cancels(outputs[0], weight, n, n, spec.noise_std)
+        checks.noise_cancels(outputs[0], weight, n, n, std)
 
     return [
-        Provider(OURS_OUT, in_place, ours, fresh=False),
-        Provider(STD_FORM, std_form, ours, fresh=False),
-        Provider(OURS, lambda: [ops.tile(weight, n, n, snr_db=SNR_DB, key=KEY)], ours),
+        *in_place(setting, ours, check),
+        Provider(STD_FORM, std_form, check, fresh=False),
+        Provider(OURS, lambda: [ops.tile(weight, n, n, snr_db=SNR_DB, key=KEY)], check),
         Provider(EAGER, lambda: [rivals.tile_snr(weight, n, n, SNR_DB)], theirs),
         Provider(COMPILED, lambda: [compiled(weight, n, n, SNR_DB)], theirs),
         Provider(PAPER, lambda: [rivals.paper_tile_snr(weight, n, n, SNR_DB)], theirs),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import checks, rivals
-from benchmarks.case import EAGER, OURS, OURS_OUT, Case, Provider, Setting, Work, data, short
+from benchmarks.case import EAGER, OURS, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
 
@@ -64,8 +64,8 @@ def _build(setting: Setting, dtype: torch.dtype, kind: str) -> list[Provider]:
     square = data((setting.side, setting.side), dtype, setting.device)
     square_out = touched((2 * setting.side, 2 * setting.side), dtype, setting.device)
 
-    def in_place() -> list[Tensor]:
-        ops.tile_(out, placed, 2, 2)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.tile_(out, placed, 2, 2, backend=backend)
         return [out]
 
     def aligned() -> list[Tensor]:
@@ -79,7 +79,7 @@ def _build(setting: Setting, dtype: torch.dtype, kind: str) -> list[Provider]:
         checks.blocks_are(outputs[0], square / 2, None, 2, 2)
 
     return [
-        Provider(OURS_OUT, in_place, check, fresh=False),
+        *in_place(setting, ours, check),
         Provider(ALIGNED, aligned, check_aligned, fresh=False),
         Provider(OURS, lambda: [ops.tile(placed, 2, 2)], check),
         Provider(EAGER, lambda: [rivals.tile(placed, 2, 2)], check),

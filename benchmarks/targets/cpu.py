@@ -1,9 +1,9 @@
-"""What the project set out to reach on two threads of a CPU, and whether a run reached it."""
+"""What the project set out to reach on two threads of a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from math import nan
 from statistics import median
 from typing import Any
 
@@ -13,35 +13,11 @@ from benchmarks.cases.models import ONE_BY_ONE
 from benchmarks.cases.tile_noise import STD_FORM
 from benchmarks.cases.tile_shapes import ALIGNED, KINDS
 from benchmarks.results import CaseResult, Results
+from benchmarks.targets.target import Target
 
 
-@dataclass(frozen=True)
-class Target:
-    """`figure` was measured and should be at most `limit`, or at least, if `at_least`."""
-
-    claim: str
-    figure: float
-    limit: float
-    at_least: bool = False
-    unit: str = "x"
-
-    @property
-    def met(self) -> bool:
-        """Whether the figure is within the limit."""
-        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
-
-    @property
-    def text(self) -> str:
-        """The limit in words."""
-        return f"at {'least' if self.at_least else 'most'} {self.limit:g}{self.unit}"
-
-
-def targets(results: Results, checkpoint: dict[str, Any] | None) -> list[Target]:
-    """Every target that this run, and the checkpoint run if there is one, has figures for."""
-    return [*_ops(results), *(_checkpoint(checkpoint) if checkpoint else ())]
-
-
-def _ops(results: Results) -> Iterator[Target]:
+def ops(results: Results) -> Iterator[Target]:
+    """Of the ops suite, as far as it has figures."""
     paper_limits = {"fp32": 18.0, "bf16": 14.0}
     for dtype, paper_limit in paper_limits.items():
         if case := results.case(f"tile x2 {dtype}"):
@@ -66,22 +42,25 @@ def _ops(results: Results) -> Iterator[Target]:
             dtype = case.name.rsplit(" ", 1)[1]
             ratio = _ratio(case, OURS_OUT, ALIGNED)
             yield Target(f"`tile_` x2 {dtype}, source {kind}, against an aligned one", ratio, 2.0)
-        if case.name.startswith(PREFIX):
+        if case.name.startswith(PREFIX) and OURS in case.measurements:
             yield Target(f"{case.name}, one call on 8 x 8", case.median(OURS) * 1e6, 10.0, unit=" us")
 
 
 def _ratio(case: CaseResult, provider: str, other: str) -> float:
-    return case.median(provider) / case.median(other)
+    """NaN where one of them did not run."""
+    ratio = case.ratio(provider, other)
+    return nan if ratio is None else ratio
 
 
 def _slowest(results: Results) -> CaseResult | None:
     """The `tile` case in which eager comes nearest."""
-    rows = [case for case in results.cases if case.name.startswith("tile") and EAGER in case.measurements]
+    rows = [case for case in results.cases if case.name.startswith("tile") and case.ratio(EAGER, OURS)]
     return min(rows, key=lambda case: _ratio(case, EAGER, OURS), default=None)
 
 
-def _checkpoint(checkpoint: dict[str, Any]) -> Iterator[Target]:
-    runs = checkpoint["runs"]
+def checkpoint(figures: dict[str, Any]) -> Iterator[Target]:
+    """Of growth on disk against `cp`."""
+    runs = figures["runs"]
     seconds = {name: median(run["seconds"] for run in rows) for name, rows in runs.items()}
     for name, limit in (("noise-free", 1.3), ("10 dB", 2.5)):
         yield Target(

@@ -9,7 +9,7 @@ import torch
 from benchmarks import cases as cases_package
 from benchmarks.case import COMPILED, OURS, OURS_OUT, Setting
 from benchmarks.cases import all_cases
-from benchmarks.cases.models import llama_1b, pythia_410m
+from benchmarks.cases.models import llama_1b, llama_8b, pythia_410m
 from growkernels import ops
 
 TINY = Setting.tiny(torch.device("cpu"))
@@ -40,9 +40,9 @@ def test_declared_bytes_are_sources_once_and_targets_once(name, monkeypatch):
 
     for op, buffers in {
         "tile_": lambda out, weight, *_, **__: ([out], [weight]),
-        "tile_rules_": lambda outs, weights, specs: (outs, weights),
+        "tile_rules_": lambda outs, weights, specs, **__: (outs, weights),
         "replicate_": lambda outs, blocks, *_, **__: (outs, blocks),
-        "mean_square": lambda tensors: (tensors,),
+        "mean_square": lambda tensors, **__: (tensors,),
         "tile": lambda weight, *_, **__: ([weight],),
     }.items():
         real = getattr(ops, op)
@@ -73,10 +73,11 @@ def test_a_check_notices_one_wrong_element(name):
 
 
 @pytest.mark.parametrize(
-    ("model", "layers", "parameters"), [(pythia_410m, 24, 405_334_016), (llama_1b, 16, 1_235_814_400)]
+    ("model", "layers", "parameters"),
+    [(pythia_410m, 24, 405_334_016), (llama_1b, 16, 1_235_814_400), (llama_8b, 32, 8_030_261_248)],
 )
 def test_models_have_their_published_sizes(model, layers, parameters):
-    """Pythia-410M and Llama-3.2-1B (tied head)."""
+    """Pythia-410M, Llama-3.2-1B (tied head), Llama-3.1-8B."""
     assert sum(torch.Size(shape).numel() for shape, _, _ in model(layers, 1)) == parameters
 
 

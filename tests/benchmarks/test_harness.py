@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import checks, floor, machine, measure, rivals
-from benchmarks.case import FLOOR, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work
+from benchmarks import __main__ as suite
+from benchmarks import checks, floor, machine, measure, provenance, rivals
+from benchmarks.case import FLOOR, OURS, OURS_OUT, PAPER, TRITON, Case, Provider, Setting, Work
 from benchmarks.cases import all_cases
 from benchmarks.cases.models import ONE_BY_ONE
 from benchmarks.measure import Effort
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 def results(*cases):
     run = {"commit": "abc", "dirty": True, "date": "today", "command": "c", "load_before": 0.0, "load_after": 0.1}
     run |= {"copies": "torch_copy 20.0 GB/s", "rounds": "3 to 3", "side": 16}
-    return Results(machine.describe(CPU), machine.versions(), run, {"copy": 2e10, "operations": 3e10}, list(cases))
+    return Results(machine.describe(CPU), provenance.versions(), run, {"copy": 2e10, "operations": 3e10}, list(cases))
 
 
 def result(name, bytes=1000, operations=10, **seconds):
@@ -31,25 +32,58 @@ def result(name, bytes=1000, operations=10, **seconds):
 
 def test_providers_take_turns():
     order = []
-    timers = [lambda turn, name=name: order.append((name, turn)) or float(turn) for name in "ABC"]
+    timers = [lambda name=name: order.append(name) or float(len(order)) for name in "ABC"]
     seconds = measure.interleave(timers, Effort(least=2, most=2))
-    assert order == [("A", 0), ("B", 0), ("C", 0), ("A", 1), ("B", 1), ("C", 1)]
-    assert seconds == [[0.0, 1.0]] * 3
+    assert order == ["A", "B", "C", "A", "B", "C"]
+    assert seconds == [[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]
 
 
 def test_rounds_go_on_while_there_is_time():
     ticks = iter(range(100))
-    seconds = measure.interleave([lambda turn: 1.0], Effort(least=2, most=50, seconds=4.5), clock=lambda: next(ticks))
+    seconds = measure.interleave([lambda: 1.0], Effort(least=2, most=50, seconds=4.5), clock=lambda: next(ticks))
     assert len(seconds[0]) == 6  # four more rounds fit after the two that are asked for
 
 
-def test_a_wrong_result_is_not_timed():
+def test_what_fails_or_is_wrong_is_not_timed_and_hides_no_other():
     def wrong(outputs):
         raise AssertionError("two is not one")
 
-    case = Case("a case", Work(8, 0), lambda: [Provider(OURS, lambda: [torch.ones(1)], wrong)])
-    with pytest.raises(AssertionError, match="a case, ours: two is not one"):
-        measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+    providers = [
+        Provider(OURS, lambda: [torch.ones(1)], wrong),
+        Provider(TRITON, lambda: 1 // 0, wrong),
+        Provider("eager", lambda: [torch.ones(1)], lambda outputs: None),
+    ]
+    case = Case("a case", Work(8, 0), lambda: providers)
+    measured = measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+    assert measured.failures[OURS] == "AssertionError: two is not one"
+    assert "ZeroDivisionError" in measured.failures[TRITON]
+    assert set(measured.measurements) == {"eager", FLOOR} and measured.base is None
+    assert "ours FAILED: AssertionError: two is not one" in suite._line(measured)
+    assert "| a case | ours | AssertionError: two is not one |" in markdown(results(measured), [])
+
+
+def test_a_case_that_cannot_be_built_is_a_failure():
+    def build():
+        raise MemoryError("64 GB")
+
+    measured = suite._run(Case("large", Work(8, 2), build), Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+    assert measured.failures == {"all": "MemoryError: 64 GB"} and not measured.measurements
+    assert targets(results(measured), None) == []
+    assert "64 GB" in markdown(results(measured), [])
+
+
+def test_outputs_are_poisoned_before_they_are_checked():
+    """What another provider left there is not taken for this one's."""
+    out = torch.ones(3)
+
+    def check(outputs):
+        assert outputs[0].equal(torch.ones(3))
+
+    idle = Provider(OURS_OUT, lambda: [out], check, fresh=False)
+    with pytest.raises(AssertionError):
+        measure._try(idle, 1, CPU)
+    writing = Provider(OURS_OUT, lambda: [out.fill_(1)], check, fresh=False)
+    assert measure._try(writing, 1, CPU).first_seconds > 0
 
 
 def test_a_case_runs_with_its_floor():
@@ -75,7 +109,7 @@ def test_the_floor_moves_its_bytes(copy, size):
 
 
 def test_a_large_floor_goes_over_its_buffers_again(monkeypatch):
-    monkeypatch.setattr(floor, "_LARGEST", 100)
+    monkeypatch.setitem(floor._LARGEST, "cpu", 100)
     moved = []
     tested = floor.Floor(2 * 250, CPU, lambda target, source: moved.append(target.numel()))
     tested.run()
