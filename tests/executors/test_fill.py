@@ -1,0 +1,88 @@
+"""Buckets: what goes together, when a source is let go of, and what that costs at most."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from growkernels.executors.fill import buckets, fill, most_alive, unchanged
+from growkernels.plan import IndexVector, Rule, TensorSpec
+
+#: For each rule: number of its source, copies of its source's rows.
+Draw = list[tuple[int, int]]
+DRAWS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, max_size=14)
+
+
+class Weights:
+    """A source of six matrices that notes what is let go of, and refuses to give it again."""
+
+    name = "weights"
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._values = {f"w{i}": torch.randn(3 + i, 4, generator=generator) for i in range(6)}
+        self.tensors = {n: TensorSpec(tuple(v.shape), "float32") for n, v in self._values.items()}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._values[name]
+
+    def forget(self, name: str) -> None:
+        del self._values[name]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(value.nbytes for value in self._values.values())
+
+
+def rules_of(draw: Draw) -> list[Rule]:
+    """A rule for each pair, by tiling rows."""
+    rules = []
+    for place, (number, copies) in enumerate(draw):
+        size = 3 + number
+        axes = (IndexVector.tile(size, copies), IndexVector.identity(4))
+        spec = TensorSpec((size * copies, 4), "float32")
+        rules.append(Rule(f"t{place}", f"w{number}", spec, "linear", axes, input_axis=1))
+    return rules
+
+
+@given(DRAWS, st.integers(1, 600))
+@example([(0, 1), (1, 1), (0, 2)], 1)
+def test_every_rule_is_in_one_bucket_beside_those_of_its_source(draw: Draw, size: int) -> None:
+    rules = rules_of(draw)
+    lists = list(buckets(rules, size))
+    flat = [rule for bucket in lists for rule in bucket]
+    assert sorted(rule.target for rule in flat) == sorted(rule.target for rule in rules)
+    sources = [rule.source for rule in flat]
+    assert all(len(bucket) == 1 or sum(rule.spec.nbytes for rule in bucket) <= size for bucket in lists)
+    assert len([i for i, name in enumerate(sources) if i == 0 or sources[i - 1] != name]) == len(set(sources))
+
+
+@given(DRAWS, st.integers(1, 600))
+def test_sources_are_let_go_of_once_and_not_too_early(draw: Draw, size: int) -> None:
+    weights, rules = Weights(), rules_of(draw)
+    wanted = {rule.target: weights.tensor(rule.source).repeat(rule.axes[0].copies, 1) for rule in rules}
+    start, made, most = weights.nbytes, {}, 0
+
+    def put(rule: Rule, value: torch.Tensor) -> None:
+        nonlocal most
+        made[rule.target] = value
+        most = max(most, sum(value.nbytes for value in made.values()) + weights.nbytes - start)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buckets, "__defaults__", (size,))
+        expected = most_alive(weights, rules, lambda name: True)[torch.device("cpu")]
+        fill(weights, rules, lambda device: {}, put, weights.forget)
+    assert most == expected
+    assert {f"w{number}" for number, _ in draw} == {f"w{i}" for i in range(6)} - set(weights._values)
+    assert made.keys() == wanted.keys()
+    assert all(torch.equal(made[name], wanted[name]) for name in made)
+
+
+def test_what_does_not_change_is_found_once() -> None:
+    rules = rules_of([(0, 2), (1, 1), (1, 1), (2, 1)])
+    assert unchanged(Weights(), rules) == {"w1": rules[1], "w2": rules[3]}
+    half = Rule("t", "w0", TensorSpec((3, 4), "bfloat16"), "linear", rules_of([(0, 1)])[0].axes, input_axis=1)
+    part = Rule("t", "w5", TensorSpec((3, 4), "float32"), "linear", (IndexVector.identity(3), IndexVector.identity(4)))
+    assert unchanged(Weights(), [half, part]) == {}
