@@ -11,11 +11,12 @@ BUILD := $(VENV)/.built
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-all sanitize lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study test test-all sanitize lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
+	@echo "make study     what learned growth (LiGO) gains over copies, on a small model (minutes); writes docs/ligo-study.md"
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -50,6 +51,9 @@ $(BUILD): $(VENV)/.editable $(SOURCES)
 
 demo: $(BUILD)
 	$(BIN)/python demo/run.py
+
+study: $(BUILD)
+	$(BIN)/python -m studies.ligo
 
 test: lint $(BUILD)
 	$(BIN)/python -m pytest -m "not slow"

@@ -34,9 +34,13 @@ class _Band(NamedTuple):
 def draw_plan(plan: Plan, path: str | Path) -> None:
     """Write a PNG of `plan` to `path`.
 
-    Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError if the file cannot be
-    written.
+    Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError for learned growth, which
+    has no copies to show, and if the file cannot be written.
     """
+    if plan.is_learned:
+        raise GrowthError(
+            "a picture shows which block is a copy of which, and learned growth has no copies; leave it out."
+        )
     from matplotlib.figure import Figure
 
     matrices = _matrices_of_one_layer(plan)

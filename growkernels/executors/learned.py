@@ -20,17 +20,14 @@ def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
     """
     held = plan.matrices or {}
     for rule in plan.rules:
-        for name, shape in wanted_matrices(rule).items():
+        for name, (rows, columns) in wanted_matrices(rule).items():
             if name not in held:
                 raise GrowthError(f"{rule.target} needs the learned matrix {name!r}, which the plan does not hold.")
-            rows = held[name].shape[0]
             # Coefficients have a row for every target layer, of which a rule knows its own.
-            if held[name].shape[1] != shape[1] or (
-                rows <= shape[0] - 1 if name == rule.learned.mix else rows != shape[0]
-            ):
-                raise GrowthError(
-                    f"{rule.target} needs {name!r} as {list(shape)}, the plan holds {list(held[name].shape)}."
-                )
+            most = held[name].shape[0] if name == rule.learned.mix else rows
+            if held[name].shape[1] != columns or not rows <= held[name].shape[0] <= most:
+                found = list(held[name].shape)
+                raise GrowthError(f"{rule.target} needs {name!r} as {[rows, columns]}, the plan holds {found}.")
     return {name: torch.tensor(value, device=device) for name, value in held.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from growkernels.errors import GrowthError
 from growkernels.learning import start_matrices
 from growkernels.operators import GrowthOptions
+from growkernels.picture import draw_plan
 from growkernels.plan import Matrices, Plan
 from tests.operators.support import make_source
 
@@ -116,3 +118,9 @@ def test_refusals(case: str) -> None:
     family, options, words = REFUSED[case]
     with pytest.raises(GrowthError, match=words):
         planned(family, **options)
+
+
+def test_there_is_no_picture_of_copies(tmp_path: Path) -> None:
+    with pytest.raises(GrowthError, match="no copies"):
+        draw_plan(planned(width=2), tmp_path / "plan.png")
+    assert not list(tmp_path.iterdir())
