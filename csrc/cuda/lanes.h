@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../common/macros.h"
 
@@ -66,8 +67,14 @@ struct Lanes {
   }
 };
 
+// How many blocks a processor is to hold at once, if a kernel says so: that bounds the registers of its threads.
+template <class Kernel, class = void>
+constexpr int kBlocks = 0;
 template <class Kernel>
-__global__ void __launch_bounds__(kThreads) run(const __grid_constant__ Kernel kernel) {
+constexpr int kBlocks<Kernel, std::void_t<decltype(Kernel::kBlocks)>> = Kernel::kBlocks;
+
+template <class Kernel>
+__global__ void __launch_bounds__(kThreads, kBlocks<Kernel>) run(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   Lanes lanes;
   kernel(lanes, shared);

@@ -17,7 +17,6 @@ void launch_tile(const Pieces& pieces, const TileKernelId& id) {
   static_assert(sizeof(kernel) <= 4096, "parameters of a kernel");
   kernel.tasks = batch.tasks();
   kernel.pieces = bytes.add(batch.pieces);
-  kernel.first_tasks = bytes.add(batch.first_task);
   if (batch.listed) kernel.visits = bytes.add(pieces.visits);
   const auto memory = bytes.place<Machine>(kernel.table);
   Machine::launch(kernel, kernel.tasks, Body::kName);

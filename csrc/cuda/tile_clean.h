@@ -38,10 +38,10 @@ GK_KERNEL typename Access::Stored constant(typename Access::Compute value, DType
   return Access::round(values, dtype);
 }
 
-// Writes a visit, noise-free, to all its copies.
+// Writes column visit j of a row, noise-free, to all its copies.
 template <class Access>
-GK_KERNEL void write_clean(const Piece& piece, const Spot& spot, const Visit* visits, const typename Access::Raw& raw,
-                           const Arithmetic<Access>& arithmetic) {
+GK_KERNEL void write_clean(const Piece& piece, const Row& row, uint32_t j, const Visit* visits,
+                           const typename Access::Raw& raw, const Arithmetic<Access>& arithmetic) {
   const DType dtype = piece.target_dtype;
   typename Access::Stored stored;
   if (Access::kMovable && piece.moved) {
@@ -52,18 +52,28 @@ GK_KERNEL void write_clean(const Piece& piece, const Spot& spot, const Visit* vi
     arithmetic.apply(values);
     stored = Access::round(values, dtype);
   }
-  const uint32_t row_copies = piece.rows.copies_of(spot.i, visits),
-                 column_copies = piece.cols.copies_of(spot.j, visits);
-  const int64_t row_pitch = piece.rows.pitch_of(spot.i, visits) * piece.rows.target_stride;
-  const int64_t column_pitch = piece.cols.pitch_of(spot.j, visits) * piece.cols.target_stride;
-  char* row = piece.target_of(spot.i, spot.j, visits);
-  for (uint32_t i = 0; i < row_copies; ++i, row += row_pitch) {
-    char* to = row;
-    for (uint32_t j = 0; j < column_copies; ++j, to += column_pitch) {
-      if (piece.keeps(i, j)) {
+  const uint32_t copies = piece.cols.copies_of(j, visits);
+  const int64_t pitch = piece.cols.pitch_bytes(j, visits);
+  char* line = row.target + piece.cols.target_bytes(j, visits);
+  if (!piece.diagonal) {
+    GK_ROLLED
+    for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch) {
+      char* to = line;
+      GK_ROLLED
+      for (uint32_t copy = 0; copy < copies; ++copy, to += pitch) Access::store(to, stored, dtype);
+    }
+    return;
+  }
+  const auto absent = constant<Access>(arithmetic.absent(), dtype);
+  GK_ROLLED
+  for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch) {
+    char* to = line;
+    GK_ROLLED
+    for (uint32_t copy = 0; copy < copies; ++copy, to += pitch) {
+      if (piece.keeps(row_copy, copy)) {
         Access::store(to, stored, dtype);
       } else {
-        Access::store(to, constant<Access>(arithmetic.absent(), dtype), dtype);
+        Access::store(to, absent, dtype);
       }
     }
   }
@@ -72,29 +82,51 @@ GK_KERNEL void write_clean(const Piece& piece, const Spot& spot, const Visit* vi
 template <class Access>
 struct CleanTile {
   using Shared = Empty;
-  static constexpr const char* kName = Access::kWidth > 1 ? "tile of vectors" : "tile of elements";
+  static constexpr bool kVectors = Access::kWidth > 1;
+  static constexpr int kBlocks = sizeof(typename Access::Raw) > 16 ? 2 : 3;
+  static constexpr const char* kName = kVectors ? "tile of vectors" : "tile of elements";
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared&, const Piece& piece, const Visit* visits, uint32_t task) {
-    typename Access::Raw raw[kSteps];
-    Spot spots[kSteps];
-    GK_UNROLL
-    for (uint32_t step = 0; step < kSteps; ++step) {
-      spots[step] = locate<(Access::kWidth > 1), kVisits>(piece, visits, task, lanes.lane(), step);
-      if (spots[step].inside && piece.source)
-        raw[step] = Access::load(piece.source_of(spots[step].i, spots[step].j, visits), piece.source_dtype);
-    }
     const Arithmetic<Access> arithmetic(piece);
+    if (piece.order == Order::kRows && piece.source) {
+      row_task(lanes, piece, visits, task, arithmetic);
+      return;
+    }
+    GK_ROLLED
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const Spot spot = locate<kVectors, kVisits>(piece, visits, task, lanes.lane(), step);
+      if (!spot.inside) continue;
+      const Row row(piece, spot.i, visits);
+      if (piece.source) {
+        const auto raw = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
+        write_clean<Access>(piece, row, spot.j, visits, raw, arithmetic);
+      } else {
+        const auto stored = constant<Access>(typename Access::Compute(piece.constant), piece.target_dtype);
+        Access::store(row.target + piece.cols.target_bytes(spot.j, visits), stored, piece.target_dtype);
+      }
+    }
+  }
+
+ private:
+  // Part of a row: all that is read is asked for before any of it is used.
+  template <class Lanes>
+  static GK_KERNEL void row_task(Lanes& lanes, const Piece& piece, const Visit* visits, uint32_t task,
+                                 const Arithmetic<Access>& arithmetic) {
+    const uint32_t i = piece.line.quotient(task);
+    const uint32_t first = (task - i * piece.line.value) * kVisits + lanes.lane();
+    const Row row(piece, i, visits);
+    typename Access::Raw raw[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      if (!spots[step].inside) continue;
-      if (piece.source) {
-        write_clean<Access>(piece, spots[step], visits, raw[step], arithmetic);
-      } else {
-        const auto value = typename Access::Compute(piece.constant);
-        char* to = piece.target_of(spots[step].i, spots[step].j, visits);
-        Access::store(to, constant<Access>(value, piece.target_dtype), piece.target_dtype);
-      }
+      const uint32_t j = first + step * kWarp;
+      if (j < piece.cols.count)
+        raw[step] = Access::load(row.source + piece.cols.source_bytes(j, visits), piece.source_dtype);
+    }
+    GK_UNROLL
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const uint32_t j = first + step * kWarp;
+      if (j < piece.cols.count) write_clean<Access>(piece, row, j, visits, raw[step], arithmetic);
     }
   }
 };

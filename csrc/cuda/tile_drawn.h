@@ -7,17 +7,24 @@
 
 namespace gk::cuda {
 
-GK_KERNEL double std_of(const Piece& piece) {
-  return piece.square ? measured_std(*piece.square, piece.snr) : piece.std;
+template <class Compute>
+GK_KERNEL Compute std_of(const Piece& piece) {
+  return Compute(piece.square ? measured_std(*piece.square, piece.std) : piece.std);
+}
+// Whether the noise came out as none: values are then rounded one by one.
+template <class Compute>
+GK_KERNEL bool silent(const Piece& piece, Compute std) {
+  return piece.square && std == 0;
 }
 
-// Element of the noise that a visit's first row copy and first pair draw; the next row copy's is `next_row` further.
-GK_KERNEL uint64_t element_of(const Piece& piece, const Spot& spot, const Visit* visits, int width) {
-  return piece.origin + uint64_t(piece.rows.target_of(spot.i, visits) * piece.row_elements +
-                                 piece.cols.source_of(spot.j, visits) * width);
+// Element of the noise that the first column of row visit i draws for its first row copy and first pair; the next row
+// copy's is `next_row` further.
+GK_KERNEL uint64_t row_element(const Piece& piece, uint32_t i, const Visit* visits) {
+  return piece.origin + uint64_t(piece.rows.target_unit(i, visits) * piece.row_elements);
 }
-GK_KERNEL uint64_t next_row(const Piece& piece, const Spot& spot, const Visit* visits) {
-  return uint64_t(piece.rows.pitch_of(spot.i, visits) * piece.row_elements);
+GK_KERNEL uint64_t next_row(const Piece& piece, uint32_t i, const Visit* visits) {
+  const Span& rows = piece.rows;
+  return uint64_t(rows.listed() ? visits[rows.first_visit + i].pitch * piece.row_elements : piece.copy_elements);
 }
 
 // The copies that go in pairs; of an odd number the last three go together.
@@ -30,7 +37,7 @@ struct Noise {
   using Values = typename Access::Values;
   using Normals = float[Access::kWidth];
 
-  GK_KERNEL Noise(const Piece& piece, double std, const Arithmetic<Access>& arithmetic)
+  GK_KERNEL Noise(const Piece& piece, Compute std, const Arithmetic<Access>& arithmetic)
       : piece(piece), dtype(piece.target_dtype), std(std), absent(arithmetic.absent()) {}
 
   // Copies `first` and `first` + 1 with opposite noise, rounded jointly, to `to` and `pitch` bytes further.
@@ -102,40 +109,50 @@ template <class Access>
 struct DrawnVectors {
   using Shared = Empty;
   using Normals = typename Noise<Access>::Normals;
+  static constexpr int kBlocks = 3;
   static constexpr const char* kName = "tile of vectors with normals";
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared&, const Piece& piece, const Visit* visits, uint32_t task) {
-    const double std = std_of(piece);
+    const auto std = std_of<typename Access::Compute>(piece);
     const Arithmetic<Access> arithmetic(piece);
     const Noise<Access> noise(piece, std, arithmetic);
     const uint32_t copies = piece.cols.copies, pairs_end = in_pairs(copies);
-    const int64_t pitch = piece.cols.pitch * piece.cols.target_stride, pair_quads = piece.pair_elements / 4;
+    const int64_t pitch = piece.cols.pitch, pair_quads = piece.pair_elements / 4;
+    Row row;
+    uint64_t row_quad = 0, row_quads = 0;
+    uint32_t known = ~0u;
+    GK_ROLLED
     for (uint32_t step = 0; step < kSteps; ++step) {
       const Spot spot = locate<true, kVisits>(piece, visits, task, lanes.lane(), step);
       if (!spot.inside) continue;
-      char* row = piece.target_of(spot.i, spot.j, visits);
-      uint64_t row_quad = element_of(piece, spot, visits, Access::kWidth) / 4;
+      if (spot.i != known) {
+        known = spot.i;
+        row = Row(piece, known, visits);
+        row_quad = row_element(piece, known, visits) / 4;
+        row_quads = next_row(piece, known, visits) / 4;
+      }
+      char* line = row.target + piece.cols.target_bytes(spot.j, visits);
+      uint64_t line_quad = row_quad + uint64_t{spot.j} * (Access::kWidth / 4);
       if (!piece.source) {
         Normals z;
-        normals(z, piece.key, piece.field, row_quad);
-        noise.fill(row, z);
+        normals(z, piece.key, piece.field, line_quad);
+        noise.fill(line, z);
         continue;
       }
-      const auto raw = Access::load(piece.source_of(spot.i, spot.j, visits), piece.source_dtype);
-      if (std == 0) {
-        write_clean<Access>(piece, spot, visits, raw, arithmetic);
+      const auto raw = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
+      if (silent(piece, std)) {
+        write_clean<Access>(piece, row, spot.j, visits, raw, arithmetic);
         continue;
       }
       typename Access::Values kept;
       Access::read(kept, raw, piece.source_dtype);
       arithmetic.apply(kept);
-      const uint32_t row_copies = piece.rows.copies_of(spot.i, visits);
-      const int64_t row_pitch = piece.rows.pitch_of(spot.i, visits) * piece.rows.target_stride;
-      const uint64_t row_quads = next_row(piece, spot, visits) / 4;
-      for (uint32_t row_copy = 0; row_copy < row_copies; ++row_copy, row += row_pitch, row_quad += row_quads) {
-        uint64_t quad = row_quad;
-        char* to = row;
+      GK_ROLLED
+      for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch, line_quad += row_quads) {
+        uint64_t quad = line_quad;
+        char* to = line;
+        GK_ROLLED
         for (uint32_t first = 0; first < pairs_end; first += 2, to += 2 * pitch, quad += pair_quads) {
           Normals z;
           normals(z, piece.key, kWidthField, quad);
@@ -170,38 +187,43 @@ struct DrawnElements {
     uint64_t quads[kVisits];
   };
   using Normals = typename Noise<Access>::Normals;
+  static constexpr int kBlocks = 2;
   static constexpr const char* kName = "tile of elements with normals";
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared& shared, const Piece& piece, const Visit* visits, uint32_t task) {
-    const double std = std_of(piece);
+    const auto std = std_of<typename Access::Compute>(piece);
     const Arithmetic<Access> arithmetic(piece);
     const Noise<Access> noise(piece, std, arithmetic);
     Spot spots[kSteps];
     typename Access::Raw raw[kSteps];
     uint64_t e[kSteps];
-    char* row[kSteps];
+    char* lines[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
       const Spot& spot = spots[step] = locate<false, kDrawnVisits>(piece, visits, task, lanes.lane(), step);
       if (!spot.inside) continue;
-      if (piece.source) raw[step] = Access::load(piece.source_of(spot.i, spot.j, visits), piece.source_dtype);
-      row[step] = piece.target_of(spot.i, spot.j, visits);
-      e[step] = element_of(piece, spot, visits, 1);
+      const Row row(piece, spot.i, visits);
+      if (piece.source)
+        raw[step] = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
+      lines[step] = row.target + piece.cols.target_bytes(spot.j, visits);
+      e[step] = row_element(piece, spot.i, visits) + uint64_t(piece.cols.source_unit(spot.j, visits));
     }
     Normals z1[kSteps], z2[kSteps];
     if (!piece.source) {
       draw(lanes, shared, piece, spots, e, 0, z1);
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
-        if (spots[step].inside) noise.fill(row[step], z1[step]);
+        if (spots[step].inside) noise.fill(lines[step], z1[step]);
       }
       return;
     }
-    if (std == 0) {
+    if (silent(piece, std)) {
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
-        if (spots[step].inside) write_clean<Access>(piece, spots[step], visits, raw[step], arithmetic);
+        if (!spots[step].inside) continue;
+        const Row row(piece, spots[step].i, visits);
+        write_clean<Access>(piece, row, spots[step].j, visits, raw[step], arithmetic);
       }
       return;
     }
@@ -221,8 +243,8 @@ struct DrawnElements {
         for (uint32_t step = 0; step < kSteps; ++step) {
           const Spot& spot = spots[step];
           if (!spot.inside || row_copy >= piece.rows.copies_of(spot.i, visits)) continue;
-          const int64_t pitch = piece.cols.pitch_of(spot.j, visits) * piece.cols.target_stride;
-          char* to = row[step] + first * pitch;
+          const int64_t pitch = piece.cols.pitch_bytes(spot.j, visits);
+          char* to = lines[step] + first * pitch;
           if (first < pairs_end) {
             noise.pair(to, pitch, kept[step], row_copy, first, z1[step]);
           } else {
@@ -234,8 +256,8 @@ struct DrawnElements {
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
         if (!spots[step].inside) continue;
-        e[step] += next_row(piece, spots[step], visits);
-        row[step] += piece.rows.pitch_of(spots[step].i, visits) * piece.rows.target_stride;
+        e[step] += next_row(piece, spots[step].i, visits);
+        lines[step] += piece.rows.pitch_bytes(spots[step].i, visits);
       }
     }
   }

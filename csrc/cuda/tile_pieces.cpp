@@ -110,20 +110,24 @@ std::vector<Stretch> parts(const Stretch& stretch, int64_t limit) {
   return result;
 }
 
+bool fits(int64_t number) { return number == int32_t(number); }
+
+// How far strides, in bytes, let a part of the stretch reach.
+int64_t reach(const Stretch& s, int64_t source_stride, int64_t target_stride, int64_t limit) {
+  if (s.first_visit >= 0) return limit;
+  if (!fits(source_stride) || !fits(target_stride)) return 1;
+  const bool jumps = fits(s.source_jump * source_stride) && fits(s.target_jump * target_stride);
+  return jumps ? limit : std::min(limit, s.group);
+}
+
 Span span(const Stretch& s, int64_t source_stride, int64_t target_stride, int64_t width) {
   if (s.copies > std::numeric_limits<int32_t>::max()) {
     throw std::runtime_error("tile: " + std::to_string(s.copies) +
                              " copies of one axis; CUDA kernels make up to 2^31 - 1");
   }
-  return {uint32_t(s.count / width),
-          uint32_t(s.copies),
-          divisor(s.group / width),
-          s.source_jump / width,
-          s.target_jump / width,
-          s.pitch / width,
-          s.first_visit,
-          source_stride * width,
-          target_stride * width};
+  return {uint32_t(s.count / width),     uint32_t(s.copies),      divisor(s.group / width),
+          source_stride * width,         target_stride * width,   s.source_jump * source_stride,
+          s.target_jump * target_stride, s.pitch * target_stride, s.first_visit};
 }
 
 View transposed(const View& view) {
@@ -164,10 +168,14 @@ class Cutter {
       weight_ = transposed(weight_);
       std::swap(rows, cols);
     }
+    const auto all_parts = [&](const Stretch& s, size_t axis, int64_t limit) {
+      const int64_t source_stride = fill ? 0 : weight_.strides[axis] * weight_.item();
+      return parts(s, reach(s, source_stride, out_.strides[axis] * out_.item(), limit));
+    };
     for (const Stretch& c : cols) {
-      for (const Stretch& column_part : parts(c, limit_)) {
+      for (const Stretch& column_part : all_parts(c, 1, limit_)) {
         for (const Stretch& r : rows) {
-          for (const Stretch& row_part : parts(r, std::max<int64_t>(1, limit_ / column_part.count))) {
+          for (const Stretch& row_part : all_parts(r, 0, std::max<int64_t>(1, limit_ / column_part.count))) {
             add(row_part, column_part, fill, field, drawn && (fill || column_part.copies > 1));
           }
         }
@@ -186,10 +194,11 @@ class Cutter {
     piece.target = out_.at(rows.target * out_.strides[0] + cols.target * out_.strides[1]);
     piece.rows = span(rows, weight_.strides[0] * weight_.item(), out_.strides[0] * out_.item(), 1);
     piece.cols = span(cols, weight_.strides[1] * weight_.item(), out_.strides[1] * out_.item(), width);
-    piece.key = numbers_.key;
+    piece.key = KeySchedule(numbers_.key);
     piece.field = field;
     piece.pair_elements = elements;
     piece.row_elements = fill ? elements : (job_.cols.copies() + 1) / 2 * elements;
+    piece.copy_elements = rows.pitch * piece.row_elements;
     piece.origin = uint64_t(rows.target) * uint64_t(piece.row_elements) + uint64_t(cols.source);
     piece.source_dtype = source_dtype;
     piece.target_dtype = out_.dtype;
@@ -202,15 +211,16 @@ class Cutter {
     } else {
       scale(piece, wide);
       piece.shift = numbers_.shift;
-      piece.std = numbers_.noise_std;
+      piece.std = numbers_.square ? numbers_.snr : numbers_.noise_std;
       piece.square = numbers_.square;
-      piece.snr = numbers_.snr;
       piece.moved = numbers_.divisor == 1 && numbers_.shift == 0 && source_dtype == out_.dtype;
     }
     if (drawn && runs_down(out_)) {
       piece.order = Order::kDown;
     } else if (!fill && width == 1 && runs_down(weight_)) {
       piece.order = Order::kTall;
+    } else if (piece.cols.count < kNarrow) {
+      piece.order = Order::kFlat;
     }
     const TileKernelId kernel{drawn, width > 1, element_size(source_dtype), out_.dtype, wide};
     push(piece, kernel);
@@ -245,20 +255,24 @@ class Cutter {
   void push(Piece& piece, const TileKernelId& kernel) {
     const auto ceil = [](int64_t n, int64_t step) { return (n + step - 1) / step; };
     const int64_t rows = piece.rows.count, cols = piece.cols.count;
-    int64_t tasks;
-    if (piece.order == Order::kFlat) {
+    const int64_t visits = kernel.drawn && !kernel.vectors ? kDrawnVisits : kVisits;
+    if (piece.order == Order::kRows) {
+      const int64_t each = ceil(cols, visits);
+      piece.line = divisor(each);
+      piece.tasks = rows * each;
+    } else if (piece.order == Order::kFlat) {
       piece.line = divisor(cols);
-      tasks = ceil(rows * cols, kernel.drawn && !kernel.vectors ? kDrawnVisits : kVisits);
+      piece.tasks = ceil(rows * cols, visits);
     } else {
       const bool tall = piece.order == Order::kTall;
       const int64_t steps = ceil(tall ? rows : cols, kSteps);
       piece.line = divisor(steps);
-      tasks = steps * ceil(tall ? cols : rows, kVisits / kSteps);
+      piece.tasks = steps * ceil(tall ? cols : rows, kVisits / kSteps);
     }
     Batch& batch = pieces_.batches[kernel.index()];
+    piece.first_task = batch.tasks();
     batch.pieces.push_back(piece);
     batch.listed |= piece.rows.listed() || piece.cols.listed();
-    batch.first_task.push_back(batch.tasks() + tasks);
   }
 
   const TileJob& job_;

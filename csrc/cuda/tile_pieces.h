@@ -20,62 +20,75 @@ struct Divisor {
   GK_INLINE uint32_t quotient(uint32_t n) const { return uint32_t(uint64_t{n << 1} * factor >> 32) >> shift; }
 };
 
-// Where one visit of an axis is read and where its copies are written, `pitch` apart.
+// Where one visit of an axis is read and where its copies are written, `pitch` apart; indices of the axis.
 struct Visit {
   int64_t source, target, pitch;
   uint32_t copies, starts_run;  // a run: visits whose sources follow one another
 };
 
 // The visits of one axis of a piece: groups of them side by side, from one group to the next a jump in the source and
-// one in the target; or the entries of a table from `first_visit` on. Indices count units, elements or the vectors of a
-// column axis, from the piece's first ones or from 0 in a table.
+// one in the target; or the entries of a table from `first_visit` on. A unit is an element, or a vector of a column
+// axis; a piece's first one is unit 0, a table counts from the axis's first element.
 struct Span {
   uint32_t count, copies;  // in a table: most copies
   Divisor group;
-  int64_t source_jump, target_jump, pitch, first_visit;
-  int64_t source_stride, target_stride;  // bytes from one unit to the next
+  // Bytes from one unit, group or copy to the next. Strides and jumps fit 32 bits, except strides of a table.
+  int64_t source_stride, target_stride, source_jump, target_jump, pitch;
+  int64_t first_visit;
 
   GK_INLINE bool listed() const { return first_visit >= 0; }
-  GK_INLINE int64_t source_of(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].source : jumped(i, source_jump);
+  GK_INLINE int64_t source_bytes(uint32_t i, const Visit* table) const {
+    return listed() ? table[first_visit + i].source * source_stride : bytes(i, source_jump, source_stride);
   }
-  GK_INLINE int64_t target_of(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].target : jumped(i, target_jump);
+  GK_INLINE int64_t target_bytes(uint32_t i, const Visit* table) const {
+    return listed() ? table[first_visit + i].target * target_stride : bytes(i, target_jump, target_stride);
   }
-  GK_INLINE int64_t pitch_of(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].pitch : pitch;
+  GK_INLINE int64_t pitch_bytes(uint32_t i, const Visit* table) const {
+    return listed() ? table[first_visit + i].pitch * target_stride : pitch;
   }
   GK_INLINE uint32_t copies_of(uint32_t i, const Visit* table) const {
     return listed() ? table[first_visit + i].copies : copies;
+  }
+
+  // What elements of the noise are counted by.
+  GK_INLINE int64_t source_unit(uint32_t i, const Visit* table) const {
+    return listed() ? table[first_visit + i].source : i;
+  }
+  GK_INLINE int64_t target_unit(uint32_t i, const Visit* table) const {
+    if (listed()) return table[first_visit + i].target;
+    const uint32_t turn = group.quotient(i);
+    return int64_t(turn) * copies * group.value + (i - turn * group.value);
   }
   GK_INLINE bool starts_run(uint32_t i, const Visit* table) const {
     return i == 0 || (listed() && table[first_visit + i].starts_run);
   }
 
  private:
-  GK_INLINE int64_t jumped(uint32_t i, int64_t jump) const {
+  GK_INLINE int64_t bytes(uint32_t i, int64_t jump, int64_t stride) const {
     const uint32_t turn = group.quotient(i);
-    return turn * jump + (i - turn * group.value);
+    return int64_t(int32_t(turn)) * int32_t(jump) + int64_t(int32_t(i - turn * group.value)) * int32_t(stride);
   }
 };
 
 enum class Scale : uint8_t { kNone, kMultiply, kDivide };
 
-// Which visits the lanes of a warp take. Flat: consecutive ones of the rows laid end to end. Tall: consecutive columns
-// of four rows, for a source that runs down its columns: what one access brings to the caches serves the next rows.
-// Down: consecutive rows of four columns, for a target that runs down its columns.
-enum class Order : uint8_t { kFlat, kTall, kDown };
+// Which visits a task has. Rows: up to 128 of one row. Flat: consecutive ones of narrow rows laid end to end. Tall:
+// four rows of 32 columns, for a source that runs down its columns: what one access brings to the caches serves the
+// next rows. Down: 32 rows, one for each lane, of four columns, for a target that runs down its columns.
+enum class Order : uint8_t { kRows, kFlat, kTall, kDown };
 
 struct Piece {
   KeySchedule key;
+  int64_t first_task, tasks;
   const char* source;  // of the first visit; null for a fill
   char* target;
   Span rows, cols;
-  Divisor line;  // visits of a row (flat), or tiles side by side along the axis that lanes do not take
-  // Element of the noise: origin + the row's target index * row_elements + pair * pair_elements + the column's source.
+  Divisor line;  // tasks of a row, visits of a row (flat), or tasks along the axis that lanes do not take
+  // Element of the noise: origin + the row's target unit * row_elements + pair * pair_elements + the column's source.
   uint64_t field, origin;
-  int64_t row_elements, pair_elements;
-  double factor, shift, constant, std, snr;
+  int64_t row_elements, pair_elements, copy_elements;  // the last from one row copy to the next
+  double factor, shift, constant;
+  double std;            // of the noise or fill; where it is measured, times the root of *square
   const double* square;  // as in RuleNumbers
   Divisor column_copies;
   DType source_dtype, target_dtype;
@@ -89,17 +102,12 @@ struct Piece {
     const uint32_t row = swapped ? column_copy : row_copy, column = swapped ? row_copy : column_copy;
     return column == row - column_copies.quotient(row) * column_copies.value;
   }
-  GK_INLINE const char* source_of(uint32_t i, uint32_t j, const Visit* visits) const {
-    return source + rows.source_of(i, visits) * rows.source_stride + cols.source_of(j, visits) * cols.source_stride;
-  }
-  GK_INLINE char* target_of(uint32_t i, uint32_t j, const Visit* visits) const {
-    return target + rows.target_of(i, visits) * rows.target_stride + cols.target_of(j, visits) * cols.target_stride;
-  }
 };
 
-// Visits of a task, as many as a warp takes at once four times; where normals are shared out 124 of them lie in 32
-// quads.
-constexpr uint32_t kVisits = 128, kDrawnVisits = 124, kSteps = 4;
+// Visits of a task: a warp takes them in four steps. Where normals are shared out, 124: they lie in 32 quads.
+constexpr uint32_t kSteps = 4, kVisits = 128, kDrawnVisits = 124;
+// Units of a row from which its tasks are its own: below that most lanes would be idle.
+constexpr uint32_t kNarrow = 24;
 
 // The kernels of `tile`: with or without normals; of vectors of 16 bytes of the target, by the size of the source's
 // items (2 or 4) and the target's dtype, or of single elements, computed in fp32 or fp64.
@@ -113,13 +121,12 @@ struct TileKernelId {
 };
 constexpr int kTileKernels = 16;
 
-// The pieces of one kernel. Piece i has the tasks [first_task[i], first_task[i + 1]).
+// The pieces of one kernel.
 struct Batch {
   std::vector<Piece> pieces;
-  std::vector<int64_t> first_task{0};
-  bool listed = false;  // whether a piece has an axis of listed visits
+  bool listed = false;  // whether one has an axis of listed visits
 
-  int64_t tasks() const { return first_task.back(); }
+  int64_t tasks() const { return pieces.empty() ? 0 : pieces.back().first_task + pieces.back().tasks; }
 };
 
 struct Pieces {

@@ -7,7 +7,7 @@
 
 namespace gk::cuda {
 
-// `Body` has `Shared`, a warp's own, and run(lanes, shared, piece, visits, task) for one task of a piece.
+// `Body` has `kBlocks`, `Shared`, a warp's own, and run(lanes, shared, piece, visits, task) for one task of a piece.
 template <class Body>
 struct TileKernel {
   struct Shared {
@@ -15,9 +15,10 @@ struct TileKernel {
     typename Body::Shared warps[kWarps];
   };
 
+  static constexpr int kBlocks = Body::kBlocks;
+
   Table table;
   Entries<Piece> pieces;
-  Entries<int64_t> first_tasks;  // one more than pieces
   Entries<Visit> visits;
   int64_t tasks;
 
@@ -28,33 +29,29 @@ struct TileKernel {
     // Neighboring tasks to one block, which shares a cache; where there are few, to as many blocks as there are.
     int64_t task =
         tasks < warps ? lanes.warp() * lanes.blocks() + lanes.block() : lanes.block() * kWarps + lanes.warp();
-    for (int64_t begin = 0, end = 0; task < tasks; task += warps) {
-      if (task >= end) {
-        const int64_t i = find(lanes, task);
-        begin = table.at(first_tasks)[i];
-        end = table.at(first_tasks)[i + 1];
+    for (bool first = true; task < tasks; task += warps, first = false) {
+      if (first || task >= piece.first_task + piece.tasks) {
         lanes.sync_warp();
-        copy(lanes, piece, table.at(pieces)[i]);
+        copy(lanes, piece, find(lanes, task));
         lanes.sync_warp();
       }
-      Body::run(lanes, shared.warps[lanes.warp()], piece, table.at(visits), uint32_t(task - begin));
+      Body::run(lanes, shared.warps[lanes.warp()], piece, table.at(visits), uint32_t(task - piece.first_task));
     }
   }
 
  private:
   // The last piece that begins at or before the task: each lane looks at one of 32 parts of what is left.
   template <class Lanes>
-  GK_KERNEL int64_t find(Lanes& lanes, int64_t task) const {
-    const int64_t* first = table.at(first_tasks);
-    int64_t low = 0;
+  GK_KERNEL const Piece& find(Lanes& lanes, int64_t task) const {
+    const Piece* low = table.at(pieces);
     for (int64_t left = pieces.count; left > 1;) {
       const int64_t part = (left + kWarp - 1) / kWarp, probe = lanes.lane() * part;
-      const uint32_t begun = lanes.ballot(probe < left && first[low + probe] <= task);
+      const uint32_t begun = lanes.ballot(probe < left && low[probe].first_task <= task);
       const int64_t last = (count_bits(begun) - 1) * part;
       low += last;
       left = left - last < part ? left - last : part;
     }
-    return low;
+    return *low;
   }
 
   template <class Lanes>
@@ -72,11 +69,17 @@ struct Spot {
   uint32_t i, j;
 };
 
-template <bool kFlat, uint32_t kTaskVisits>
+template <bool kVectors, uint32_t kTaskVisits>
 GK_KERNEL Spot locate(const Piece& piece, const Visit* visits, uint32_t task, uint32_t lane, uint32_t step) {
+  const uint32_t turn = step * kWarp + lane;
   Spot spot;
-  if (kFlat || piece.order == Order::kFlat) {
-    const uint32_t turn = step * kWarp + lane, n = task * kTaskVisits + turn;
+  if (piece.order == Order::kRows) {
+    spot.i = piece.line.quotient(task);
+    spot.j = (task - spot.i * piece.line.value) * kTaskVisits + turn;
+    spot.inside = turn < kTaskVisits && spot.j < piece.cols.count;
+    spot.starts_run = turn == 0;
+  } else if (kVectors || piece.order == Order::kFlat) {
+    const uint32_t n = task * kTaskVisits + turn;
     spot.i = piece.line.quotient(n);
     spot.j = n - spot.i * piece.line.value;
     spot.inside = turn < kTaskVisits && spot.i < piece.rows.count;
@@ -90,8 +93,23 @@ GK_KERNEL Spot locate(const Piece& piece, const Visit* visits, uint32_t task, ui
     spot.inside = spot.i < piece.rows.count && spot.j < piece.cols.count;
     spot.starts_run = tall ? lane == 0 : step == 0;
   }
-  if (spot.inside) spot.starts_run |= piece.cols.starts_run(spot.j, visits);
+  if (!kVectors && spot.inside) spot.starts_run |= piece.cols.starts_run(spot.j, visits);
   return spot;
 }
+
+// A row visit of a piece.
+struct Row {
+  const char* source;
+  char* target;
+  int64_t pitch;  // bytes from one copy to the next
+  uint32_t copies;
+
+  Row() = default;
+  GK_KERNEL Row(const Piece& piece, uint32_t i, const Visit* visits)
+      : source(piece.source + piece.rows.source_bytes(i, visits)),
+        target(piece.target + piece.rows.target_bytes(i, visits)),
+        pitch(piece.rows.pitch_bytes(i, visits)),
+        copies(piece.rows.copies_of(i, visits)) {}
+};
 
 }  // namespace gk::cuda
