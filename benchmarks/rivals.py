@@ -98,6 +98,27 @@ def mean_square(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [torch.stack([t.float().square().mean(dtype=torch.float64) for t in tensors])]
 
 
+def expand(weights: Sequence[Tensor], b: Tensor, a: Tensor, depth: Tensor, structured: bool = False) -> Tensor:
+    """Mixed, then multiplied: batched products of the whole stack. Structured matrices are made whole first."""
+    b, a = _whole(b, structured), _whole(a, structured)
+    return b @ torch.tensordot(depth, torch.stack(list(weights)), 1) @ a.t()
+
+
+def paper_expand(weights: Sequence[Tensor], b: Tensor, a: Tensor, depth: Tensor, structured: bool = False) -> Tensor:
+    """LiGO (arXiv 2303.00980) as released for language models: every source layer is expanded, and every target layer adds
+    them up one by one.
+    """
+    b, a = _whole(b, structured), _whole(a, structured)
+    expanded = [b @ weight @ a.t() for weight in weights]
+    return torch.stack([sum(w * layer for w, layer in zip(row, expanded, strict=True)) for row in depth])
+
+
+def _whole(matrix: Tensor, structured: bool) -> Tensor:
+    if not structured:
+        return matrix
+    return torch.cat([torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device), matrix])
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """torch.compile of a rival for exactly the shapes it meets, as many as a whole model has."""
     torch._dynamo.config.recompile_limit = 64

@@ -31,15 +31,14 @@ class Work(NamedTuple):
         return self.flops + _FLOPS_PER_BYTE * self.bytes
 
 
-def work(expansion: Expansion, order: Order, backward: bool = False) -> Work:
-    """What an order takes.
+def work(expansion: Expansion, order: Order, backward: bool = False, weights_needed: bool = False) -> Work:
+    """What an order takes, forward or backward with the gradients of the matrices, and where asked of the weights.
 
     Mixing first, every target layer has its products; mixing last, every source layer, and the mixes are as large as the
-    target. Only learned rows are multiplied. Backward, a product comes again for itself and for the gradients of its two
-    factors; mixing first, the second needs no more than the latter. Gradients of `depth` are inner products, which read and
-    multiply as much as the mixes.
+    target. Only learned rows are multiplied. Gradients of `depth` are inner products, which read and multiply what a mix does.
     """
     layers, target_layers = len(expansion.weights), expansion.target_layers
+    mixes = expansion.depth is not None
     rows, columns = expansion.weights[0].shape
     target_rows, target_columns = expansion.target_shape
     new_rows, new_columns = (0 if matrix is None else matrix.shape[0] for matrix in (expansion.b, expansion.a))
@@ -47,22 +46,25 @@ def work(expansion: Expansion, order: Order, backward: bool = False) -> Work:
         first, second = new_rows * rows * columns, target_rows * columns * new_columns
     else:
         first, second = new_columns * columns * rows, target_columns * rows * new_rows
-    through = target_layers if order.mix_first or expansion.depth is None else layers
-    times = (3, 2 if order.mix_first or expansion.depth is None else 3) if backward else (1, 1)
-    flops = 2 * through * (times[0] * first + times[1] * second)
-    if expansion.depth is None:
+    if backward:
+        # The first product again and the gradients of its factors, of X where it is asked for; those of the second's, and
+        # the second again where its result has inner products with the target's gradient.
+        of_mix, of_target = mixes and order.mix_first, mixes and not order.mix_first
+        first, second = (3 if weights_needed or of_mix else 2) * first, (3 if of_target else 2) * second
+    flops = 2 * (first + second) * (layers if mixes and not order.mix_first else target_layers)
+    if not mixes:
         return Work(flops, 0)
-    # The dtype of the arithmetic is 4 bytes wide, but for float64, where products are slower too.
+    # Arithmetic is 4 bytes wide; in float64 it is 8, but products are slower as well.
     if order.mix_first:
         size, tensors = rows * columns, target_layers * (layers + 1)
     else:
         size, tensors = target_rows * target_columns, 2 * layers + target_layers
-    mixes = 2 if backward else 1
-    return Work(flops + mixes * 2 * layers * target_layers * size, mixes * 4 * tensors * size)
+    passes = 2 if backward else 1
+    return Work(flops + passes * 2 * layers * target_layers * size, passes * 4 * tensors * size)
 
 
 def choose(expansion: Expansion, backward: bool = False, weights_needed: bool = False) -> Order:
-    """The cheapest order; backward, the one that has the gradients of `weights` on its way where they are asked for."""
+    """The cheapest order; backward, the one that has the gradients of the weights on its way where they are asked for."""
     mixes = (False,) if backward and weights_needed else (True, False)
     orders = (Order(*order) for order in product(mixes, (True, False)))
-    return min(orders, key=lambda order: work(expansion, order, backward).cost)
+    return min(orders, key=lambda order: work(expansion, order, backward, weights_needed).cost)

@@ -44,12 +44,16 @@ def test_declared_bytes_are_sources_once_and_targets_once(name, monkeypatch):
         "replicate_": lambda outs, blocks, *_, **__: (outs, blocks),
         "mean_square": lambda tensors, **__: (tensors,),
         "tile": lambda weight, *_, **__: ([weight],),
+        "expand_": lambda out, weights, *matrices: ([out], weights, matrices[:3]),
+        # With its gradients: that of the result is read, those of the matrices are written.
+        "expand": lambda weights, *matrices: (weights, matrices[:3], [m for m in matrices[:3] if m.requires_grad]),
     }.items():
         real = getattr(ops, op)
 
         def spy(*args, buffers=buffers, real=real, name=op, **kwargs):
             result = real(*args, **kwargs)
-            counted(*buffers(*args, **kwargs), [result] if name == "tile" else [])
+            returned = {"tile": 1, "expand": 1 + any(isinstance(a, torch.Tensor) and a.requires_grad for a in args)}
+            counted(*buffers(*args, **kwargs), [result] * returned.get(name, 0))
             return result
 
         monkeypatch.setattr(ops, op, spy)

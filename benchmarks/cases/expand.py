@@ -1,0 +1,163 @@
+"""`expand`: one module's layers grown by learned matrices, and a step of their training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import rivals
+from benchmarks.case import COMPILED, EAGER, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data
+from benchmarks.case import untouched_never as touched
+from growkernels import ops
+from growkernels.ops.expand_layout import Expansion
+from growkernels.ops.expand_order import Order, work
+
+#: The provider that does as many operations as the cheapest order, in square products and nothing else.
+PRODUCTS = "matmul floor"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An attention projection [hidden, hidden] of every layer, grown to [ratio hidden, ratio hidden].
+
+    `few` source and target layers stand for all of them where a product takes seconds.
+    """
+
+    name: str
+    hidden: int
+    ratio: float
+    layers: tuple[int, int]
+    few: tuple[int, int]
+
+
+GROWTHS = (
+    Growth("BERT-small to -base", 512, 1.5, (6, 12), (6, 12)),
+    Growth("410M to 1.1B", 1024, 2.0, (6, 24), (2, 8)),
+    Growth("Llama-1B to -3B", 2048, 1.5, (16, 28), (2, 3)),
+)
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    """Whole and structured matrices, forward and with the gradients of the matrices; float32, in which they are trained."""
+    for growth, structured, trained in product(GROWTHS, (False, True), (False, True)):
+        words = "expand", growth.name, "structured" if structured else "", "step" if trained else "", "fp32"
+        shape = partial(_expansion, setting, growth, structured)
+        meta = shape(torch.device("meta"))
+        build = partial(_build_step if trained else _build, setting, shape)
+        yield Case(" ".join(word for word in words if word), _work(meta, trained), build, rounds=3)
+
+
+def _expansion(setting: Setting, growth: Growth, structured: bool, device: torch.device) -> Expansion:
+    source = growth.hidden // setting.shrink
+    target = int(source * growth.ratio)
+    layers, target_layers = growth.layers if setting.device.type == "cuda" else growth.few
+    rows = target - source if structured else target
+    weights = [data((source, source), torch.float32, device) for _ in range(layers)]
+    b, a = (data((rows, source), torch.float32, device) for _ in range(2))
+    return Expansion(weights, b, a, data((target_layers, layers), torch.float32, device) * 10, structured)
+
+
+def _work(expansion: Expansion, trained: bool) -> Work:
+    """Trained, the target's gradient is read and those of the matrices are written."""
+    orders = [Order(*order) for order in product((True, False), repeat=2)]
+    passes = (False, True) if trained else (False,)
+    operations = sum(min(work(expansion, order, backward).flops for order in orders) for backward in passes)
+    matrices = sum(t.nbytes for t in (expansion.b, expansion.a, expansion.depth))
+    rows, columns = expansion.target_shape
+    target = expansion.target_layers * rows * columns * expansion.b.itemsize
+    return Work(sum(w.nbytes for w in expansion.weights) + len(passes) * (matrices + target), operations)
+
+
+class _Expected:
+    """What the formula gives in float64, and how far float32 may lie from it, the gradients too if there is `upstream`.
+
+    A sum of products off by gamma = n u / (1 - n u) of the sum of their absolute values, whatever its order: n counts the
+    roundings of a term, at most one for each index that is summed over, and 34 for inner products in float32.
+    """
+
+    def __init__(self, expansion: Expansion, upstream: Tensor | None) -> None:
+        self.expansion, self.upstream = expansion, upstream
+
+    @cached_property
+    def found(self) -> list[tuple[Tensor, Tensor]]:
+        values, magnitudes = (
+            self._computed(function) for function in (torch.Tensor.double, lambda t: t.double().abs())
+        )
+        layers = len(self.expansion.weights) + self.expansion.target_layers
+        n = layers + sum(self.expansion.weights[0].shape) + sum(self.expansion.target_shape) + 34
+        unit = torch.finfo(torch.float32).eps / 2
+        gamma = (n + 1) * unit / (1 - (n + 1) * unit)
+        return [(value, gamma * magnitude) for value, magnitude in zip(values, magnitudes, strict=True)]
+
+    def _computed(self, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        weights, *matrices, structured = self.expansion
+        leaves = [function(matrix).requires_grad_(self.upstream is not None) for matrix in matrices]
+        target = rivals.expand([function(weight) for weight in weights], *leaves, structured)
+        if self.upstream is None:
+            return [target]
+        return [target.detach(), *torch.autograd.grad(target, leaves, function(self.upstream))]
+
+    def check(self, outputs: list[Tensor]) -> None:
+        """Every number is within its bound."""
+        for output, (value, bound) in zip(outputs, self.found, strict=True):
+            assert ((output - value).abs() <= bound).all(), f"{tuple(output.shape)} is further off than float32 rounds"
+
+
+def _products(setting: Setting, operations: int) -> Provider:
+    """As many operations as products of one good shape take."""
+    side = max(1, 1024 // setting.shrink)
+    left, right, out = (data((side, side), torch.float32, setting.device) for _ in range(3))
+    count = max(1, round(operations / (2 * side**3)))
+
+    def run() -> None:
+        for _ in range(count):
+            torch.mm(left, right, out=out)
+
+    def check(_: Any) -> None:
+        assert torch.allclose(out.double(), left.double() @ right.double(), atol=1e-5)
+
+    return Provider(PRODUCTS, run, check, fresh=False)
+
+
+def _build(setting: Setting, make: Callable[[torch.device], Expansion]) -> list[Provider]:
+    expansion = make(setting.device)
+    out = touched((expansion.target_layers, *expansion.target_shape), torch.float32, setting.device)
+    expected = _Expected(expansion, None)
+    compiled = rivals.compiled(rivals.expand)
+
+    def in_place() -> list[Tensor]:
+        ops.expand_(out, *expansion)
+        return [out]
+
+    return [
+        Provider(OURS_OUT, in_place, expected.check, fresh=False),
+        Provider(OURS, lambda: [ops.expand(*expansion)], expected.check),
+        Provider(EAGER, lambda: [rivals.expand(*expansion)], expected.check),
+        Provider(COMPILED, lambda: [compiled(*expansion)], expected.check),
+        Provider(PAPER, lambda: [rivals.paper_expand(*expansion)], expected.check),
+        _products(setting, _work(expansion, trained=False).operations),
+    ]
+
+
+def _build_step(setting: Setting, make: Callable[[torch.device], Expansion]) -> list[Provider]:
+    weights, *matrices, structured = make(setting.device)
+    leaves = [matrix.requires_grad_() for matrix in matrices]
+    expansion = Expansion(weights, *leaves, structured)
+    upstream = data((expansion.target_layers, *expansion.target_shape), torch.float32, setting.device)
+    detached = Expansion(weights, *(leaf.detach() for leaf in leaves), structured)
+    expected = _Expected(detached, upstream)
+    compiled = rivals.compiled(rivals.expand)
+
+    def step(expand: Callable[..., Tensor]) -> list[Tensor]:
+        target = expand(*expansion)
+        return [target.detach(), *torch.autograd.grad(target, leaves, upstream)]
+
+    named = {OURS: ops.expand, EAGER: rivals.expand, COMPILED: compiled, PAPER: rivals.paper_expand}
+    providers = [Provider(name, partial(step, function), expected.check) for name, function in named.items()]
+    return [*providers, _products(setting, _work(detached, trained=True).operations)]
