@@ -12,8 +12,8 @@ Run = Callable[[], Any]
 
 #: What is written before a timed call on a GPU, in sizes of its L2 cache.
 _FLUSH = 4
-#: Clock cycles, about 3 ms, for which a GPU spins while the host queues calls that are timed together.
-_SPIN = 6_000_000
+#: Cycles a second, at least as many as a GPU's clock has.
+_CYCLES = 2e9
 
 
 class Clock(Protocol):
@@ -40,11 +40,9 @@ class Wall:
 
 
 class Events:
-    """Time of a GPU between two events that it meets in the queue.
+    """Time of a GPU between two events that it meets in the queue, on a cold cache.
 
-    One call: a buffer larger than the L2 cache is written first, so nothing of the case is in the cache, and the host queues
-    the call meanwhile. Calls timed together: the GPU spins while the host queues them, so what is timed is the GPU's own time,
-    with the gaps between kernels, unless the host needs longer than the spin.
+    A buffer larger than the L2 cache is written first: nothing of the case is in the cache, and the host runs ahead meanwhile.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -53,20 +51,35 @@ class Events:
         self._value = 0
 
     def __call__(self, run: Run, calls: int = 1) -> float:
-        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
-        if calls == 1:
-            self._value = (self._value + 1) % 256
-            self._scratch.fill_(self._value)
-        else:
-            torch.cuda._sleep(_SPIN)
-        start.record()
+        self._value = (self._value + 1) % 256
+        self._scratch.fill_(self._value)
+        return _between_events(run, calls)
+
+
+class Queued:
+    """Time of a GPU for calls that are all queued before it begins: its own time, with the gaps between kernels."""
+
+    def __call__(self, run: Run, calls: int = 1) -> float:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
         for _ in range(calls):
-            outputs = run()
-        stop.record()
-        stop.synchronize()
-        del outputs
-        return start.elapsed_time(stop) / 1e3 / calls
+            run()
+        host = time.perf_counter() - start
+        torch.cuda.synchronize()
+        torch.cuda._sleep(int(2 * host * _CYCLES))
+        return _between_events(run, calls)
+
+
+def _between_events(run: Run, calls: int) -> float:
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(calls):
+        outputs = run()
+    stop.record()
+    stop.synchronize()
+    del outputs
+    return start.elapsed_time(stop) / 1e3 / calls
 
 
 def clock_of(device: torch.device) -> Clock:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.case import EAGER, FLOOR, PAPER, Case, Provider, Setting
-from benchmarks.clock import Clock, Events, Wall, clock_of
+from benchmarks.clock import Clock, Queued, Wall, clock_of
 from benchmarks.floor import Copy, Floor
 from benchmarks.memory import peak_above
 from benchmarks.results import CaseResult, Measurement
 from benchmarks.traffic import Traffic
 
-#: Calls that a GPU's queue takes while it spins.
-_QUEUED = 100
+#: Of calls that are timed together, the share that a GPU's queue of about a thousand launches takes before it begins.
+_QUEUED = 10
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def _device_seconds(provider: Provider, calls: int, device: torch.device) -> flo
     """Of one call among many, the GPU's own time: what is left when the host is ahead."""
     if calls == 1 or device.type != "cuda":
         return None
-    clock = Events(device)
-    return sorted(clock(provider.run, min(calls, _QUEUED)) for _ in range(3))[1]
+    clock = Queued()
+    return sorted(clock(provider.run, max(1, calls // _QUEUED)) for _ in range(3))[1]
 
 
 def operation_rate(device: torch.device, normal: int) -> float:
@@ -122,5 +122,5 @@ def operation_rate(device: torch.device, normal: int) -> float:
     from growkernels import ops
 
     small = torch.empty(1 << (23 if device.type == "cuda" else 18), device=device)
-    clock = clock_of(device)
+    clock = Queued() if device.type == "cuda" else Wall(device)
     return normal * small.numel() / sorted(clock(lambda: ops.normal_(small, 1, 0), 20) for _ in range(8))[3]
