@@ -15,7 +15,7 @@ import torch
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Workplace
-from growkernels.executors.learned import expand_rule, open_matrices
+from growkernels.executors.learned import expand_rule, open_matrices, round_once
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
 from growkernels.executors.shards import (
@@ -86,7 +86,7 @@ def execute(
                 else:
                     value = expand_rule(rule, weights, matrices)
                     check_values([Use(name, value, place.dtype)], allow_nonfinite)
-                    out.copy_(value)
+                    out.copy_(round_once(value, out.dtype))
                 work.deliver(out, place)
                 behind.submit(file.write_back, name)
                 done += rule.spec.nbytes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 
 from growkernels import ops
-from growkernels.executors.learned import expand_rule
+from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
 from growkernels.ops.backend import ops_of
@@ -131,7 +131,7 @@ def _compute(source: Tensors, rules: Sequence[Rule], matrices: Matrices) -> list
             outs.append(torch.empty(rule.spec.shape, dtype=dtype, device=device))
             devices.setdefault(device, []).append((rule, outs[-1]))
         else:
-            outs.append(_learned(source, rule, matrices).to(dtype))
+            outs.append(round_once(_learned(source, rule, matrices), dtype))
     for pairs in devices.values():
         ops.tile_rules_(
             [as_rows(rule, out) for rule, out in pairs],

@@ -56,6 +56,15 @@ def expand_rule(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Te
     )
 
 
+def round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """What `expand_rule` gave, in the target's dtype. torch rounds float64 to float32 on its way to a half, and then again."""
+    if value.dtype == dtype:
+        return value
+    out = torch.empty_like(value, dtype=dtype)
+    ops.replicate_([out], [value], [0])
+    return out
+
+
 def _stretches(axis: Sequence[LearnedPart]) -> list[tuple[slice, LearnedPart]]:
     ends = list(accumulate(part.size for part in axis))
     return [(slice(end - part.size, end), part) for end, part in zip(ends, axis, strict=True)]

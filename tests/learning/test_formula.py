@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
+from growkernels import load_grown
 from growkernels.plan import Plan
 from growkernels.verification.logits import load_model
-from tests.families import VARIANTS
+from tests.families import VARIANTS, make_model
 from tests.learning.support import TIES, formula, grown, planned, saved, ties, whole_numbers
 
 #: Rotary, grouped and multi-query, fused in parts and by heads, per-head norms, biases, tied and untied heads.
@@ -95,15 +97,21 @@ def test_the_families_are_those_that_have_variants() -> None:
     assert TIES.keys() == VARIANTS.keys() - {"gemma"}
 
 
-def test_bfloat16_is_rounded_once(tmp_path: Path) -> None:
-    source = saved(tmp_path, "llama")
-    plan = planned(source, depth=2, width=2)
-    wide = grown(source, tmp_path / "wide", plan)
-    narrow = grown(source, tmp_path / "narrow", _as(plan, "bfloat16"))
-    first, second = (load_tensors(folder / "model.safetensors") for folder in (wide, narrow))
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name].to(torch.bfloat16), second[name]), name
+def test_float64_is_rounded_once(tmp_path: Path) -> None:
+    _, model = make_model("qwen3")
+    model.double().save_pretrained(tmp_path / "source")
+    plan = planned(tmp_path / "source", depth=2, width=3)
+    wide = load_tensors(grown(tmp_path / "source", tmp_path / "wide", plan) / "model.safetensors")
+    narrow = load_tensors(grown(tmp_path / "source", tmp_path / "narrow", _as(plan, "bfloat16")) / "model.safetensors")
+    live = load_grown(tmp_path / "source", plan=_as(plan, "bfloat16")).state_dict()
+    twice = 0
+    for name, value in wide.items():
+        mantissa, exponent = np.frexp(value.numpy())
+        once = torch.from_numpy(np.ldexp(np.rint(mantissa * 2**8), exponent - 8))
+        assert torch.equal(narrow[name].double(), once), name
+        assert torch.equal(live[name].double(), once), name
+        twice += int((value.float().bfloat16().double() != once).sum())
+    assert twice, "no weight tells one rounding from two"
 
 
 def _as(plan: Plan, dtype: str) -> Plan:

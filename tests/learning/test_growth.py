@@ -150,6 +150,19 @@ def same(first: PreTrainedModel, second: PreTrainedModel) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_sources_of_other_dtypes_are_fitted_and_verified(dtype: torch.dtype, tmp_path: Path) -> None:
+    _, model = make_model("qwen3")
+    model.to(dtype).save_pretrained(tmp_path / "source")
+    growth = LearnedGrowth(tmp_path / "source", **BOTH)
+    growth.fit(batches(1), steps=1)
+    assert growth._weights["model.norm.weight"].dtype == dtype
+    report = growkernels.grow_checkpoint(
+        tmp_path / "source", tmp_path / "target", plan=growth.materialise(), verify_logits=False
+    )
+    assert report.verification.passed
+
+
 def test_a_changed_element_or_matrix_is_found(tmp_path: Path) -> None:
     source, target = saved(tmp_path, "llama"), tmp_path / "target"
     growkernels.grow_checkpoint(
