@@ -44,14 +44,26 @@ Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType d
   return out;
 }
 
-// Makes the device of the tensors the current one, where that means something.
+// Makes the device of the tensors the current one, where that means something. Refuses tensors on several: a pointer
+// from elsewhere would end a kernel, and with it the process's use of the GPU.
 class OnDevice {
  public:
-  explicit OnDevice(const Tensor& tensor) {
-    if (!tensor.is_cpu()) guard_.emplace(tensor.get_device_index());
+  template <class... Others>
+  explicit OnDevice(const Tensor& first, const Others&... others) {
+    (check(first, others), ...);
+    if (!first.is_cpu()) guard_.emplace(first.get_device_index());
   }
 
  private:
+  static void check(const Tensor& first, const Tensor& other) {
+    const bool same =
+        first.is_cpu() ? other.is_cpu() : !other.is_cpu() && first.get_device_index() == other.get_device_index();
+    if (!same) refuse("tensors of one call are on different devices; put them on one");
+  }
+  static void check(const Tensor& first, const std::vector<Tensor>& others) {
+    for (const Tensor& other : others) check(first, other);
+  }
+
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;
 };
 
@@ -64,7 +76,7 @@ struct Ops {
     if (weight.dim() == 1 && n_in != 1) refuse("n_in is ", n_in, " for a vector; expected 1");
     View target = matrix_of(out), source = matrix_of(weight);
     check_memory({target}, {source});
-    const OnDevice device(weight);
+    const OnDevice device(weight, out);
     RuleNumbers numbers;
     std::optional<Tensor> square;
     numbers.key = uint64_t(key);
@@ -110,7 +122,7 @@ struct Ops {
     check_memory(targets, sources);
     const std::vector<TileJob> jobs = tile_jobs(targets, sources, layout, scalars);
     if (jobs.empty()) return;
-    const OnDevice device(outs[0]);
+    const OnDevice device(outs[0], outs, weights);
     kernels.tile(jobs);
   }
 
@@ -129,7 +141,7 @@ struct Ops {
     }
     check_memory(targets, sources);
     if (outs.empty()) return;
-    const OnDevice device(outs[0]);
+    const OnDevice device(outs[0], outs, blocks);
     kernels.replicate(targets, sources, {index, scale, noise_alpha, noise_std, uint64_t(key)});
   }
 
@@ -149,7 +161,7 @@ struct Ops {
   static Tensor mean_square(const std::vector<Tensor>& tensors, const std::vector<double>& divisors) {
     if (divisors.size() != tensors.size()) refuse(divisors.size(), " divisors for ", tensors.size(), " tensors");
     if (tensors.empty()) refuse("no tensors; expected at least one");
-    const OnDevice device(tensors[0]);
+    const OnDevice device(tensors[0], tensors);
     Tensor out = empty(tensors[0], {int64_t(tensors.size())}, ScalarType::Double);
     kernels.mean_square(static_cast<double*>(out.data_ptr()), views_of(tensors), divisors);
     return out;
@@ -167,7 +179,7 @@ struct Ops {
     const View factors = view_of(coefficients);
     check_pairs(targets, terms, factors, "coefficients");
     check_memory(targets, terms);
-    const OnDevice device(outs[0]);
+    const OnDevice device(outs[0], outs, sources, coefficients);
     kernels.mix(targets, terms, factors);
   }
 
@@ -178,7 +190,7 @@ struct Ops {
     std::vector<View> inputs = first;
     inputs.insert(inputs.end(), second.begin(), second.end());
     check_memory({target}, inputs);
-    const OnDevice device(out);
+    const OnDevice device(out, left, right);
     kernels.inner_products(target, first, second);
   }
 

@@ -28,7 +28,9 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """`versions`: of packages, None where missing; `backend`: which code runs and why; `machine`: what there is to run on."""
+    """`versions`: of packages, None where missing; `backend`: what runs tensors of each device, and why; `machine`: what there
+    is to run on; `remedies`: what to do, a sentence each.
+    """
 
     versions: dict[str, str | None]
     backend: dict[str, Any]
@@ -55,6 +57,7 @@ def examine() -> Findings:
         "compiler": shutil.which(os.environ.get("CXX", "c++")),
         "nvcc": _nvcc_release(nvcc) if nvcc else None,
         "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "cuda_capability": torch.cuda.get_device_capability() if torch.cuda.is_available() else None,
     }
     active = _backend()
     return Findings(versions, active, machine, tuple(_remedies(active, versions, machine)))
@@ -69,22 +72,30 @@ def _version(package: str) -> str | None:
 
 def _backend() -> dict[str, Any]:
     extension = backend.EXTENSION
-    forced = backend.FORCED
-    active = forced or ("eager" if extension is None else "cpu")
-    if forced:
-        why = f"GROWKERNELS_BACKEND={forced}"
-    elif extension is None:
-        why = f"the compiled extension did not load: {backend.EXTENSION_ERROR}"
+    build = extension.build_info() if extension else None
+    if extension is None:
+        why_cpu = why_cuda = f"the compiled extension did not load: {backend.EXTENSION_ERROR}"
     else:
-        why = "the compiled extension loaded"
+        why_cpu = "the compiled extension loaded"
+        why_cuda = f"the extension {'has kernels for ' + build['cuda'] if build['cuda'] else 'was built without CUDA'}"
     return {
-        "active": active,
-        "why": why,
+        "forced": backend.FORCED,
+        "cpu_tensors": _active("cpu", "eager" if extension is None else "cpu", why_cpu),
+        "cuda_tensors": _active("cuda", backend.CUDA_BACKEND, why_cuda),
         "extension": getattr(extension, "__file__", None),
-        "build": extension.build_info() if extension else None,
+        "build": build,
         "isa": extension.isa() if extension else None,
         "noise_version": NOISE_VERSION,
     }
+
+
+def _active(device: str, default: str | None, why: str) -> dict[str, str | None]:
+    """What runs tensors of a type of device, None if nothing does, and why."""
+    if refused := backend.refusal(backend.FORCED, device):
+        return {"active": None, "why": refused}
+    if backend.FORCED:
+        return {"active": backend.FORCED, "why": f"GROWKERNELS_BACKEND={backend.FORCED}"}
+    return {"active": default, "why": why}
 
 
 def _nvcc_release(nvcc: str) -> str:
@@ -98,18 +109,24 @@ def _nvcc_release(nvcc: str) -> str:
 
 def _remedies(active: dict[str, Any], versions: dict[str, str | None], machine: dict[str, Any]) -> list[str]:
     remedies = []
+    cpu, cuda = active["cpu_tensors"], active["cuda_tensors"]
     if active["extension"] is None:
         if machine["compiler"] is None:
             remedies.append("No C++ compiler was found: install one (Debian, Ubuntu: apt-get install g++ python3-dev).")
         remedies.append(f"Growth runs on the slow eager reference. To mend it, {backend.REMEDY}.")
-    elif active["active"] == "eager":
+    elif active["forced"] == "eager":
         remedies.append(
             "GROWKERNELS_BACKEND=eager forces the slow eager reference; unset it to use the compiled kernels."
         )
-    if active["active"] not in ("cpu", "eager"):
-        remedies.append(f"GROWKERNELS_BACKEND={active['active']} is unknown: set it to cpu or eager, or unset it.")
-    if active["active"] == "cpu" and active["extension"] is None:
-        remedies.append("GROWKERNELS_BACKEND=cpu cannot run without the compiled extension: unset it, or build.")
+    if active["forced"] and cpu["active"] is None and cuda["active"] is None:
+        remedies.append(f"GROWKERNELS_BACKEND={active['forced']} cannot run; unset it: {cpu['why']}.")
+    elif machine["cuda_device"] and cuda["active"] is None:
+        remedies.append(f"CUDA tensors cannot be grown: {cuda['why']}.")
+    elif cuda["active"] == "cuda" and machine["cuda_capability"] and not _runs(active["build"]["cuda"], machine):
+        remedies.append(
+            f"The CUDA kernels are for {active['build']['cuda']} and do not run on {machine['cuda_device']}: install triton "
+            f"and set GROWKERNELS_BACKEND=triton."
+        )
     built = (active["build"] or {}).get("version")
     if built not in (None, versions["growkernels"]):
         remedies.append(
@@ -123,3 +140,10 @@ def _remedies(active: dict[str, Any], versions: dict[str, str | None], machine: 
     if versions["huggingface_hub"] is None:
         remedies.append("huggingface_hub is not installed: hub ids do not work, folders do.")
     return remedies
+
+
+def _runs(architectures: str, machine: dict[str, Any]) -> bool:
+    """Whether kernels for these run on the GPU: those of its own generation, no later; the last ones are translated."""
+    capability = machine["cuda_capability"]
+    built = [divmod(int(name.removeprefix("sm_")), 10) for name in architectures.split(", ")]
+    return capability >= built[-1] or any(major == capability[0] and minor <= capability[1] for major, minor in built)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -32,9 +32,18 @@ def _show(findings: Findings) -> RenderableType:
     table = facts()
     for section in (findings.backend, findings.machine, findings.versions):
         for name, value in section.items():
-            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            table.add_row(name.replace("_", " "), Text("none" if text is None else str(text)))
+            table.add_row(name.replace("_", " "), Text(_text(value)))
         table.add_row()
     if not findings.remedies:
         return Group(table, Text("All is well.", "green"))
     return Group(table, *(Text(remedy, "yellow") for remedy in findings.remedies))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict) and "why" in value:
+        return f"{value['active'] or 'none'}: {value['why']}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(entry)}" for name, entry in value.items())
+    return ".".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -45,14 +45,10 @@ def _load_extension() -> tuple[ModuleType | None, str]:
 
 #: The compiled extension, or None, and why it could not be loaded.
 EXTENSION, EXTENSION_ERROR = _load_extension()
+TRITON_INSTALLED = find_spec("triton") is not None
+_HAS_CUDA = EXTENSION is not None and EXTENSION.build_info()["cuda"]
 #: What runs CUDA tensors, None if nothing does.
-CUDA_BACKEND = (
-    "cuda"
-    if EXTENSION is not None and EXTENSION.build_info()["cuda"]
-    else "triton"
-    if find_spec("triton") is not None
-    else None
-)
+CUDA_BACKEND = "cuda" if _HAS_CUDA else "triton" if TRITON_INSTALLED else None
 #: Under Triton's interpreter its kernels run on CPU tensors.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -110,27 +106,32 @@ def ops_of(backend: str | None, tensor: Tensor) -> Ops:
     that no backend serves.
     """
     backend = backend or FORCED
-    device = tensor.device.type
+    if why := refusal(backend, tensor.device.type):
+        raise GrowthError(why)
+    return _LIBRARIES[backend] if backend else _DEFAULT
+
+
+def refusal(backend: str | None, device: str) -> str:
+    """Why a backend, or any if None, does not take tensors of a type of device, and what to do; empty if it does."""
     if backend is None:
         if device == "cuda" and CUDA_BACKEND is None:
-            raise GrowthError(f"no fused kernel for CUDA tensors in this installation; {CUDA_REMEDY}")
+            return f"no fused kernel for CUDA tensors in this installation; {CUDA_REMEDY}, or pass backend='eager'"
         if device not in ("cpu", "cuda", "meta"):
-            raise GrowthError(f"no fused kernel for {device} tensors; move them to the CPU or pass backend='eager'")
-        return _DEFAULT
-    library = _LIBRARIES.get(backend)
-    if library is None:
-        raise GrowthError(
+            return f"no fused kernel for {device} tensors; move them to the CPU or pass backend='eager'"
+        return ""
+    if backend not in _LIBRARIES:
+        return (
             f"unknown backend {backend!r} (argument backend= or GROWKERNELS_BACKEND); choose 'cpu', 'cuda', 'triton' or "
             f"'eager'"
         )
     if why := why_not(backend):
-        raise GrowthError(f"backend {backend!r} was asked for, but {why}, or choose backend 'eager'")
+        return f"backend {backend!r} was asked for, but {why}, or choose backend 'eager'"
     if device != "meta" and device not in _DEVICES.get(backend, (device,)):
-        raise GrowthError(
-            f"backend {backend!r} was asked for, but the tensors are on {tensor.device}; move them to "
+        return (
+            f"backend {backend!r} was asked for, but the tensors are on {device}; move them to "
             f"{' or '.join(_DEVICES[backend])}, or choose another backend"
         )
-    return library
+    return ""
 
 
 def why_not(backend: str) -> str:
@@ -138,7 +139,7 @@ def why_not(backend: str) -> str:
     if backend in ("cpu", "cuda", "emulated") and EXTENSION is None:
         return f"the compiled extension did not load ({EXTENSION_ERROR}); {REMEDY}"
     if backend == "cuda" and CUDA_BACKEND != "cuda":
-        return f"the extension was built without CUDA; {CUDA_REMEDY}"
-    if backend == "triton" and find_spec("triton") is None:
+        return f"the extension was built without CUDA; {CUDA_REMEDY} and choose backend 'triton'"
+    if backend == "triton" and not TRITON_INSTALLED:
         return "triton is not installed; install it (`pip install triton`)"
     return ""

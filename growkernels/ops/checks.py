@@ -59,12 +59,23 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str)
         )
 
 
+def check_devices(tensors: Sequence[Tensor]) -> None:
+    """All tensors of a call must be on one device: that is where its kernel runs."""
+    for tensor in tensors:
+        if tensor.device != tensors[0].device:
+            raise GrowthError(
+                f"one tensor is on {tensors[0].device}, another on {tensor.device}; put them on one device, or make a call "
+                f"for each"
+            )
+
+
 def check_memory(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
-    """No memory shared by entries of one `out`, by two outputs, or by an output and a source.
+    """All on one device, and no memory shared by entries of one `out`, by two outputs, or by an output and a source.
 
     Told exactly for disjoint address ranges and for column bands of one matrix; other interleaved tensors count as sharing.
-    Nothing is checked for tensors without memory of their own: fake ones, or those of a traced graph.
+    Memory is not looked at for tensors without memory of their own: fake ones, or those of a traced graph.
     """
+    check_devices([*outs, *sources])
     if torch.compiler.is_compiling():
         return
     spans = []

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_dtype, check_key
+from growkernels.ops.checks import check_devices, check_dtype, check_key
 
 
 def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str | None = None) -> None:
@@ -43,4 +43,5 @@ def mean_square(
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
+    check_devices(tensors)
     return ops_of(backend, tensors[0]).mean_square([t.detach() for t in tensors], divisors)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_dtype, check_key, check_memory, check_std, check_target
+from growkernels.ops.checks import check_devices, check_dtype, check_key, check_memory, check_std, check_target
 
 
 def _check(
@@ -54,6 +54,7 @@ def replicate(
         check_dtype("a block", block.dtype)
     if not blocks:
         return []
+    check_devices(blocks)
     return ops_of(backend, blocks[0]).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
 
 

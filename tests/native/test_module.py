@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -49,10 +50,41 @@ def test_an_unknown_instruction_set_is_refused_and_changes_nothing() -> None:
     assert _C.isa() == before
 
 
-@pytest.mark.skipif(shutil.which("nm") is None, reason="nm of binutils lists the symbols")
-def test_only_torchs_stable_c_interface_is_used() -> None:
+def test_cuda_kernels_are_in_the_build_wherever_there_is_a_cuda_compiler() -> None:
+    compiler = shutil.which("nvcc", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/local/cuda/bin")
+    if not compiler or os.environ.get("GROWKERNELS_CUDA") == "0":
+        pytest.skip("no nvcc, or GROWKERNELS_CUDA=0")
+    architectures = (_C.build_info()["cuda"] or "").split(", ")
+    assert architectures[0] == "sm_80", "nvcc failed, see build/log"
+
+
+def undefined_symbols() -> list[str]:
     listing = subprocess.run(["nm", "-D", "--undefined-only", _C.__file__], capture_output=True, text=True, check=True)
-    symbols = [line.split()[-1] for line in listing.stdout.splitlines()]
-    torchs = [s for s in symbols if any(word in s for word in ("torch", "c10", "caffe", "at6"))]
+    return [line.split()[-1] for line in listing.stdout.splitlines()]
+
+
+needs_binutils = pytest.mark.skipif(shutil.which("nm") is None, reason="nm of binutils lists the symbols")
+
+
+@needs_binutils
+def test_only_torchs_stable_c_interface_is_used() -> None:
+    torchs = [s for s in undefined_symbols() if any(word in s for word in ("torch", "c10", "caffe", "at6"))]
     assert torchs
     assert [s for s in torchs if not s.startswith(("aoti_torch_", "torch_"))] == []
+
+
+@needs_binutils
+def test_it_loads_where_there_is_no_cuda() -> None:
+    """CUDA's runtime is inside; torch's own library for CUDA is looked up when a kernel is launched."""
+    # What names CUDA and does not need it: the number that torch gives to the type of device.
+    assert [s for s in undefined_symbols() if "cuda" in s.lower() or s.startswith("cu")] in (
+        [],
+        ["aoti_torch_device_type_cuda"],
+    )
+    needed = subprocess.run(["objdump", "-p", _C.__file__], capture_output=True, text=True, check=True).stdout
+    libraries = [line.split()[1] for line in needed.splitlines() if line.strip().startswith("NEEDED")]
+    assert "libtorch_cpu.so" in libraries
+    assert not [library for library in libraries if "cuda" in library or library.startswith("libcu")]
+    exported = subprocess.run(["nm", "-D", "--defined-only", _C.__file__], capture_output=True, text=True, check=True)
+    # Torch has a runtime of its own: the two must not see each other's functions.
+    assert not [line for line in exported.stdout.splitlines() if " cuda" in line or " __cuda" in line]

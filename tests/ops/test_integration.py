@@ -9,7 +9,8 @@ from growkernels import ops
 from growkernels.ops import TileSpec, layout
 from tests.ops.tools import assert_same_bits, data
 
-NAMESPACES = ("growkernels", "growkernels_eager")
+#: The last one is the CUDA kernels, played by the CPU.
+NAMESPACES = ("growkernels", "growkernels_eager", "growkernels_emulated")
 KEY = -3
 
 
