@@ -60,12 +60,11 @@ class LearnedGrowth:
                 "nothing is learned by gstack, interpolate and hypercloning; give depth_operator or width_operator ligo."
             )
         check_duplicates(self.source, layout.duplicates)
-        self._plan = planned.with_matrices(start_matrices(layout, planned, self.options))
+        self._plan = planned
         self._model, self._rules = self._empty_target(layout.model_type, layout.architecture)
         self._weights: dict[str, Tensor] = {}
-        self.matrices = {
-            name: matrix.requires_grad_() for name, matrix in open_matrices(self._plan, self.device).items()
-        }
+        start = planned.with_matrices(start_matrices(layout, planned, self.options))
+        self.matrices = {name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()}
         self._optimizer = OperatorOptimizer(self.matrices)
         #: Loss of every step so far.
         self.losses: list[float] = []
@@ -98,10 +97,9 @@ class LearnedGrowth:
                 f"rate and no more warm-up than steps."
             )
         self._load_weights()
-        before = self.step
-        for batch in batches:
-            if self.step >= steps:
-                break
+        before, left = self.step, iter(batches)
+        # A batch is taken only for a step that is to come: a generator may be gone on with.
+        while self.step < steps and (batch := next(left, None)) is not None:
             loss = self._loss_and_gradients({name: value.to(self.device) for name, value in batch.items()})
             self._optimizer.update(self.step, steps, lr, warmup)
             self.losses.append(loss)
@@ -125,7 +123,7 @@ class LearnedGrowth:
     def save(self, folder: str | Path) -> None:
         """Write matrices, moments and losses into a folder, made if need be, for `load`."""
         values = {name: matrix.detach() for name, matrix in self.matrices.items()}
-        state = State(self._plan.with_matrices(None).digest(), self.losses, values, *self._optimizer.moments())
+        state = State(self._plan.digest(), self.losses, values, *self._optimizer.moments())
         write_state(Path(folder), state, self.options)
 
     @classmethod
@@ -135,7 +133,7 @@ class LearnedGrowth:
         """What `save` wrote, to be trained on. Raises GrowthError if it is damaged or `src` is not the source it grew from."""
         options, state = read_state(Path(folder))
         growth = cls(src, device=device, **options)
-        if state.plan_digest != growth._plan.with_matrices(None).digest():
+        if state.plan_digest != growth._plan.digest():
             raise GrowthError(
                 f"{folder} was saved for another source than {growth.source.name}, or by another version."
             )

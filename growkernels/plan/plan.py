@@ -64,8 +64,8 @@ class Plan:
         """The same plan with other rules (for one, with measured noise)."""
         return replace(self, rules=rules)
 
-    def with_matrices(self, matrices: Matrices | None) -> Plan:
-        """The same plan with other learned matrices, or with none."""
+    def with_matrices(self, matrices: Matrices) -> Plan:
+        """The same plan with other learned matrices."""
         return replace(self, matrices=matrices)
 
     def to_json(self) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def test_a_fit_gone_on_with_gives_the_bits_of_one_without_a_pause(tmp_path: Path
     part.save(tmp_path / "half")
     resumed = LearnedGrowth.load(tmp_path / "half", source)
     assert resumed.step == 3
-    resumed.fit(data[3:], steps=6, warmup=2)
+    left = iter([*data[3:], data[0]])
+    resumed.fit(left, steps=6, warmup=2)
+    assert len(list(left)) == 1
     assert resumed.losses == losses == whole.losses
     assert resumed.materialise().matrices == whole.materialise().matrices
     assert resumed.fit(data, steps=6, warmup=2) == []
