@@ -202,17 +202,22 @@ struct Ops {
     m.impl("replicate", TORCH_BOX(&Ops::replicate));
     m.impl("mean_square", TORCH_BOX(&Ops::mean_square));
     m.impl("normal_", TORCH_BOX(&Ops::normal_));
-    if constexpr (kernels.mix != nullptr) {
-      m.impl("mix_", TORCH_BOX(&Ops::mix_));
-      m.impl("inner_products_", TORCH_BOX(&Ops::inner_products_));
-    }
+  }
+
+  // Where these kernels exist.
+  static void add_mixes_to(torch::stable::detail::StableLibrary& m) {
+    m.impl("mix_", TORCH_BOX(&Ops::mix_));
+    m.impl("inner_products_", TORCH_BOX(&Ops::inner_products_));
   }
 };
 
 }  // namespace
 }  // namespace gk
 
-STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) { gk::Ops<gk::cpu::kKernels>::add_to(m); }
+STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) {
+  gk::Ops<gk::cpu::kKernels>::add_to(m);
+  gk::Ops<gk::cpu::kKernels>::add_mixes_to(m);
+}
 STABLE_TORCH_LIBRARY_IMPL(growkernels_emulated, CPU, m) { gk::Ops<gk::emulated::kKernels>::add_to(m); }
 #if defined(GK_CUDA)
 STABLE_TORCH_LIBRARY_IMPL(growkernels, CUDA, m) { gk::Ops<gk::cuda::kKernels>::add_to(m); }

@@ -36,7 +36,7 @@ class Case:
         """Have the work done in this order."""
         patch.setattr(expand_dense, "choose", lambda *_, **__: self.order)
         if self.small_panels:
-            patch.setattr(expand_products, "_PANEL", 1)
+            patch.setattr(expand_products, "_PANEL", {"cpu": 1})
             patch.setattr(expand_products, "_ROWS", 3)
             patch.setattr(expand_products, "_TOGETHER", 1)
 

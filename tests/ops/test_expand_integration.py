@@ -56,7 +56,7 @@ def test_opcheck(namespace: str, name: str) -> None:
 @pytest.mark.parametrize("order", [*ORDERS, None])
 def test_gradcheck(order: Order | None, structured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every order, in panels of a few rows, for one side or both, for the matrices alone and with the weights."""
-    monkeypatch.setattr(expand_products, "_PANEL", 1)
+    monkeypatch.setattr(expand_products, "_PANEL", {"cpu": 1})
     monkeypatch.setattr(expand_products, "_ROWS", 2)
     if order is not None:
         monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)

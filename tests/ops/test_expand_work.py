@@ -116,7 +116,7 @@ def test_the_order_follows_the_shapes() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("order", ORDERS)
 def test_no_stack_is_held_beyond_the_result(order: Order, dtype: torch.dtype, monkeypatch) -> None:
-    monkeypatch.setattr(expand_products, "_PANEL", 1)
+    monkeypatch.setattr(expand_products, "_PANEL", {"cpu": 1})
     monkeypatch.setattr(expand_products, "_ROWS", 16)
     expansion = make("square x2", scale=2)
     expansion = expansion._replace(weights=[weight.to(dtype) for weight in expansion.weights])
