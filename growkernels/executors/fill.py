@@ -66,8 +66,8 @@ def unchanged(source: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
 def buckets(rules: Sequence[Rule], size: int = BUCKET) -> Iterator[list[Rule]]:
     """The rules, those of the same sources together, in lists of at most `size` bytes; a larger tensor is a list of its own.
 
-    Together, because a source lives until its last rule: with the layers in the target's order, stacks of layers would keep
-    the whole source alive to the end.
+    Together, because a source lives until its last rule: in the target's order, stacks of layers would keep all of it alive
+    up to the last stack.
     """
     by_source: dict[tuple[str, ...], list[Rule]] = {}
     for rule in rules:

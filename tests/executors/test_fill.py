@@ -7,7 +7,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from growkernels.executors.fill import buckets, fill, most_alive, unchanged
+from growkernels.errors import GrowthError
+from growkernels.executors.fill import buckets, fill, most_alive, prepare, unchanged
+from growkernels.ops import backend
 from growkernels.plan import IndexVector, Rule, TensorSpec
 
 #: For each rule: number of its source, copies of its source's rows.
@@ -86,3 +88,11 @@ def test_what_does_not_change_is_found_once() -> None:
     half = Rule("t", "w0", TensorSpec((3, 4), "bfloat16"), "linear", rules_of([(0, 1)])[0].axes, input_axis=1)
     part = Rule("t", "w5", TensorSpec((3, 4), "float32"), "linear", (IndexVector.identity(3), IndexVector.identity(4)))
     assert unchanged(Weights(), [half, part]) == {}
+
+
+def test_a_device_without_kernels_is_found_out_while_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = rules_of([(0, 2), (1, 1)])
+    assert prepare(Weights(), rules, lambda device: {}) == tuple(rules)
+    monkeypatch.setattr(backend, "FORCED", "no such backend")
+    with pytest.raises(GrowthError, match="unknown backend"):
+        prepare(Weights(), rules, lambda device: {})

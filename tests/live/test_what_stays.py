@@ -43,7 +43,10 @@ def test_layers_keep_their_modules_parameters_and_memory(
     memory = [{name: (p, p.data_ptr()) for name, p in layer.named_parameters()} for layer in old]
     inside = {id(parameter) for layer in old for parameter in layer.parameters()}
     outside = {name: (p, p.data_ptr()) for name, p in model.named_parameters() if id(p) not in inside}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
     growkernels.grow_model(model, **options)
+    assert all(parameter.grad is None for parameter in model.parameters())
     seen: set[int] = set()
     pointers = set()
     for place, source in enumerate(index):
