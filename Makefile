@@ -71,7 +71,8 @@ sanitize: $(BUILD)
 	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
 	    $(abspath $(BIN))/python -c 'import sys, growkernels.ops, pytest; sys.exit(pytest.main(sys.argv[1:]))' \
-	    --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m "not slow" $(CURDIR)/tests/native $(CURDIR)/tests/ops
+	    --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m "not slow" $(CURDIR)/tests/native $(CURDIR)/tests/ops \
+	    $(CURDIR)/tests/cuda
 
 bench: $(BUILD)
 	$(BIN)/python -m benchmarks

@@ -11,22 +11,38 @@
 namespace gk::cuda {
 namespace {
 
-// What the parameters of one launch hold: 32 KB from CUDA 12.1 on, 4 KB before, less what else they carry.
-struct Parcel {
+// Words in the parameters of one launch: these hold 32 KB from CUDA 12.1 on, 4 KB before, less what else they carry.
 #if CUDART_VERSION >= 12010
-  static constexpr size_t kWords = (30 << 10) / sizeof(uint64_t);
+constexpr size_t kMostWords = (30 << 10) / sizeof(uint64_t);
 #else
-  static constexpr size_t kWords = (3 << 10) / sizeof(uint64_t);
+constexpr size_t kMostWords = (3 << 10) / sizeof(uint64_t);
 #endif
+// Parameters are copied whole: most uploads are small and should not pay for 30 KB.
+constexpr size_t kFewWords = 64;
+
+template <size_t kWords>
+struct Parcel {
   uint64_t* to;
   uint32_t size;
   uint64_t words[kWords];
 };
 
 // One word a thread: lanes that read parameters at different places take turns.
-__global__ void write(const __grid_constant__ Parcel parcel) {
+template <size_t kWords>
+__global__ void write(const __grid_constant__ Parcel<kWords> parcel) {
   const uint32_t i = blockIdx.x * kThreads + threadIdx.x;
   if (i < parcel.size) parcel.to[i] = parcel.words[i];
+}
+
+template <size_t kWords>
+void send(uint64_t* to, const uint64_t* from, size_t words, cudaStream_t stream) {
+  Parcel<kWords> parcel;
+  for (size_t done = 0; done < words; done += kWords) {
+    parcel.to = to + done;
+    parcel.size = uint32_t(std::min(words - done, kWords));
+    std::memcpy(parcel.words, from + done, parcel.size * sizeof(uint64_t));
+    write<<<(parcel.size + kThreads - 1) / kThreads, kThreads, 0, stream>>>(parcel);
+  }
 }
 
 void check(cudaError_t error, const std::string& what) {
@@ -47,15 +63,10 @@ int current_device() {
 }
 
 void upload(void* to, const void* from, size_t bytes) {
-  const auto stream = static_cast<cudaStream_t>(current_stream());
   const size_t words = bytes / sizeof(uint64_t);
-  Parcel parcel;
-  for (size_t done = 0; done < words; done += Parcel::kWords) {
-    parcel.to = static_cast<uint64_t*>(to) + done;
-    parcel.size = uint32_t(std::min(words - done, Parcel::kWords));
-    std::memcpy(parcel.words, static_cast<const uint64_t*>(from) + done, parcel.size * sizeof(uint64_t));
-    write<<<(parcel.size + kThreads - 1) / kThreads, kThreads, 0, stream>>>(parcel);
-  }
+  const auto send_words = words <= kFewWords ? send<kFewWords> : send<kMostWords>;
+  send_words(static_cast<uint64_t*>(to), static_cast<const uint64_t*>(from), words,
+             static_cast<cudaStream_t>(current_stream()));
   check_launch("upload of a descriptor table");
 }
 
