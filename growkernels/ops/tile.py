@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_dtype, check_key, check_memory, check_std, check_target
+from growkernels.ops.checks import check_dtype, check_key, check_memory, check_rule, check_std, check_target
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.layout import pack
 from growkernels.ops.spec import TileSpec
@@ -103,38 +102,7 @@ def tile_rules_(
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
     for out, weight, spec in zip(outs, weights, specs, strict=True):
-        _check_rule(out, weight, spec)
+        check_rule(out, weight, spec)
     check_memory(outs, weights)
     if outs:
         ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), *pack(specs))
-
-
-def _check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
-    if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
-        raise GrowthError(
-            f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"
-        )
-    rows, cols = (1, weight.shape[0]) if weight.ndim == 1 else weight.shape
-    for name, flat, size in (("rows", spec.rows, rows), ("cols", spec.cols, cols)):
-        if len(flat) % 4:
-            raise GrowthError(f"{name} has {len(flat)} numbers; expected (start, length, copies, groups) per segment")
-        for segment in zip(*[iter(flat)] * 4, strict=True):
-            start, length, copies, groups = segment
-            inside = (start == -1 and copies == groups == 1) or (start >= 0 and start + length <= size)
-            if length < 0 or copies < 1 or groups < 1 or length % groups or not inside:
-                raise GrowthError(
-                    f"{name} segment {segment} does not fit a source axis of {size}; expected (start, length, copies, groups) "
-                    f"inside it with length a multiple of groups, or (-1, length, 1, 1) for new entries"
-                )
-    shape = spec.shape
-    if weight.ndim == 1:
-        if shape[0] != 1:
-            raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
-        shape = shape[1:]
-    check_target(out, weight, shape, "the rule")
-    if not spec.divisor or isnan(spec.divisor):
-        raise GrowthError(f"divisor is {spec.divisor}; expected a number other than zero")
-    for std in (spec.noise_std, *(std for _, std in spec.fill)):
-        check_std(std)
-    check_key(spec.key)
-    _ = spec.n_in  # raises if the column copies disagree
