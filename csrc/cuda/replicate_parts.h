@@ -53,7 +53,7 @@ struct Parts {
 // Elements that one access of 16 bytes carries at the wider end.
 constexpr int vector_width(int from, int to) { return 16 / (from > to ? from : to); }
 
-// Every output of not float64 dtypes goes by vectors where it can, and every one that moves.
+// Dense stretches go by vectors, if source and output are equally aligned and float64 is at most moved.
 Parts parts_of(const std::vector<View>& outs, const std::vector<View>& blocks, const ReplicateNumbers& numbers);
 
 }  // namespace gk::cuda
