@@ -33,17 +33,22 @@ def rule_cases(draw: st.DrawFn) -> tuple:
     return shape, draw(specs(*shape)), draw(dtypes), draw(dtypes), draw(layouts), draw(layouts), draw(st.booleans())
 
 
-@settings(max_examples=400)
-@given(rule_cases())
-def test_rule_has_the_bits_of_the_reference(case: tuple) -> None:
+def check_rule(case: tuple, backend: str | None) -> None:
+    """Any rule, dtypes, strides; NaN, infinities and subnormals among the values."""
     shape, spec, source_dtype, target_dtype, source_layout, target_layout, special = case
     weight = data(shape, source_dtype)
     weight = laid_out(with_special(weight) if special else weight, source_layout)
     out = poisoned(spec.shape, target_dtype, target_layout)
     expected = poisoned(spec.shape, target_dtype)
-    ops.tile_rules_([out], [weight], [spec])
+    ops.tile_rules_([out], [weight], [spec], backend=backend)
     reference.tile_rules_([expected], [weight], [spec])
     assert_same_bits(out, expected)
+
+
+@settings(max_examples=400)
+@given(rule_cases())
+def test_rule_has_the_bits_of_the_reference(case: tuple) -> None:
+    check_rule(case, None)
 
 
 @given(st.data())
@@ -58,19 +63,24 @@ def test_any_slice_equals_the_whole(case: st.DataObject) -> None:
     assert_same_bits(part, whole[rows.start : rows.stop, cols.start : cols.stop])
 
 
-@given(st.data())
-def test_vectors_are_one_row(case: st.DataObject) -> None:
+def check_vector(case: st.DataObject, backend: str | None) -> None:
+    """Any rule for a tensor of one axis."""
     size = case.draw(st.integers(0, 70))
     spec = case.draw(specs(1, size, noise=False))
     spec = TileSpec((0, 1, 1, 1), spec.cols, spec.divisor, spec.shift, False, 0.0, spec.key, spec.fill)
     source, target = case.draw(dtypes), case.draw(dtypes)
     weight = laid_out(data((size,), source), case.draw(layouts))
     out = poisoned((spec.shape[1],), target, case.draw(layouts))
-    ops.tile_rules_([out], [weight], [spec])
+    ops.tile_rules_([out], [weight], [spec], backend=backend)
     assert_same_bits(out, reference.tile_rule_slice(weight, spec, out.shape, range(1), range(len(out)), target)[0])
 
 
-@given(
+@given(st.data())
+def test_vectors_are_one_row(case: st.DataObject) -> None:
+    check_vector(case, None)
+
+
+tile_cases = st.tuples(
     st.tuples(st.integers(0, 33), st.integers(0, 130)),
     st.integers(1, 4),
     st.integers(1, 7),
@@ -82,15 +92,26 @@ def test_vectors_are_one_row(case: st.DataObject) -> None:
     layouts,
     layouts,
 )
-@example((5, 7), 3, 2, "diagonal", (0.1, None), 2**64 - 1, *DTYPES[:2], "transposed", "sliced")
-def test_tile_equals_eager(shape, n_out, n_in, variant, noise, key, source, target, from_layout, to_layout) -> None:
+#: A case for both backends: a target neither of whose axes runs along memory.
+SLICED = (5, 7), 3, 2, "diagonal", (0.1, None), 2**64 - 1, *DTYPES[:2], "transposed", "sliced"
+
+
+def check_tile(case: tuple, backend: str | None) -> None:
+    """Whole copies into memory that exists and into new memory."""
+    shape, n_out, n_in, variant, noise, key, source, target, from_layout, to_layout = case
     weight = laid_out(data(shape, source), from_layout)
     out = poisoned((n_out * shape[0], n_in * shape[1]), target, to_layout)
     arguments = weight, n_out, n_in, variant, *noise, key
-    ops.tile_(out, *arguments)
+    ops.tile_(out, *arguments, backend=backend)
     expected = ops.tile(*arguments, target, backend="eager")
     assert_same_bits(out, expected)
-    assert_same_bits(ops.tile(*arguments, target), expected)
+    assert_same_bits(ops.tile(*arguments, target, backend=backend), expected)
+
+
+@given(tile_cases)
+@example(SLICED)
+def test_tile_equals_eager(case: tuple) -> None:
+    check_tile(case, None)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (257, 1031), (1, 100_003), (3001, 5)])
@@ -165,7 +186,7 @@ def test_copies_keep_the_payload_of_nan() -> None:
         assert ops.tile(weight, 2, 1).view(bits).equal(weight.view(bits).repeat(2, 1))
 
 
-@pytest.mark.parametrize("backend", [None, "eager"])
+@pytest.mark.parametrize("backend", [None, "eager", "emulated"])
 @pytest.mark.parametrize("variant", ["symmetric", "diagonal"])
 def test_noise_by_hand(variant: str, backend: str | None) -> None:
     # Straight from the definition, entry by entry, for two pairs and a triangle.
