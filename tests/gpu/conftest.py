@@ -24,10 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if not RECORD or (report.when != "call" and report.passed):
+    # With xdist the controller reports what its workers did.
+    if not RECORD or os.environ.get("PYTEST_XDIST_WORKER") or (report.when != "call" and report.passed):
         return
     detail = report.longrepr[-1] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
     entry = {"test": report.nodeid, "outcome": report.outcome, "seconds": report.duration, "detail": detail[-4000:]}
+    entry |= dict(report.user_properties)
     with Path(RECORD).open("a") as file:
         file.write(json.dumps(entry) + "\n")
 

@@ -12,6 +12,8 @@ REHEARSAL = not CUDA and os.environ.get("GROWKERNELS_REHEARSAL") == "1"
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 #: All, or those that GROWKERNELS_GPU_BACKENDS names.
 BACKENDS = tuple(os.environ.get("GROWKERNELS_GPU_BACKENDS", "emulated" if REHEARSAL else "cuda triton").split())
+#: For how long one test draws seeded examples: Triton compiles for most of them, and a check on a GPU has its limits.
+SECONDS = float(os.environ.get("GROWKERNELS_GPU_SECONDS", "inf"))
 #: The libraries that stand behind the backends.
 NAMESPACES = {"cuda": "growkernels", "triton": "growkernels_triton", "emulated": "growkernels_emulated"}
 

@@ -54,11 +54,13 @@ class Report:
         lines = [f"# GPU check on {self.about.get('gpu') or 'no GPU'}", "", verdict, ""]
         lines += [f"* {name}: {value}" for name, value in self.about.items()]
         lines += [f"* {note}" for note in self.notes]
-        lines += ["", "| part | result | seconds | passed | failed | skipped |", "|---|---|---:|---:|---:|---:|"]
+        lines += ["", "| part | result | seconds | passed | failed | skipped | seeded examples |"]
+        lines += ["|---|---|---:|---:|---:|---:|---:|"]
         for part in self.parts:
-            counts = " | ".join(str(part.count(o)) if part.tests else "" for o in ("passed", "failed", "skipped"))
+            counts = [str(part.count(outcome)) if part.tests else "" for outcome in ("passed", "failed", "skipped")]
+            counts.append(str(sum(test.get("examples", 0) for test in part.tests) or ""))
             status = f"**{part.status}**" if part.status in ("failed", RUNNING) else part.status
-            lines.append(f"| {part.name} | {status} | {part.seconds:.0f} | {counts} |")
+            lines.append(f"| {part.name} | {status} | {part.seconds:.0f} | {' | '.join(counts)} |")
         for part in self.parts:
             failures = [test for test in part.tests if test["outcome"] == "failed"]
             if failures or (part.detail and part.status != "passed"):

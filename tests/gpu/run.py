@@ -38,6 +38,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Parts that run at once: most of a test's time is Python's, and the GPU's memory holds the largest of all.
 AT_ONCE = 6
+#: Workers for the tests that have Triton compile most, if xdist is there; and seconds for seeded examples in one of them.
+WORKERS, SEEDED_SECONDS = 8, 20
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 #: Of a part's output, what goes into the report and into the log.
 EXCERPT, LOGGED = 3000, 200_000
@@ -63,11 +65,18 @@ def tests() -> list[Part]:
     for path in sorted(HERE.glob("test_*.py")):
         name = path.stem.removeprefix("test_").replace("_", " ")
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(path.relative_to(ROOT))]
-        if "BACKENDS" in path.read_text():
-            chosen = [(f"{name}, {backend}", {"GROWKERNELS_GPU_BACKENDS": backend}) for backend in BACKENDS]
-        else:
-            chosen = [(name, {})]
-        parts += [Part(label, command, environment) for label, environment in chosen]
+        if "BACKENDS" not in path.read_text():
+            parts.append(Part(name, command))
+            continue
+        for backend in BACKENDS:
+            workers = WORKERS if name == "bits" and backend == "triton" and find_spec("xdist") else 1
+            environment = {
+                "GROWKERNELS_GPU_BACKENDS": backend,
+                "GROWKERNELS_GPU_SECONDS": str(SEEDED_SECONDS * workers / WORKERS),
+                **({"OMP_NUM_THREADS": "2"} if workers > 1 else {}),
+            }
+            side_by_side = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
+            parts.append(Part(f"{name}, {backend}", [*command, *side_by_side], environment))
     return parts
 
 

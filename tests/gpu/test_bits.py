@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from tests.gpu.device import BACKENDS, DEVICE, examples
+from tests.gpu.device import BACKENDS, DEVICE, SECONDS, examples
 from tests.gpu.properties import PROPERTIES, assert_written
 from tests.ops.rules import Seeded
 from tests.ops.tensors import DTYPES, assert_same_bits, data, poisoned, with_special
@@ -19,35 +21,48 @@ from tests.ops.tools import Drawn
 pytestmark = [pytest.mark.usefixtures("poisoned_memory"), pytest.mark.parametrize("backend", BACKENDS)]
 
 
+#: Seeded examples of each property; they are dealt to tests that may run side by side. Of these each has at least so many.
+SEEDED, DEALT, LEAST = examples(2000), 8, examples(50)
+#: Hypothesis tries edges more often, and takes ten times as long.
+DRAWN = examples(30 if BACKENDS == ("triton",) else 600)
+
+
 @pytest.mark.parametrize("name", PROPERTIES)
-@settings(max_examples=examples(600), phases=(Phase.explicit, Phase.generate))  # shrinking may take minutes
+@settings(max_examples=DRAWN, phases=(Phase.explicit, Phase.generate))  # shrinking may take minutes
 @given(st.data())
 def test_drawn_examples(name: str, backend: str, choices: st.DataObject) -> None:
     PROPERTIES[name](Drawn(choices.draw), backend)
 
 
+@pytest.mark.parametrize("hand", range(DEALT))
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_seeded_examples(name: str, backend: str) -> None:
-    # Ten times as fast as drawn ones, and each can be run alone: `python -m tests.gpu.sweep --seed N --examples 1`.
-    failed = []
-    for seed in range(examples(2000)):
+def test_seeded_examples(name: str, hand: int, backend: str, record_property: Callable[[str, object], None]) -> None:
+    # Each can be run alone: `python -m tests.gpu.sweep --seed N --examples 1`.
+    failed, tried, start = [], 0, time.monotonic()
+    for seed in range(hand, SEEDED, DEALT):
+        if tried >= LEAST and time.monotonic() - start > SECONDS:
+            break
+        tried += 1
         try:
             PROPERTIES[name](Seeded(seed), backend)
         except Exception as error:
             failed.append((seed, f"{type(error).__name__}: {error}"))
-    assert not failed, f"{len(failed)} examples failed, the first of them (seed, why): {failed[:5]}"
+    record_property("examples", tried)
+    assert not failed, f"{len(failed)} of {tried} examples failed, the first of them (seed, why): {failed[:5]}"
 
 
 @pytest.mark.parametrize("variant", ["symmetric", "diagonal"])
 @pytest.mark.parametrize("noise", [(None, None), (0.1, None), (None, 10.0)], ids=["clean", "std", "snr"])
-def test_every_pair_of_dtypes(backend: str, noise: tuple[float | None, float | None], variant: str) -> None:
-    for source, target in itertools.product(DTYPES, DTYPES):
+@pytest.mark.parametrize("source", DTYPES, ids=str)
+def test_every_pair_of_dtypes(
+    backend: str, source: torch.dtype, noise: tuple[float | None, float | None], variant: str
+) -> None:
+    for target, n_in in itertools.product(DTYPES, (2, 3)):
         values = with_special(data((13, 130), source))
-        for n_in in (2, 3):
-            arguments = 2, n_in, variant, *noise, 2**64 - 5
-            out = poisoned((26, 130 * n_in), target, "offset", DEVICE)
-            ops.tile_(out, values.to(DEVICE), *arguments, backend=backend)
-            assert_written(out, ops.tile(values, *arguments, target, backend="eager"))
+        arguments = 2, n_in, variant, *noise, 2**64 - 5
+        out = poisoned((26, 130 * n_in), target, "offset", DEVICE)
+        ops.tile_(out, values.to(DEVICE), *arguments, backend=backend)
+        assert_written(out, ops.tile(values, *arguments, target, backend="eager"))
 
 
 def test_every_value_of_small_formats_converts_exactly(backend: str) -> None:
