@@ -72,8 +72,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="small sizes and three rounds: tries everything, measures little"
     )
-    parser.add_argument("--minutes", type=float, help="drop rounds, but no case, where the suite would take longer")
-    return parser.parse_args()
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="where the suite would take longer, rounds are dropped, then torch.compile, but no case",
+    )
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch.cuda is not available: there is no GPU to measure")
+    return arguments
 
 
 def _measure(
@@ -103,9 +110,9 @@ def _measure(
     results = Results(about, provenance.versions(), run, rates, [])
     for k, case in enumerate(chosen):
         left = float("inf") if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - start))
-        share = min(effort.seconds, left / (len(chosen) - k))
+        afforded = replace(effort, seconds=min(effort.seconds, left / (len(chosen) - k)), compiles=left > 0)
         case_start = time.monotonic()
-        results.cases.append(_run(case, setting, copy, replace(effort, seconds=share)))
+        results.cases.append(_run(case, setting, copy, afforded))
         run["load_after"] = os.getloadavg()[0]
         _say(f"[{k + 1}/{len(chosen)}, {time.monotonic() - case_start:.1f} s] {_line(results.cases[-1])}")
         _write(results, folder, None)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.case import EAGER, FLOOR, PAPER, Case, Provider, Setting
+from benchmarks.case import COMPILED, EAGER, FLOOR, PAPER, Case, Provider, Setting
 from benchmarks.clock import Clock, Queued, Wall, clock_of
 from benchmarks.floor import Copy, Floor
 from benchmarks.memory import peak_above
@@ -26,11 +26,15 @@ _QUEUED = 10
 
 @dataclass(frozen=True)
 class Effort:
-    """Rounds of all providers: at least `least`, then more up to `most` while `seconds` are not over."""
+    """Rounds of all providers: at least `least`, then more up to `most` while `seconds` are not over.
+
+    `compiles`: whether there is time for torch.compile, whose first call takes longer than all rounds.
+    """
 
     least: int = 5
     most: int = 31
     seconds: float = 15.0
+    compiles: bool = True
 
 
 QUICK = Effort(least=3, most=3, seconds=0.0)
@@ -55,6 +59,9 @@ def run_case(case: Case, setting: Setting, copy: Copy, effort: Effort) -> CaseRe
     device, failures = setting.device, {}
     tried: dict[str, tuple[Provider, Measurement]] = {}
     for provider in _with_floor(case, setting, copy):
+        if provider.name == COMPILED and not effort.compiles:
+            failures[COMPILED] = "not run: the minutes for the suite were over"
+            continue
         try:
             tried[provider.name] = provider, _try(provider, case.calls, device)
         except Exception as error:

@@ -8,5 +8,5 @@ from benchmarks.cases import calls, expand, mean_square, models, replicate, tile
 
 def all_cases(setting: Setting) -> list[Case]:
     """Every case of a setting, in the order of the report. Nothing is allocated before a case is built."""
-    families = (tile, tile_noise, tile_shapes, replicate, models, mean_square, expand, calls)
+    families = (tile, tile_noise, tile_shapes, replicate, models, mean_square, calls, expand)
     return [case for family in families for case in family.cases(setting)]

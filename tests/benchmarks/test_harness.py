@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import __main__ as suite
 from benchmarks import checks, floor, machine, measure, provenance, rivals
-from benchmarks.case import FLOOR, OURS, OURS_OUT, PAPER, TRITON, Case, Provider, Setting, Work
+from benchmarks.case import COMPILED, FLOOR, OURS, OURS_OUT, PAPER, TRITON, Case, Provider, Setting, Work
 from benchmarks.cases import all_cases
 from benchmarks.cases.models import ONE_BY_ONE
 from benchmarks.measure import Effort
@@ -70,6 +70,13 @@ def test_a_case_that_cannot_be_built_is_a_failure():
     assert measured.failures == {"all": "MemoryError: 64 GB"} and not measured.measurements
     assert targets(results(measured), None) == []
     assert "64 GB" in markdown(results(measured), [])
+
+
+def test_without_time_what_compiles_is_named_and_not_run():
+    providers = [Provider(name, lambda: [torch.ones(1)], lambda outputs: None) for name in (OURS, COMPILED)]
+    case = Case("a case", Work(8, 0), lambda: providers)
+    measured = measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, Effort(1, 1, 0.0, compiles=False))
+    assert set(measured.measurements) == {OURS, FLOOR} and "were over" in measured.failures[COMPILED]
 
 
 def test_outputs_are_poisoned_before_they_are_checked():
