@@ -97,7 +97,7 @@ def test_other_aligned_variants_of_tile(
     kernel = tile(90, source, target, kind, **other)
     kernel.assert_in_registers()
     assert widths(kernel) == (loads, {"STG.E.128"})
-    assert not re.findall(r"div\.(full|approx)|sqrt\.approx|\bfma\.", kernel.ptx)
+    assert not re.findall(r"div\.(full|approx)|sqrt\.approx|\bfma\.|\.ftz", kernel.ptx)
 
 
 @pytest.mark.parametrize("scattered", [pytest.param(False, marks=pytest.mark.slow), True])
