@@ -21,7 +21,7 @@ help:
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
-	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 4 minutes)"
+	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 5 minutes)"
 	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
 	@echo "make lint      ruff and clang-format; make format applies them"
 	@echo "make clean     remove the environment, the build and the demo's output"

@@ -1,6 +1,6 @@
 """`make gpu-check`: builds the extension with this machine's compilers, runs every GPU test, writes a report.
 
-    python -m tests.gpu.run [--minutes 4] [--out FOLDER]
+    python -m tests.gpu.run [--minutes 4.5] [--out FOLDER]
 
 Each part is a process of its own, so one that crashes, hangs or leaves its CUDA context unusable hides no other. After each
 part report.md, report.json and report.log are written to the folder (default: $OUT, or benchmarks/results/GPU). The exit
@@ -37,7 +37,7 @@ from tests.gpu.report import Outcome, Report
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Parts that run at once: most of a test's time is Python's, and the GPU's memory holds the largest of all.
-AT_ONCE = 6
+AT_ONCE = 10
 #: Workers for the tests that have Triton compile most, if xdist is there; and seconds for seeded examples in one of them.
 WORKERS, SEEDED_SECONDS = 8, 20
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
@@ -193,7 +193,7 @@ def _driver() -> str:
 def main() -> None:
     """Build, test, sanitize, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=4.0, help="after which what still runs is stopped")
+    parser.add_argument("--minutes", type=float, default=4.5, help="after which what still runs is stopped")
     parser.add_argument("--out", type=Path, help="folder for the report")
     arguments = parser.parse_args()
     if not (CUDA or REHEARSAL):
