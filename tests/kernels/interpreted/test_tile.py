@@ -68,7 +68,7 @@ def check(jobs: list[TileJob]) -> None:
             assert (each.out._base == each.out.new_full((), POISON)).all()
 
 
-@settings(max_examples=15, phases=UNSHRUNK)
+@settings(max_examples=10, phases=UNSHRUNK)
 @given(st.data())
 def test_rules_have_the_bits_of_the_reference(choices: st.DataObject) -> None:
     choose = Drawn(choices.draw)
@@ -77,13 +77,13 @@ def test_rules_have_the_bits_of_the_reference(choices: st.DataObject) -> None:
 
 def test_seeded_rules_have_the_bits_of_the_reference() -> None:
     # Far faster than drawn ones.
-    for seed in range(25):
+    for seed in range(20):
         check([job(Seeded(seed), seed)])
 
 
 @pytest.mark.slow
 def test_many_seeded_rules_have_the_bits_of_the_reference() -> None:
-    for seed in range(1000, 3000):
+    for seed in range(1000, 1600):
         check([job(Seeded(seed), seed)])
 
 
@@ -116,14 +116,11 @@ FILL = ((0.5, 0.0), (0.0, 0.02), (-3.0, 0.3))
     ],
 )
 def test_every_variant(axes: tuple, numbers: dict, expected: dict) -> None:
-    for source, target in ((torch.bfloat16,) * 2, (torch.float64, torch.float16)):
-        if expected.get("kind") == "move" and source != target:
-            continue
-        spec = TileSpec(*axes, **numbers, key=2**63 + 5)
-        each = TileJob(poisoned(spec.shape, target), data((24, 264), source), spec)
-        taken = [piece.variant._asdict() for piece in pieces(each)]
-        assert any(expected.items() <= variant.items() for variant in taken), taken
-        check([each])
+    spec = TileSpec(*axes, **numbers, key=2**63 + 5)
+    each = TileJob(poisoned(spec.shape, torch.bfloat16), data((24, 264), torch.bfloat16), spec)
+    taken = [piece.variant._asdict() for piece in pieces(each)]
+    assert any(expected.items() <= variant.items() for variant in taken), taken
+    check([each])
 
 
 def test_memory_along_columns_of_the_matrix() -> None:
