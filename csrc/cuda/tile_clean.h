@@ -15,11 +15,16 @@ struct Arithmetic {
       : scale(piece.scale), shifts(piece.shift != 0), factor(piece.factor), shift(piece.shift) {}
 
   GK_KERNEL void apply(typename Access::Values& values) const {
-    GK_UNROLL
-    for (int i = 0; i < Access::kWidth; ++i) {
-      if (scale == Scale::kMultiply) values[i] = values[i] * factor;
-      if (scale == Scale::kDivide) values[i] = values[i] / factor;
-      if (shifts) values[i] = values[i] + shift;
+    if (scale == Scale::kMultiply) {
+      GK_UNROLL
+      for (int i = 0; i < Access::kWidth; ++i) values[i] = values[i] * factor;
+    } else if (scale == Scale::kDivide) {
+      GK_UNROLL
+      for (int i = 0; i < Access::kWidth; ++i) values[i] = values[i] / factor;
+    }
+    if (shifts) {
+      GK_UNROLL
+      for (int i = 0; i < Access::kWidth; ++i) values[i] = values[i] + shift;
     }
   }
   // What stands where the diagonal structure keeps nothing.
@@ -40,7 +45,7 @@ GK_KERNEL typename Access::Stored constant(typename Access::Compute value, DType
 
 // Writes column visit j of a row, noise-free, to all its copies.
 template <class Access>
-GK_KERNEL void write_clean(const Piece& piece, const Row& row, uint32_t j, const Visit* visits,
+GK_KERNEL void write_clean(const Piece& piece, const Row& row, const Places& cols, uint32_t j,
                            const typename Access::Raw& raw, const Arithmetic<Access>& arithmetic) {
   const DType dtype = piece.target_dtype;
   typename Access::Stored stored;
@@ -52,9 +57,9 @@ GK_KERNEL void write_clean(const Piece& piece, const Row& row, uint32_t j, const
     arithmetic.apply(values);
     stored = Access::round(values, dtype);
   }
-  const uint32_t copies = piece.cols.copies_of(j, visits);
-  const int64_t pitch = piece.cols.pitch_bytes(j, visits);
-  char* line = row.target + piece.cols.target_bytes(j, visits);
+  const uint32_t copies = cols.copies(j);
+  const int64_t pitch = cols.pitch_bytes(j);
+  char* line = row.target + cols.target_bytes(j);
   if (!piece.diagonal) {
     GK_ROLLED
     for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch) {
@@ -83,27 +88,28 @@ template <class Access>
 struct CleanTile {
   using Shared = Empty;
   static constexpr bool kVectors = Access::kWidth > 1;
-  static constexpr int kBlocks = sizeof(typename Access::Raw) > 16 ? 2 : 3;
+  static constexpr int kBlocks = sizeof(typename Access::Raw) > 16 ? 3 : 4;
   static constexpr const char* kName = kVectors ? "tile of vectors" : "tile of elements";
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared&, const Piece& piece, const Visit* visits, uint32_t task) {
+    const Places rows{piece.rows, visits}, cols{piece.cols, Access::kListed ? visits : nullptr};
     const Arithmetic<Access> arithmetic(piece);
     if (piece.order == Order::kRows && piece.source) {
-      row_task(lanes, piece, visits, task, arithmetic);
+      row_task(lanes, piece, rows, cols, task, arithmetic);
       return;
     }
     GK_ROLLED
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot spot = locate<kVectors, kVisits>(piece, visits, task, lanes.lane(), step);
+      const Spot spot = locate<kVectors, kVisits>(piece, cols, task, lanes.lane(), step);
       if (!spot.inside) continue;
-      const Row row(piece, spot.i, visits);
+      const Row row(piece, rows, spot.i);
       if (piece.source) {
-        const auto raw = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
-        write_clean<Access>(piece, row, spot.j, visits, raw, arithmetic);
+        const auto raw = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
+        write_clean<Access>(piece, row, cols, spot.j, raw, arithmetic);
       } else {
         const auto stored = constant<Access>(typename Access::Compute(piece.constant), piece.target_dtype);
-        Access::store(row.target + piece.cols.target_bytes(spot.j, visits), stored, piece.target_dtype);
+        Access::store(row.target + cols.target_bytes(spot.j), stored, piece.target_dtype);
       }
     }
   }
@@ -111,22 +117,21 @@ struct CleanTile {
  private:
   // Part of a row: all that is read is asked for before any of it is used.
   template <class Lanes>
-  static GK_KERNEL void row_task(Lanes& lanes, const Piece& piece, const Visit* visits, uint32_t task,
-                                 const Arithmetic<Access>& arithmetic) {
+  static GK_KERNEL void row_task(Lanes& lanes, const Piece& piece, const Places& rows, const Places& cols,
+                                 uint32_t task, const Arithmetic<Access>& arithmetic) {
     const uint32_t i = piece.line.quotient(task);
     const uint32_t first = (task - i * piece.line.value) * kVisits + lanes.lane();
-    const Row row(piece, i, visits);
+    const Row row(piece, rows, i);
     typename Access::Raw raw[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
       const uint32_t j = first + step * kWarp;
-      if (j < piece.cols.count)
-        raw[step] = Access::load(row.source + piece.cols.source_bytes(j, visits), piece.source_dtype);
+      if (j < cols.span.count) raw[step] = Access::load(row.source + cols.source_bytes(j), piece.source_dtype);
     }
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
       const uint32_t j = first + step * kWarp;
-      if (j < piece.cols.count) write_clean<Access>(piece, row, j, visits, raw[step], arithmetic);
+      if (j < cols.span.count) write_clean<Access>(piece, row, cols, j, raw[step], arithmetic);
     }
   }
 };

@@ -19,12 +19,11 @@ GK_KERNEL bool silent(const Piece& piece, Compute std) {
 
 // Element of the noise that the first column of row visit i draws for its first row copy and first pair; the next row
 // copy's is `next_row` further.
-GK_KERNEL uint64_t row_element(const Piece& piece, uint32_t i, const Visit* visits) {
-  return piece.origin + uint64_t(piece.rows.target_unit(i, visits) * piece.row_elements);
+GK_KERNEL uint64_t row_element(const Piece& piece, const Places& rows, uint32_t i) {
+  return piece.origin + uint64_t(rows.target_unit(i) * piece.row_elements);
 }
-GK_KERNEL uint64_t next_row(const Piece& piece, uint32_t i, const Visit* visits) {
-  const Span& rows = piece.rows;
-  return uint64_t(rows.listed() ? visits[rows.first_visit + i].pitch * piece.row_elements : piece.copy_elements);
+GK_KERNEL uint64_t next_row(const Piece& piece, const Places& rows, uint32_t i) {
+  return uint64_t(rows.listed() ? rows.visit(i).pitch * piece.row_elements : piece.copy_elements);
 }
 
 // The copies that go in pairs; of an odd number the last three go together.
@@ -114,25 +113,24 @@ struct DrawnVectors {
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared&, const Piece& piece, const Visit* visits, uint32_t task) {
+    const Places rows{piece.rows, visits}, cols{piece.cols, nullptr};
     const auto std = std_of<typename Access::Compute>(piece);
     const Arithmetic<Access> arithmetic(piece);
     const Noise<Access> noise(piece, std, arithmetic);
-    const uint32_t copies = piece.cols.copies, pairs_end = in_pairs(copies);
-    const int64_t pitch = piece.cols.pitch, pair_quads = piece.pair_elements / 4;
+    const uint32_t copies = cols.span.copies, pairs_end = in_pairs(copies);
+    const int64_t pitch = cols.span.pitch, pair_quads = piece.pair_elements / 4;
     Row row;
     uint64_t row_quad = 0, row_quads = 0;
-    uint32_t known = ~0u;
     GK_ROLLED
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot spot = locate<true, kVisits>(piece, visits, task, lanes.lane(), step);
+      const Spot spot = locate<true, kVisits>(piece, cols, task, lanes.lane(), step);
       if (!spot.inside) continue;
-      if (spot.i != known) {
-        known = spot.i;
-        row = Row(piece, known, visits);
-        row_quad = row_element(piece, known, visits) / 4;
-        row_quads = next_row(piece, known, visits) / 4;
+      if (step == 0 || piece.order != Order::kRows) {
+        row = Row(piece, rows, spot.i);
+        row_quad = row_element(piece, rows, spot.i) / 4;
+        row_quads = next_row(piece, rows, spot.i) / 4;
       }
-      char* line = row.target + piece.cols.target_bytes(spot.j, visits);
+      char* line = row.target + cols.target_bytes(spot.j);
       uint64_t line_quad = row_quad + uint64_t{spot.j} * (Access::kWidth / 4);
       if (!piece.source) {
         Normals z;
@@ -140,9 +138,9 @@ struct DrawnVectors {
         noise.fill(line, z);
         continue;
       }
-      const auto raw = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
+      const auto raw = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
       if (silent(piece, std)) {
-        write_clean<Access>(piece, row, spot.j, visits, raw, arithmetic);
+        write_clean<Access>(piece, row, cols, spot.j, raw, arithmetic);
         continue;
       }
       typename Access::Values kept;
@@ -192,6 +190,7 @@ struct DrawnElements {
 
   template <class Lanes>
   static GK_KERNEL void run(Lanes& lanes, Shared& shared, const Piece& piece, const Visit* visits, uint32_t task) {
+    const Places rows{piece.rows, visits}, cols{piece.cols, visits};
     const auto std = std_of<typename Access::Compute>(piece);
     const Arithmetic<Access> arithmetic(piece);
     const Noise<Access> noise(piece, std, arithmetic);
@@ -201,13 +200,12 @@ struct DrawnElements {
     char* lines[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot& spot = spots[step] = locate<false, kDrawnVisits>(piece, visits, task, lanes.lane(), step);
+      const Spot& spot = spots[step] = locate<false, kDrawnVisits>(piece, cols, task, lanes.lane(), step);
       if (!spot.inside) continue;
-      const Row row(piece, spot.i, visits);
-      if (piece.source)
-        raw[step] = Access::load(row.source + piece.cols.source_bytes(spot.j, visits), piece.source_dtype);
-      lines[step] = row.target + piece.cols.target_bytes(spot.j, visits);
-      e[step] = row_element(piece, spot.i, visits) + uint64_t(piece.cols.source_unit(spot.j, visits));
+      const Row row(piece, rows, spot.i);
+      if (piece.source) raw[step] = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
+      lines[step] = row.target + cols.target_bytes(spot.j);
+      e[step] = row_element(piece, rows, spot.i) + uint64_t(cols.source_unit(spot.j));
     }
     Normals z1[kSteps], z2[kSteps];
     if (!piece.source) {
@@ -222,8 +220,8 @@ struct DrawnElements {
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
         if (!spots[step].inside) continue;
-        const Row row(piece, spots[step].i, visits);
-        write_clean<Access>(piece, row, spots[step].j, visits, raw[step], arithmetic);
+        const Row row(piece, rows, spots[step].i);
+        write_clean<Access>(piece, row, cols, spots[step].j, raw[step], arithmetic);
       }
       return;
     }
@@ -233,8 +231,8 @@ struct DrawnElements {
       Access::read(kept[step], raw[step], piece.source_dtype);
       arithmetic.apply(kept[step]);
     }
-    const uint32_t copies = piece.cols.copies, pairs_end = in_pairs(copies);
-    for (uint32_t row_copy = 0; row_copy < piece.rows.copies; ++row_copy) {
+    const uint32_t copies = cols.span.copies, pairs_end = in_pairs(copies);
+    for (uint32_t row_copy = 0; row_copy < rows.span.copies; ++row_copy) {
       uint64_t pair = 0;
       for (uint32_t first = 0; first < copies; first += 2, pair += piece.pair_elements) {
         draw(lanes, shared, piece, spots, e, pair, z1);
@@ -242,8 +240,8 @@ struct DrawnElements {
         GK_UNROLL
         for (uint32_t step = 0; step < kSteps; ++step) {
           const Spot& spot = spots[step];
-          if (!spot.inside || row_copy >= piece.rows.copies_of(spot.i, visits)) continue;
-          const int64_t pitch = piece.cols.pitch_bytes(spot.j, visits);
+          if (!spot.inside || row_copy >= rows.copies(spot.i)) continue;
+          const int64_t pitch = cols.pitch_bytes(spot.j);
           char* to = lines[step] + first * pitch;
           if (first < pairs_end) {
             noise.pair(to, pitch, kept[step], row_copy, first, z1[step]);
@@ -256,8 +254,8 @@ struct DrawnElements {
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
         if (!spots[step].inside) continue;
-        e[step] += next_row(piece, spots[step].i, visits);
-        lines[step] += piece.rows.pitch_bytes(spots[step].i, visits);
+        e[step] += next_row(piece, rows, spots[step].i);
+        lines[step] += rows.pitch_bytes(spots[step].i);
       }
     }
   }

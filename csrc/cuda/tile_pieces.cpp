@@ -110,7 +110,7 @@ std::vector<Stretch> parts(const Stretch& stretch, int64_t limit) {
   return result;
 }
 
-bool fits(int64_t number) { return number == int32_t(number); }
+bool fits(int64_t number) { return number == uint32_t(number); }
 
 // How far strides, in bytes, let a part of the stretch reach.
 int64_t reach(const Stretch& s, int64_t source_stride, int64_t target_stride, int64_t limit) {
@@ -222,8 +222,12 @@ class Cutter {
     } else if (piece.cols.count < kNarrow) {
       piece.order = Order::kFlat;
     }
-    const TileKernelId kernel{drawn, width > 1, element_size(source_dtype), out_.dtype, wide};
-    push(piece, kernel);
+    const bool quick = !drawn && cols.first_visit < 0;
+    const Taken taken = width > 1 ? Taken::kVector
+                        : wide    ? Taken::kWideElement
+                        : !quick  ? Taken::kElement
+                                  : (out_.item() == 2 ? Taken::kTwoBytes : Taken::kFourBytes);
+    push(piece, {drawn, taken, element_size(source_dtype), out_.dtype});
   }
 
   // By a power of two the product with the inverse is the quotient, to the bit, and much quicker.
@@ -255,7 +259,7 @@ class Cutter {
   void push(Piece& piece, const TileKernelId& kernel) {
     const auto ceil = [](int64_t n, int64_t step) { return (n + step - 1) / step; };
     const int64_t rows = piece.rows.count, cols = piece.cols.count;
-    const int64_t visits = kernel.drawn && !kernel.vectors ? kDrawnVisits : kVisits;
+    const int64_t visits = kernel.drawn && kernel.taken != Taken::kVector ? kDrawnVisits : kVisits;
     if (piece.order == Order::kRows) {
       const int64_t each = ceil(cols, visits);
       piece.line = divisor(each);
@@ -272,7 +276,7 @@ class Cutter {
     Batch& batch = pieces_.batches[kernel.index()];
     piece.first_task = batch.tasks();
     batch.pieces.push_back(piece);
-    batch.listed |= piece.rows.listed() || piece.cols.listed();
+    batch.listed |= piece.rows.first_visit >= 0 || piece.cols.first_visit >= 0;
   }
 
   const TileJob& job_;

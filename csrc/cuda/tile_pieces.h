@@ -35,38 +35,40 @@ struct Span {
   // Bytes from one unit, group or copy to the next. Strides and jumps fit 32 bits, except strides of a table.
   int64_t source_stride, target_stride, source_jump, target_jump, pitch;
   int64_t first_visit;
+};
 
-  GK_INLINE bool listed() const { return first_visit >= 0; }
-  GK_INLINE int64_t source_bytes(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].source * source_stride : bytes(i, source_jump, source_stride);
+// A span and the table that its visits may be listed in; null where the kernel knows that they are not.
+struct Places {
+  const Span& span;
+  const Visit* table;
+
+  GK_INLINE bool listed() const { return table && span.first_visit >= 0; }
+  GK_INLINE const Visit& visit(uint32_t i) const { return table[span.first_visit + i]; }
+
+  GK_INLINE int64_t source_bytes(uint32_t i) const {
+    return listed() ? visit(i).source * span.source_stride : bytes(i, span.source_jump, span.source_stride);
   }
-  GK_INLINE int64_t target_bytes(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].target * target_stride : bytes(i, target_jump, target_stride);
+  GK_INLINE int64_t target_bytes(uint32_t i) const {
+    return listed() ? visit(i).target * span.target_stride : bytes(i, span.target_jump, span.target_stride);
   }
-  GK_INLINE int64_t pitch_bytes(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].pitch * target_stride : pitch;
+  GK_INLINE int64_t pitch_bytes(uint32_t i) const {
+    return listed() ? visit(i).pitch * span.target_stride : span.pitch;
   }
-  GK_INLINE uint32_t copies_of(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].copies : copies;
-  }
+  GK_INLINE uint32_t copies(uint32_t i) const { return listed() ? visit(i).copies : span.copies; }
 
   // What elements of the noise are counted by.
-  GK_INLINE int64_t source_unit(uint32_t i, const Visit* table) const {
-    return listed() ? table[first_visit + i].source : i;
+  GK_INLINE int64_t source_unit(uint32_t i) const { return listed() ? visit(i).source : i; }
+  GK_INLINE int64_t target_unit(uint32_t i) const {
+    if (listed()) return visit(i).target;
+    const uint32_t turn = span.group.quotient(i);
+    return int64_t(wide_product(turn, span.copies) * span.group.value + (i - turn * span.group.value));
   }
-  GK_INLINE int64_t target_unit(uint32_t i, const Visit* table) const {
-    if (listed()) return table[first_visit + i].target;
-    const uint32_t turn = group.quotient(i);
-    return int64_t(turn) * copies * group.value + (i - turn * group.value);
-  }
-  GK_INLINE bool starts_run(uint32_t i, const Visit* table) const {
-    return i == 0 || (listed() && table[first_visit + i].starts_run);
-  }
+  GK_INLINE bool starts_run(uint32_t i) const { return i == 0 || (listed() && visit(i).starts_run); }
 
  private:
   GK_INLINE int64_t bytes(uint32_t i, int64_t jump, int64_t stride) const {
-    const uint32_t turn = group.quotient(i);
-    return int64_t(int32_t(turn)) * int32_t(jump) + int64_t(int32_t(i - turn * group.value)) * int32_t(stride);
+    const uint32_t turn = span.group.quotient(i), inside = i - turn * span.group.value;
+    return int64_t(wide_product(turn, uint32_t(jump)) + wide_product(inside, uint32_t(stride)));
   }
 };
 
@@ -109,17 +111,23 @@ constexpr uint32_t kSteps = 4, kVisits = 128, kDrawnVisits = 124;
 // Units of a row from which its tasks are its own: below that most lanes would be idle.
 constexpr uint32_t kNarrow = 24;
 
-// The kernels of `tile`: with or without normals; of vectors of 16 bytes of the target, by the size of the source's
-// items (2 or 4) and the target's dtype, or of single elements, computed in fp32 or fp64.
+// What a kernel of `tile` takes at once: a vector of 16 bytes of the target; or an element: of 2 bytes, of 4 bytes with
+// columns that are not listed; any other, computed in fp32 or in fp64.
+enum class Taken : uint8_t { kVector, kTwoBytes, kFourBytes, kElement, kWideElement };
+
+// The kernels: with or without normals; those of vectors by the size of the source's items (2 or 4) and the target's
+// dtype.
 struct TileKernelId {
-  bool drawn, vectors;
+  bool drawn;
+  Taken taken;
   int source_item;
   DType target;
-  bool wide;
 
-  int index() const { return drawn * 8 + (vectors ? int(target) * 2 + source_item / 4 : 6 + wide); }
+  int index() const {
+    return drawn * 10 + (taken == Taken::kVector ? int(target) * 2 + source_item / 4 : 5 + int(taken));
+  }
 };
-constexpr int kTileKernels = 16;
+constexpr int kTileKernels = 20;
 
 // The pieces of one kernel.
 struct Batch {

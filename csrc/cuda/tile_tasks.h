@@ -70,13 +70,13 @@ struct Spot {
 };
 
 template <bool kVectors, uint32_t kTaskVisits>
-GK_KERNEL Spot locate(const Piece& piece, const Visit* visits, uint32_t task, uint32_t lane, uint32_t step) {
+GK_KERNEL Spot locate(const Piece& piece, const Places& cols, uint32_t task, uint32_t lane, uint32_t step) {
   const uint32_t turn = step * kWarp + lane;
   Spot spot;
   if (piece.order == Order::kRows) {
     spot.i = piece.line.quotient(task);
     spot.j = (task - spot.i * piece.line.value) * kTaskVisits + turn;
-    spot.inside = turn < kTaskVisits && spot.j < piece.cols.count;
+    spot.inside = turn < kTaskVisits && spot.j < cols.span.count;
     spot.starts_run = turn == 0;
   } else if (kVectors || piece.order == Order::kFlat) {
     const uint32_t n = task * kTaskVisits + turn;
@@ -90,10 +90,10 @@ GK_KERNEL Spot locate(const Piece& piece, const Visit* visits, uint32_t task, ui
     const uint32_t along = tile * kWarp + lane, across = (task - tile * piece.line.value) * kSteps + step;
     spot.i = tall ? across : along;
     spot.j = tall ? along : across;
-    spot.inside = spot.i < piece.rows.count && spot.j < piece.cols.count;
+    spot.inside = spot.i < piece.rows.count && spot.j < cols.span.count;
     spot.starts_run = tall ? lane == 0 : step == 0;
   }
-  if (!kVectors && spot.inside) spot.starts_run |= piece.cols.starts_run(spot.j, visits);
+  if (!kVectors && spot.inside) spot.starts_run |= cols.starts_run(spot.j);
   return spot;
 }
 
@@ -105,11 +105,11 @@ struct Row {
   uint32_t copies;
 
   Row() = default;
-  GK_KERNEL Row(const Piece& piece, uint32_t i, const Visit* visits)
-      : source(piece.source + piece.rows.source_bytes(i, visits)),
-        target(piece.target + piece.rows.target_bytes(i, visits)),
-        pitch(piece.rows.pitch_bytes(i, visits)),
-        copies(piece.rows.copies_of(i, visits)) {}
+  GK_KERNEL Row(const Piece& piece, const Places& rows, uint32_t i)
+      : source(piece.source + rows.source_bytes(i)),
+        target(piece.target + rows.target_bytes(i)),
+        pitch(rows.pitch_bytes(i)),
+        copies(rows.copies(i)) {}
 };
 
 }  // namespace gk::cuda

@@ -37,13 +37,13 @@ def division(arch: int, pattern: str) -> tuple[int, int]:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_nothing_is_spilled(arch: int) -> None:
     found = {name: kernel for name, kernel in built_kernels(arch).items() if "TileKernel" in name}
-    assert len(found) == 2 * (len(PAIRS) + 2)
+    assert len(found) == 2 * (len(PAIRS) + 2) + 2
     for name, kernel in found.items():
         assert kernel.stack == 0 and not kernel.count("LDL.*|STL.*"), name
-        # At 80 registers a processor holds three blocks; two where the warp shares out normals, or where 32 bytes a vector
-        # are read ahead.
-        ahead = "CleanTile" in name and "VectorsILi4E" in name and "Float32" not in name
-        assert kernel.registers <= (128 if ahead or "DrawnElements" in name else 80), (name, kernel.registers)
+        # With these a processor holds four, three and two blocks. 32 bytes a vector are read ahead where fp32 becomes less.
+        ahead = "VectorsILi4E" in name and "Float32" not in name
+        most = 128 if "DrawnElements" in name else 80 if "DrawnVectors" in name or ahead else 64
+        assert kernel.registers <= most, (name, kernel.registers)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
