@@ -82,7 +82,8 @@ def tile_kernel(
     MEASURED: tl.constexpr,
     ALONG: tl.constexpr,
     QUADS: tl.constexpr,
-    SCATTERED: tl.constexpr,
+    SCATTERED_ROWS: tl.constexpr,
+    SCATTERED_COLUMNS: tl.constexpr,
     VECTOR: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -95,9 +96,14 @@ def tile_kernel(
     column_blocks = tl.load(words + COLUMN_BLOCKS).to(tl.int32)
     row_tables, column_tables = table + tl.load(words + ROW_TABLES), table + tl.load(words + COLUMN_TABLES)
     row_block, column_block = block // column_blocks, block % column_blocks
-    rows = _axis(words + ROW_AXIS, row_tables, row_block, ROWS, SCATTERED, VECTOR if ALONG == "rows" else 1)
+    rows = _axis(words + ROW_AXIS, row_tables, row_block, ROWS, SCATTERED_ROWS, VECTOR if ALONG == "rows" else 1)
     columns = _axis(
-        words + COLUMN_AXIS, column_tables, column_block, COLUMNS, SCATTERED, VECTOR if ALONG == "columns" else 1
+        words + COLUMN_AXIS,
+        column_tables,
+        column_block,
+        COLUMNS,
+        SCATTERED_COLUMNS,
+        VECTOR if ALONG == "columns" else 1,
     )
     inside = rows[4][:, None] & columns[4][None, :]
     out = pointer(tl.load(words + TARGET_MATRIX), TARGET, ALIGNED)
@@ -183,7 +189,8 @@ def _launch(variant: Variant, same: list[Piece], device: torch.device) -> None:
         variant.measured,
         variant.along,
         variant.quads,
-        variant.scattered,
+        variant.scattered_rows,
+        variant.scattered_columns,
         vector(variant.source, variant.target),
         variant.rows,
         variant.columns,

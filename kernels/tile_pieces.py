@@ -23,8 +23,9 @@ SHAPES = ((8, 256), (1, 2048), (32, 64), (128, 16), (256, 8))
 Kind = Literal["move", "scale", "noise", "fill", "draw"]
 #: Along which axis both matrices lie in whole vectors of 16 bytes.
 Along = Literal["columns", "rows", "neither"]
-#: Index tables cost a scattered element about as much as three such programs.
-_SCATTERED_COST = 3
+#: Index tables take the place of closed runs that are more than these, or so many and on average shorter than this along
+#: rows and columns: a piece takes the host 30 us, and runs that short leave most of a program empty.
+_MOST_RUNS, _MANY, _SHORT_ROWS, _SHORT_COLUMNS = 64, 8, 8, 64
 
 
 class Measured(NamedTuple):
@@ -55,13 +56,14 @@ class Variant(NamedTuple):
     measured: bool
     along: Along
     quads: bool
-    scattered: bool
+    scattered_rows: bool
+    scattered_columns: bool
     rows: int
     columns: int
 
 
 class Piece(NamedTuple):
-    """One run of rows by one run of columns. `words` are what the kernel reads, see its `_WORDS`."""
+    """One run of rows by one run of columns. `words` are what the kernel reads, see tile_block.py."""
 
     variant: Variant
     programs: int
@@ -79,8 +81,9 @@ def pieces(job: TileJob) -> list[Piece]:
         # Noise runs along rows; without it the axes may change places so that writes run along memory.
         out, weight, rows, columns = out.t(), weight.t(), columns, rows
     swapped = out is not job.out
+    row_runs, column_runs = _runs(rows, _SHORT_ROWS), _runs(columns, _SHORT_COLUMNS)
     shapes = SHAPES if out.stride(1) <= out.stride(0) else SHAPES[::-1]
-    shape, row_runs, column_runs = _cheapest(rows, columns, shapes)
+    shape = min(shapes, key=lambda s: sum(r.blocks(s[0]) for r in row_runs) * sum(c.blocks(s[1]) for c in column_runs))
     found = []
     for row_run in row_runs:
         for column_run in column_runs:
@@ -89,23 +92,12 @@ def pieces(job: TileJob) -> list[Piece]:
     return found
 
 
-def _cheapest(
-    rows: Sequence[int], columns: Sequence[int], shapes: Sequence[tuple[int, int]]
-) -> tuple[tuple[int, int], list[Run], list[Run]]:
-    """A program's shape and the runs of both axes; index tables where closed runs are too short to fill programs."""
-
-    def programs(shape: tuple[int, int], row_runs: list[Run], column_runs: list[Run]) -> int:
-        return sum(run.blocks(shape[0]) for run in row_runs) * sum(run.blocks(shape[1]) for run in column_runs)
-
-    runs = closed(rows), closed(columns)
-    shape = min(shapes, key=lambda s: programs(s, *runs))
-    visits = sum(rows[1::4]) * sum(columns[1::4])
-    if programs(shape, *runs) > _SCATTERED_COST * (1 + visits // (SHAPES[0][0] * SHAPES[0][1])):
-        tables = scattered(rows), scattered(columns)
-        table_shape = min(shapes, key=lambda s: programs(s, *tables))
-        if programs(shape, *runs) > _SCATTERED_COST * programs(table_shape, *tables):
-            return table_shape, *tables
-    return shape, *runs
+def _runs(flat: Sequence[int], short: int) -> list[Run]:
+    runs = closed(flat)
+    groups = sum(run.groups for run in runs)
+    if len(runs) > _MOST_RUNS or (groups > _MANY and sum(flat[1::4]) < short * groups):
+        return scattered(flat)
+    return runs
 
 
 def _piece(
@@ -138,7 +130,6 @@ def _piece(
         kind = "move" if plain and out.dtype == weight.dtype else "scale"
     computes = kind in ("scale", "noise")
     measured = job.measured if kind == "noise" else None
-    is_scattered = row_run.scattered is not None
     # Where the rows and columns of the noise begin: in fours, a program needs no normal that its neighbor makes too.
     fours = width, column_run.target if kind == "draw" else column_run.source, column_run.length
     variant = Variant(
@@ -149,9 +140,10 @@ def _piece(
         diagonal=computes and spec.diagonal,
         divide=computes and divide,
         measured=measured is not None,
-        along="neither" if is_scattered else _along(out, weight, row_run, column_run),
-        quads=kind in ("noise", "draw") and not is_scattered and not any(n % 4 for n in fours),
-        scattered=is_scattered,
+        along=_along(out, weight, row_run, column_run),
+        quads=kind in ("noise", "draw") and column_run.scattered is None and not any(n % 4 for n in fours),
+        scattered_rows=row_run.scattered is not None,
+        scattered_columns=column_run.scattered is not None,
         rows=shape[0],
         columns=shape[1],
     )
@@ -193,7 +185,7 @@ def _along(out: torch.Tensor, weight: torch.Tensor, rows: Run, columns: Run) -> 
         return "neither"
     strides = [_strides(tensor) for tensor in tensors]
     for along, run, ahead in (("columns", columns, 1), ("rows", rows, 0)):
-        in_vectors = all(n % whole == 0 for n in (max(run.source, 0), run.target, run.length))
+        in_vectors = run.scattered is None and not any(n % whole for n in (max(run.source, 0), run.target, run.length))
         if in_vectors and all(stride[ahead] == 1 and stride[1 - ahead] % whole == 0 for stride in strides):
             return along
     return "neither"

@@ -40,7 +40,7 @@ def tile(arch: int, source: tl.dtype, target: tl.dtype, kind: str, num_warps: in
         "TARGET": target,
         "COMPUTE": tl.float64 if tl.float64 in (source, target) else tl.float32,
         "KIND": kind,
-        **dict.fromkeys(("TRIANGLE", "DIAGONAL", "DIVIDE", "MEASURED", "SCATTERED"), False),
+        **dict.fromkeys(("TRIANGLE", "DIAGONAL", "DIVIDE", "MEASURED", "SCATTERED_ROWS", "SCATTERED_COLUMNS"), False),
         "ALONG": "columns",
         "QUADS": kind in ("noise", "draw"),
         "VECTOR": max(4, 128 // narrow),
@@ -86,6 +86,7 @@ def test_tile_without_noise(arch: int) -> None:
         (tl.bfloat16, tl.bfloat16, "noise", {"TRIANGLE": True, "DIAGONAL": True}, 2),
         (tl.bfloat16, tl.bfloat16, "noise", {"ALONG": "rows", "ROWS": 256, "COLUMNS": 8}, 2),
         (tl.float64, tl.bfloat16, "noise", {"MEASURED": True}, 8),
+        (tl.bfloat16, tl.bfloat16, "scale", {"SCATTERED_ROWS": True}, 2),
         (tl.bfloat16, tl.bfloat16, "draw", {}, 0),
         pytest.param(tl.bfloat16, tl.bfloat16, "fill", {"ROWS": 1, "COLUMNS": 2048}, 0, marks=pytest.mark.slow),
         pytest.param(tl.float16, tl.float16, "scale", {"ROWS": 32, "COLUMNS": 64}, 2, marks=pytest.mark.slow),
@@ -102,7 +103,7 @@ def test_other_aligned_variants_of_tile(
 
 @pytest.mark.parametrize("scattered", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_variants_of_tile_for_any_strides(scattered: bool) -> None:
-    other = {"ALONG": "neither", "QUADS": False, "SCATTERED": scattered}
+    other = {"ALONG": "neither", "QUADS": False, "SCATTERED_ROWS": scattered, "SCATTERED_COLUMNS": scattered}
     kernel = tile(90, tl.bfloat16, tl.float32, "noise", num_warps=8, **other)
     kernel.assert_in_registers()
     assert_no_fused_sums(kernel, 90, 8)

@@ -69,11 +69,14 @@ def test_every_target_element_is_written_once(case: tuple[tuple[int, int], TileS
     assert (written[1] == np.add.outer(sources[0] * 10_000, sources[1])).all()
 
 
-def test_gathers_of_single_entries_fill_programs() -> None:
+def test_gathers_of_single_entries_fill_programs_and_few_pieces() -> None:
     order = np.random.default_rng(0).permutation(1000)
     axis = tuple(np.stack([order, np.ones(1000), 1 + order % 2, np.ones(1000)]).T.astype(int).ravel().tolist())
-    spec = TileSpec(axis, axis)
-    found = pieces(TileJob(torch.empty(spec.shape), torch.empty(1000, 1000), spec))
-    # A run for each number of copies of each axis; 2048 visits a program.
-    assert len(found) == 4
-    assert sum(piece.programs for piece in found) <= 1.1 * 1000 * 1000 / 2048
+    for columns in (axis, (0, 1000, 2, 1)):
+        spec = TileSpec(axis, columns)
+        found = pieces(TileJob(torch.empty(spec.shape), torch.empty(1000, 1000), spec))
+        # Gathered rows are still read and written in whole vectors.
+        assert {piece.variant.along for piece in found} == {"neither" if columns is axis else "columns"}
+        # A run for each number of copies of an axis; 2048 visits a program.
+        assert len(found) == (4 if columns is axis else 2)
+        assert sum(piece.programs for piece in found) <= 1.1 * 1000 * 1000 / 2048
