@@ -14,6 +14,8 @@ import triton.language as tl
 
 #: Options of every launch: each product and sum is rounded once.
 EXACT = {"enable_fp_fusion": False}
+#: Words of a table that two launches carry as parameters.
+_FEW_WORDS = 128
 
 
 def warps(aligned: bool) -> int:
@@ -34,8 +36,9 @@ def upload(words: Sequence[int] | np.ndarray, device: torch.device) -> torch.Ten
     words = np.asarray(words, np.int64)
     if device.type == "cpu":
         return torch.from_numpy(words)
-    if torch.cuda.is_current_stream_capturing():
-        # Parameters of kernels are part of a graph; host memory would have to outlive it.
+    if len(words) <= _FEW_WORDS or torch.cuda.is_current_stream_capturing():
+        # As parameters of kernels: nothing waits for pinned memory, and a graph, which host memory would have to outlive,
+        # keeps them.
         table = torch.zeros(len(words), dtype=torch.int64, device=device)
         torch._foreach_add_(table.unbind(), words.tolist())
         return table

@@ -23,9 +23,9 @@ SHAPES = ((8, 256), (1, 2048), (32, 64), (128, 16), (256, 8))
 Kind = Literal["move", "scale", "noise", "fill", "draw"]
 #: Along which axis both matrices lie in whole vectors of 16 bytes.
 Along = Literal["columns", "rows", "neither"]
-#: Index tables take the place of closed runs that are more than these, or so many and on average shorter than this along
-#: rows and columns: a piece takes the host 30 us, and runs that short leave most of a program empty.
-_MOST_RUNS, _MANY, _SHORT_ROWS, _SHORT_COLUMNS = 64, 8, 8, 64
+#: Index tables take the place of closed runs where those are more than this, or on average shorter than this along rows and
+#: columns: a piece takes the host 30 us, and runs that short leave most of a program empty.
+_MOST_RUNS, _SHORT_ROWS, _SHORT_COLUMNS = 64, 8, 64
 
 
 class Measured(NamedTuple):
@@ -95,7 +95,7 @@ def pieces(job: TileJob) -> list[Piece]:
 def _runs(flat: Sequence[int], short: int) -> list[Run]:
     runs = closed(flat)
     groups = sum(run.groups for run in runs)
-    if len(runs) > _MOST_RUNS or (groups > _MANY and sum(flat[1::4]) < short * groups):
+    if len(runs) > _MOST_RUNS or (groups > 1 and sum(flat[1::4]) < short * groups):
         return scattered(flat)
     return runs
 
