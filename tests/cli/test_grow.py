@@ -174,9 +174,6 @@ def test_signals_end_with_their_status_and_leave_nothing(src: Path, tmp_path: Pa
     # The run signals itself in the middle of the writing, from within the progress report.
     code = f"""
 import os, signal, sys
-# What started the tests may ignore signals (nohup, a shell's background), and children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from growkernels import api, cli
 execute = api.execute
 def stopped(*arguments, progress, **options):
