@@ -43,6 +43,18 @@ GK_INLINE uint64_t wide_product(uint32_t a, uint32_t b) {
 #endif
 }
 
+// (x & kMask) | kSet. Where both are constants nvcc makes two instructions of it, a GPU has one.
+template <uint32_t kMask, uint32_t kSet>
+GK_INLINE uint32_t masked_or(uint32_t x) {
+#if defined(__CUDA_ARCH__)
+  uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(x), "n"(kMask), "n"(kSet));
+  return result;
+#else
+  return (x & kMask) | kSet;
+#endif
+}
+
 // The square root, correctly rounded, of zero or of a number from 2^-100 on.
 //
 // nvcc compiles __fsqrt_rn to these very operations for arguments in that range, behind a branch that keeps neighboring

@@ -57,6 +57,26 @@ GK_KERNEL void unpack_two(float& first, float& second, uint32_t word) {
   }
 }
 
+// Two 16-bit items less two others. Differences in fp32 that are then rounded to 16 bits are the same: an item is kept
+// by what is too small for their sum to fit fp32, and is no nearer to the middle between two items for it.
+template <class Format>
+GK_KERNEL uint32_t subtract_two(uint32_t from, uint32_t what) {
+#if defined(__CUDACC__)
+  uint32_t word;
+  if constexpr (std::is_same_v<Format, BFloat16>) {
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(what), "r"(0xbf80bf80u), "r"(from));
+  } else {
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(what), "r"(0xbc00bc00u), "r"(from));
+  }
+  return word;
+#else
+  float a, b, c, d;
+  unpack_two<Format>(a, b, from);
+  unpack_two<Format>(c, d, what);
+  return pack_two<Format>(a - c, b - d);
+#endif
+}
+
 template <class Format, int kCount>
 GK_KERNEL Words<int(sizeof(typename Format::Storage)) * kCount> pack(const float (&values)[kCount]) {
   Words<int(sizeof(typename Format::Storage)) * kCount> words;

@@ -12,7 +12,8 @@ template <int kSource, class Target>
 struct Vectors {
   using Compute = float;
   static constexpr int kTarget = sizeof(typename Target::Storage), kWidth = 16 / kTarget;
-  static constexpr bool kMovable = kSource == kTarget, kListed = false;  // columns are never listed
+  static constexpr bool kMovable = kSource == kTarget, kHalvable = kMovable && kSource == 2;
+  static constexpr bool kListed = false;  // columns are never listed
   using Raw = Words<kSource * kWidth>;
   using Stored = Words<16>;
   using Values = float[kWidth];
@@ -29,6 +30,15 @@ struct Vectors {
   static GK_KERNEL void read(Values& values, const Raw& raw, DType dtype) { values_of<kSource>(values, raw, dtype); }
   static GK_KERNEL Stored round(const Values& values, DType) { return pack<Target>(values); }
   static GK_KERNEL void read_back(Values& values, const Stored& stored, DType) { unpack<Target>(values, stored); }
+  // What the source has and `stored` has not, in items of 16 bits.
+  static GK_KERNEL Stored rest(const Raw& raw, const Stored& stored) {
+    Stored result{};
+    if constexpr (kHalvable) {
+      GK_UNROLL
+      for (int i = 0; i < 4; ++i) result.w[i] = subtract_two<Target>(raw.w[i], stored.w[i]);
+    }
+    return result;
+  }
 };
 
 // One element of any dtype (fp64 with `double` only), its bits in the low end of a word; where the size of the target's
@@ -38,7 +48,7 @@ struct Single {
   using Compute = ComputeType;
   static constexpr bool kWide = std::is_same_v<Compute, double>;
   static constexpr int kWidth = 1;
-  static constexpr bool kMovable = true, kListed = kListedColumns;
+  static constexpr bool kMovable = true, kHalvable = false, kListed = kListedColumns;
   using Raw = std::conditional_t<kWide, uint64_t, uint32_t>;
   using Stored = Raw;
   using Values = Compute[1];
@@ -57,6 +67,7 @@ struct Single {
     return Raw(item_of(dtype, values[0]));
   }
   static GK_KERNEL void read_back(Values& values, Stored stored, DType dtype) { read(values, stored, dtype); }
+  static GK_KERNEL Stored rest(Raw, Stored) { return {}; }
 };
 
 // Any element; one of a piece without listed columns whose target has items of a known size.

@@ -12,7 +12,10 @@ struct Arithmetic {
   using Compute = typename Access::Compute;
 
   GK_KERNEL explicit Arithmetic(const Piece& piece)
-      : scale(piece.scale), shifts(piece.shift != 0), factor(piece.factor), shift(piece.shift) {}
+      : scale(piece.scale),
+        shifts(piece.shifts),
+        factor(piece.factor.as<Compute>()),
+        shift(piece.shift.as<Compute>()) {}
 
   GK_KERNEL void apply(typename Access::Values& values) const {
     if (scale == Scale::kMultiply) {
@@ -99,16 +102,20 @@ struct CleanTile {
       row_task(lanes, piece, rows, cols, task, arithmetic);
       return;
     }
+    const bool tiles = !kVectors && (piece.order == Order::kTall || piece.order == Order::kDown);
     GK_ROLLED
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot spot = locate<kVectors, kVisits>(piece, cols, task, lanes.lane(), step);
+      const uint32_t turn = step * kWarp + lanes.lane();
+      const Spot spot = piece.order == Order::kRows ? RowTask<kVisits>(piece, task).spot(turn)
+                        : tiles                     ? tile_spot(piece, task, lanes.lane(), step)
+                                                    : flat_spot<kVisits>(piece, task, turn);
       if (!spot.inside) continue;
       const Row row(piece, rows, spot.i);
       if (piece.source) {
         const auto raw = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
         write_clean<Access>(piece, row, cols, spot.j, raw, arithmetic);
       } else {
-        const auto stored = constant<Access>(typename Access::Compute(piece.constant), piece.target_dtype);
+        const auto stored = constant<Access>(piece.constant.as<typename Access::Compute>(), piece.target_dtype);
         Access::store(row.target + cols.target_bytes(spot.j), stored, piece.target_dtype);
       }
     }
@@ -119,19 +126,18 @@ struct CleanTile {
   template <class Lanes>
   static GK_KERNEL void row_task(Lanes& lanes, const Piece& piece, const Places& rows, const Places& cols,
                                  uint32_t task, const Arithmetic<Access>& arithmetic) {
-    const uint32_t i = piece.line.quotient(task);
-    const uint32_t first = (task - i * piece.line.value) * kVisits + lanes.lane();
-    const Row row(piece, rows, i);
+    const RowTask<kVisits> part(piece, task);
+    const Row row(piece, rows, part.i);
     typename Access::Raw raw[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const uint32_t j = first + step * kWarp;
-      if (j < cols.span.count) raw[step] = Access::load(row.source + cols.source_bytes(j), piece.source_dtype);
+      const Spot spot = part.spot(step * kWarp + lanes.lane());
+      if (spot.inside) raw[step] = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
     }
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const uint32_t j = first + step * kWarp;
-      if (j < cols.span.count) write_clean<Access>(piece, row, cols, j, raw[step], arithmetic);
+      const Spot spot = part.spot(step * kWarp + lanes.lane());
+      if (spot.inside) write_clean<Access>(piece, row, cols, spot.j, raw[step], arithmetic);
     }
   }
 };

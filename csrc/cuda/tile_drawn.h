@@ -9,21 +9,12 @@ namespace gk::cuda {
 
 template <class Compute>
 GK_KERNEL Compute std_of(const Piece& piece) {
-  return Compute(piece.square ? measured_std(*piece.square, piece.std) : piece.std);
+  return piece.square ? Compute(measured_std(*piece.square, piece.std.as<double>())) : piece.std.as<Compute>();
 }
 // Whether the noise came out as none: values are then rounded one by one.
 template <class Compute>
 GK_KERNEL bool silent(const Piece& piece, Compute std) {
   return piece.square && std == 0;
-}
-
-// Element of the noise that the first column of row visit i draws for its first row copy and first pair; the next row
-// copy's is `next_row` further.
-GK_KERNEL uint64_t row_element(const Piece& piece, const Places& rows, uint32_t i) {
-  return piece.origin + uint64_t(rows.target_unit(i) * piece.row_elements);
-}
-GK_KERNEL uint64_t next_row(const Piece& piece, const Places& rows, uint32_t i) {
-  return uint64_t(rows.listed() ? rows.visit(i).pitch * piece.row_elements : piece.copy_elements);
 }
 
 // The copies that go in pairs; of an odd number the last three go together.
@@ -34,21 +25,31 @@ template <class Access>
 struct Noise {
   using Compute = typename Access::Compute;
   using Values = typename Access::Values;
+  using Raw = typename Access::Raw;
+  using Stored = typename Access::Stored;
   using Normals = float[Access::kWidth];
 
-  GK_KERNEL Noise(const Piece& piece, Compute std, const Arithmetic<Access>& arithmetic)
-      : piece(piece), dtype(piece.target_dtype), std(std), absent(arithmetic.absent()) {}
+  GK_KERNEL Noise(const Piece& piece, Compute std) : piece(piece), dtype(piece.target_dtype), std(std) {}
 
-  // Copies `first` and `first` + 1 with opposite noise, rounded jointly, to `to` and `pitch` bytes further.
-  GK_KERNEL void pair(char* to, int64_t pitch, const Values& kept, uint32_t row_copy, uint32_t first,
+  // Copies `first` and `first` + 1 with opposite noise, rounded jointly, to `to` and `pitch` bytes further. `kept` is
+  // what the arithmetic made of `raw`.
+  GK_KERNEL void pair(char* to, int64_t pitch, const Raw& raw, const Values& kept, uint32_t row_copy, uint32_t first,
                       const Normals& z) const {
     if (piece.diagonal) {
       Values a, b;
       choose(a, kept, row_copy, first);
       choose(b, kept, row_copy, first + 1);
-      pair(to, pitch, a, b, z);
+      const auto stored = lifted(a, z);
+      Access::store(to, stored, dtype);
+      Access::store(to + pitch, rest(a, b, stored), dtype);
     } else {
-      pair(to, pitch, kept, kept, z);
+      const auto stored = lifted(kept, z);
+      Access::store(to, stored, dtype);
+      if (Access::kHalvable && piece.halved) {
+        Access::store(to + pitch, Access::rest(raw, stored), dtype);
+      } else {
+        Access::store(to + pitch, rest(kept, kept, stored), dtype);
+      }
     }
   }
 
@@ -72,7 +73,7 @@ struct Noise {
   }
 
   GK_KERNEL void fill(char* to, const Normals& z) const {
-    const auto constant = Compute(piece.constant);
+    const auto constant = piece.constant.as<Compute>();
     Values values;
     GK_UNROLL
     for (int i = 0; i < Access::kWidth; ++i) values[i] = constant + std * Compute(z[i]);
@@ -82,62 +83,74 @@ struct Noise {
  private:
   GK_KERNEL void choose(Values& values, const Values& kept, uint32_t row_copy, uint32_t column_copy) const {
     const bool keeps = piece.keeps(row_copy, column_copy);
+    const Compute absent = Arithmetic<Access>(piece).absent();
     GK_UNROLL
     for (int i = 0; i < Access::kWidth; ++i) values[i] = keeps ? kept[i] : absent;
   }
 
-  GK_KERNEL void pair(char* to, int64_t pitch, const Values& a, const Values& b, const Normals& z) const {
-    Values first, second;
+  GK_KERNEL Stored lifted(const Values& values, const Normals& z) const {
+    Values sums;
     GK_UNROLL
-    for (int i = 0; i < Access::kWidth; ++i) first[i] = a[i] + std * Compute(z[i]);
-    const auto stored = Access::round(first, dtype);
-    Access::store(to, stored, dtype);
-    Access::read_back(first, stored, dtype);
+    for (int i = 0; i < Access::kWidth; ++i) sums[i] = values[i] + std * Compute(z[i]);
+    return Access::round(sums, dtype);
+  }
+
+  // (a + b) less what is stored.
+  GK_KERNEL Stored rest(const Values& a, const Values& b, const Stored& stored) const {
+    Values values;
+    Access::read_back(values, stored, dtype);
     GK_UNROLL
-    for (int i = 0; i < Access::kWidth; ++i) second[i] = (a[i] + b[i]) - first[i];
-    Access::store(to + pitch, Access::round(second, dtype), dtype);
+    for (int i = 0; i < Access::kWidth; ++i) values[i] = (a[i] + b[i]) - values[i];
+    return Access::round(values, dtype);
   }
 
   const Piece& piece;
   const DType dtype;
-  const Compute std, absent;
+  const Compute std;
 };
 
 // Vectors that begin with a quad: each thread makes the normals of its own.
 template <class Access>
 struct DrawnVectors {
-  using Shared = Empty;
+  // Rows wait here while normals are made, which takes most registers: the first is that of a task of one row.
+  struct Shared {
+    Row rows[kWarp];
+    RowTask<kDrawnVisits> part;
+  };
   using Normals = typename Noise<Access>::Normals;
   static constexpr int kBlocks = 3;
   static constexpr const char* kName = "tile of vectors with normals";
 
   template <class Lanes>
-  static GK_KERNEL void run(Lanes& lanes, Shared&, const Piece& piece, const Visit* visits, uint32_t task) {
+  static GK_KERNEL void run(Lanes& lanes, Shared& shared, const Piece& piece, const Visit* visits, uint32_t task) {
     const Places rows{piece.rows, visits}, cols{piece.cols, nullptr};
     const auto std = std_of<typename Access::Compute>(piece);
-    const Arithmetic<Access> arithmetic(piece);
-    const Noise<Access> noise(piece, std, arithmetic);
+    const Noise<Access> noise(piece, std);
     const uint32_t copies = cols.span.copies, pairs_end = in_pairs(copies);
-    const int64_t pitch = cols.span.pitch, pair_quads = piece.pair_elements / 4;
-    Row row;
-    uint64_t row_quad = 0, row_quads = 0;
-    GK_ROLLED
-    for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot spot = locate<true, kVisits>(piece, cols, task, lanes.lane(), step);
-      if (!spot.inside) continue;
-      if (step == 0 || piece.order != Order::kRows) {
-        row = Row(piece, rows, spot.i);
-        row_quad = row_element(piece, rows, spot.i) / 4;
-        row_quads = next_row(piece, rows, spot.i) / 4;
+    const bool by_rows = piece.order == Order::kRows;
+    if (by_rows) {
+      if (lanes.lane() == 0) {
+        shared.part = RowTask<kDrawnVisits>(piece, task);
+        shared.rows[0] = Row(piece, rows, shared.part.i);
       }
+      lanes.sync_warp();
+    }
+    Row& row = shared.rows[by_rows ? 0 : lanes.lane()];
+    GK_ROLLED
+    for (uint32_t step = 0; step < kDrawnSteps; ++step) {
+      const uint32_t turn = step * kWarp + lanes.lane();
+      const Spot spot = by_rows ? shared.part.spot(turn) : flat_spot<kDrawnVisits>(piece, task, turn);
+      if (!spot.inside) continue;
+      if (!by_rows) row = Row(piece, rows, spot.i);
       char* line = row.target + cols.target_bytes(spot.j);
-      uint64_t line_quad = row_quad + uint64_t{spot.j} * (Access::kWidth / 4);
+      uint64_t line_quad = row.element / 4 + uint64_t{spot.j} * (Access::kWidth / 4);
       if (!piece.source) {
         Normals z;
         normals(z, piece.key, piece.field, line_quad);
         noise.fill(line, z);
         continue;
       }
+      const Arithmetic<Access> arithmetic(piece);
       const auto raw = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
       if (silent(piece, std)) {
         write_clean<Access>(piece, row, cols, spot.j, raw, arithmetic);
@@ -146,24 +159,27 @@ struct DrawnVectors {
       typename Access::Values kept;
       Access::read(kept, raw, piece.source_dtype);
       arithmetic.apply(kept);
+      const uint64_t next_quads = row.next_elements / 4;
       GK_ROLLED
-      for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch, line_quad += row_quads) {
+      for (uint32_t row_copy = 0; row_copy < row.copies; ++row_copy, line += row.pitch, line_quad += next_quads) {
         uint64_t quad = line_quad;
         char* to = line;
         GK_ROLLED
-        for (uint32_t first = 0; first < pairs_end; first += 2, to += 2 * pitch, quad += pair_quads) {
+        for (uint32_t first = 0; first < pairs_end;
+             first += 2, to += 2 * cols.span.pitch, quad += uint64_t(piece.pair_elements) / 4) {
           Normals z;
           normals(z, piece.key, kWidthField, quad);
-          noise.pair(to, pitch, kept, row_copy, first, z);
+          noise.pair(to, cols.span.pitch, raw, kept, row_copy, first, z);
         }
         if (pairs_end < copies) {
           Normals z1, z2;
           normals(z1, piece.key, kWidthField, quad);
-          normals(z2, piece.key, kWidthField, quad + pair_quads);
-          noise.triangle(to, pitch, kept, row_copy, pairs_end, z1, z2);
+          normals(z2, piece.key, kWidthField, quad + uint64_t(piece.pair_elements) / 4);
+          noise.triangle(to, cols.span.pitch, kept, row_copy, pairs_end, z1, z2);
         }
       }
     }
+    lanes.sync_warp();
   }
 
  private:
@@ -193,19 +209,24 @@ struct DrawnElements {
     const Places rows{piece.rows, visits}, cols{piece.cols, visits};
     const auto std = std_of<typename Access::Compute>(piece);
     const Arithmetic<Access> arithmetic(piece);
-    const Noise<Access> noise(piece, std, arithmetic);
+    const Noise<Access> noise(piece, std);
     Spot spots[kSteps];
     typename Access::Raw raw[kSteps];
     uint64_t e[kSteps];
     char* lines[kSteps];
     GK_UNROLL
     for (uint32_t step = 0; step < kSteps; ++step) {
-      const Spot& spot = spots[step] = locate<false, kDrawnVisits>(piece, cols, task, lanes.lane(), step);
+      const uint32_t turn = step * kWarp + lanes.lane();
+      spots[step] = piece.order == Order::kRows   ? RowTask<kSharedVisits>(piece, task).spot(turn)
+                    : piece.order == Order::kFlat ? flat_spot<kSharedVisits>(piece, task, turn)
+                                                  : tile_spot(piece, task, lanes.lane(), step);
+      Spot& spot = spots[step];
       if (!spot.inside) continue;
+      spot.starts_run |= cols.starts_run(spot.j);
       const Row row(piece, rows, spot.i);
       if (piece.source) raw[step] = Access::load(row.source + cols.source_bytes(spot.j), piece.source_dtype);
       lines[step] = row.target + cols.target_bytes(spot.j);
-      e[step] = row_element(piece, rows, spot.i) + uint64_t(cols.source_unit(spot.j));
+      e[step] = row.element + uint64_t(cols.source_unit(spot.j));
     }
     Normals z1[kSteps], z2[kSteps];
     if (!piece.source) {
@@ -244,7 +265,7 @@ struct DrawnElements {
           const int64_t pitch = cols.pitch_bytes(spot.j);
           char* to = lines[step] + first * pitch;
           if (first < pairs_end) {
-            noise.pair(to, pitch, kept[step], row_copy, first, z1[step]);
+            noise.pair(to, pitch, raw[step], kept[step], row_copy, first, z1[step]);
           } else {
             noise.triangle(to, pitch, kept[step], row_copy, first, z1[step], z2[step]);
           }
@@ -254,8 +275,9 @@ struct DrawnElements {
       GK_UNROLL
       for (uint32_t step = 0; step < kSteps; ++step) {
         if (!spots[step].inside) continue;
-        e[step] += next_row(piece, rows, spots[step].i);
-        lines[step] += rows.pitch_bytes(spots[step].i);
+        const Row row(piece, rows, spots[step].i);
+        e[step] += row.next_elements;
+        lines[step] += row.pitch;
       }
     }
   }

@@ -130,6 +130,10 @@ Span span(const Stretch& s, int64_t source_stride, int64_t target_stride, int64_
           s.target_jump * target_stride, s.pitch * target_stride, s.first_visit};
 }
 
+Number number(double value, bool wide) {
+  return {wide ? bits<uint64_t>(value) : uint64_t{bits<uint32_t>(float(value))}};
+}
+
 View transposed(const View& view) {
   return {view.data, view.dtype, {view.sizes[1], view.sizes[0]}, {view.strides[1], view.strides[0]}};
 }
@@ -206,14 +210,17 @@ class Cutter {
     if (piece.diagonal) piece.column_copies = divisor(job_.cols.copies());
     piece.swapped = swapped_;
     if (fill) {
-      piece.constant = fill->constant;
-      piece.std = fill->std;
+      piece.constant = number(fill->constant, wide);
+      piece.std = number(fill->std, wide);
     } else {
       scale(piece, wide);
-      piece.shift = numbers_.shift;
-      piece.std = numbers_.square ? numbers_.snr : numbers_.noise_std;
+      piece.shift = number(numbers_.shift, wide);
+      piece.shifts = numbers_.shift != 0;
+      piece.std = numbers_.square ? number(numbers_.snr, true) : number(numbers_.noise_std, wide);
       piece.square = numbers_.square;
-      piece.moved = numbers_.divisor == 1 && numbers_.shift == 0 && source_dtype == out_.dtype;
+      const bool unshifted = numbers_.shift == 0 && source_dtype == out_.dtype;
+      piece.moved = unshifted && numbers_.divisor == 1;
+      piece.halved = unshifted && numbers_.divisor == 2 && out_.item() == 2 && !numbers_.diagonal;
     }
     if (drawn && runs_down(out_)) {
       piece.order = Order::kDown;
@@ -237,7 +244,7 @@ class Cutter {
     if (divisor == 1) return;
     const bool power = std::abs(std::frexp(divisor, &exponent)) == 0.5 && std::abs(exponent) < 100;
     piece.scale = power ? Scale::kMultiply : Scale::kDivide;
-    piece.factor = power ? 1 / divisor : divisor;
+    piece.factor = number(power ? 1 / divisor : divisor, wide);
   }
 
   // How many elements go at once: 16 bytes of the target where all that is read and written lies on such bounds, or 1.
@@ -259,7 +266,7 @@ class Cutter {
   void push(Piece& piece, const TileKernelId& kernel) {
     const auto ceil = [](int64_t n, int64_t step) { return (n + step - 1) / step; };
     const int64_t rows = piece.rows.count, cols = piece.cols.count;
-    const int64_t visits = kernel.drawn && kernel.taken != Taken::kVector ? kDrawnVisits : kVisits;
+    const int64_t visits = !kernel.drawn ? kVisits : kernel.taken == Taken::kVector ? kDrawnVisits : kSharedVisits;
     if (piece.order == Order::kRows) {
       const int64_t each = ceil(cols, visits);
       piece.line = divisor(each);

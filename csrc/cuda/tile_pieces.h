@@ -46,29 +46,38 @@ struct Places {
   GK_INLINE const Visit& visit(uint32_t i) const { return table[span.first_visit + i]; }
 
   GK_INLINE int64_t source_bytes(uint32_t i) const {
-    return listed() ? visit(i).source * span.source_stride : bytes(i, span.source_jump, span.source_stride);
+    if (listed()) return visit(i).source * span.source_stride;
+    const uint32_t turn = span.group.quotient(i);
+    return bytes(turn, i - turn * span.group.value, span.source_jump, span.source_stride);
   }
   GK_INLINE int64_t target_bytes(uint32_t i) const {
-    return listed() ? visit(i).target * span.target_stride : bytes(i, span.target_jump, span.target_stride);
+    if (listed()) return visit(i).target * span.target_stride;
+    const uint32_t turn = span.group.quotient(i);
+    return bytes(turn, i - turn * span.group.value, span.target_jump, span.target_stride);
   }
   GK_INLINE int64_t pitch_bytes(uint32_t i) const {
     return listed() ? visit(i).pitch * span.target_stride : span.pitch;
   }
   GK_INLINE uint32_t copies(uint32_t i) const { return listed() ? visit(i).copies : span.copies; }
-
-  // What elements of the noise are counted by.
   GK_INLINE int64_t source_unit(uint32_t i) const { return listed() ? visit(i).source : i; }
-  GK_INLINE int64_t target_unit(uint32_t i) const {
-    if (listed()) return visit(i).target;
-    const uint32_t turn = span.group.quotient(i);
-    return int64_t(wide_product(turn, span.copies) * span.group.value + (i - turn * span.group.value));
-  }
   GK_INLINE bool starts_run(uint32_t i) const { return i == 0 || (listed() && visit(i).starts_run); }
 
- private:
-  GK_INLINE int64_t bytes(uint32_t i, int64_t jump, int64_t stride) const {
-    const uint32_t turn = span.group.quotient(i), inside = i - turn * span.group.value;
+  static GK_INLINE int64_t bytes(uint32_t turn, uint32_t inside, int64_t jump, int64_t stride) {
     return int64_t(wide_product(turn, uint32_t(jump)) + wide_product(inside, uint32_t(stride)));
+  }
+};
+
+// A number of the arithmetic, kept as the kernel takes it: conversions from fp64 are slow.
+struct Number {
+  uint64_t stored;
+
+  template <class Compute>
+  GK_INLINE Compute as() const {
+    if constexpr (sizeof(Compute) == 4) {
+      return bits<Compute>(uint32_t(stored));
+    } else {
+      return bits<Compute>(stored);
+    }
   }
 };
 
@@ -89,14 +98,18 @@ struct Piece {
   // Element of the noise: origin + the row's target unit * row_elements + pair * pair_elements + the column's source.
   uint64_t field, origin;
   int64_t row_elements, pair_elements, copy_elements;  // the last from one row copy to the next
-  double factor, shift, constant;
-  double std;            // of the noise or fill; where it is measured, times the root of *square
+  Number factor, shift, constant;
+  Number std;            // of the noise or fill; where it is measured, in fp64, times the root of *square
   const double* square;  // as in RuleNumbers
   Divisor column_copies;
   DType source_dtype, target_dtype;
   Scale scale;
   Order order;
-  bool moved, diagonal, swapped;  // moved: copies have the source's bits; swapped: rows are the rule's columns
+  bool shifts;
+  bool moved;   // copies have the source's bits
+  bool halved;  // two halves of 16-bit items, rounded to fp32, are the item again: the divisor is 2, nothing is added
+  bool diagonal;
+  bool swapped;  // rows are the rule's columns
 
   // Whether the diagonal structure keeps the block of these copies.
   GK_INLINE bool keeps(uint32_t row_copy, uint32_t column_copy) const {
@@ -106,8 +119,9 @@ struct Piece {
   }
 };
 
-// Visits of a task: a warp takes them in four steps. Where normals are shared out, 124: they lie in 32 quads.
-constexpr uint32_t kSteps = 4, kVisits = 128, kDrawnVisits = 124;
+// Visits of a task, which a warp takes in steps of 32: four, eight of vectors with normals. Where normals are shared
+// out there are 124: they lie in 32 quads.
+constexpr uint32_t kSteps = 4, kVisits = 128, kSharedVisits = 124, kDrawnSteps = 8, kDrawnVisits = 256;
 // Units of a row from which its tasks are its own: below that most lanes would be idle.
 constexpr uint32_t kNarrow = 24;
 

@@ -69,32 +69,34 @@ struct Spot {
   uint32_t i, j;
 };
 
-template <bool kVectors, uint32_t kTaskVisits>
-GK_KERNEL Spot locate(const Piece& piece, const Places& cols, uint32_t task, uint32_t lane, uint32_t step) {
-  const uint32_t turn = step * kWarp + lane;
-  Spot spot;
-  if (piece.order == Order::kRows) {
-    spot.i = piece.line.quotient(task);
-    spot.j = (task - spot.i * piece.line.value) * kTaskVisits + turn;
-    spot.inside = turn < kTaskVisits && spot.j < cols.span.count;
-    spot.starts_run = turn == 0;
-  } else if (kVectors || piece.order == Order::kFlat) {
-    const uint32_t n = task * kTaskVisits + turn;
-    spot.i = piece.line.quotient(n);
-    spot.j = n - spot.i * piece.line.value;
-    spot.inside = turn < kTaskVisits && spot.i < piece.rows.count;
-    spot.starts_run = turn == 0;
-  } else {
-    const bool tall = piece.order == Order::kTall;
-    const uint32_t tile = piece.line.quotient(task);
-    const uint32_t along = tile * kWarp + lane, across = (task - tile * piece.line.value) * kSteps + step;
-    spot.i = tall ? across : along;
-    spot.j = tall ? along : across;
-    spot.inside = spot.i < piece.rows.count && spot.j < cols.span.count;
-    spot.starts_run = tall ? lane == 0 : step == 0;
+// A task that is part of one row.
+template <uint32_t kTaskVisits>
+struct RowTask {
+  uint32_t i, first, end;
+
+  RowTask() = default;  // of shared memory
+  GK_KERNEL RowTask(const Piece& piece, uint32_t task)
+      : i(piece.line.quotient(task)), first((task - i * piece.line.value) * kTaskVisits), end(piece.cols.count) {}
+
+  GK_KERNEL Spot spot(uint32_t turn) const {
+    return {turn < kTaskVisits && first + turn < end, turn == 0, i, first + turn};
   }
-  if (!kVectors && spot.inside) spot.starts_run |= cols.starts_run(spot.j);
-  return spot;
+};
+
+// A task of consecutive visits of narrow rows.
+template <uint32_t kTaskVisits>
+GK_KERNEL Spot flat_spot(const Piece& piece, uint32_t task, uint32_t turn) {
+  const uint32_t n = task * kTaskVisits + turn, i = piece.line.quotient(n);
+  return {turn < kTaskVisits && i < piece.rows.count, turn == 0, i, n - i * piece.line.value};
+}
+
+// A task of 32 by 4 visits, the longer side one of columns or of rows.
+GK_KERNEL Spot tile_spot(const Piece& piece, uint32_t task, uint32_t lane, uint32_t step) {
+  const bool tall = piece.order == Order::kTall;
+  const uint32_t tile = piece.line.quotient(task);
+  const uint32_t along = tile * kWarp + lane, across = (task - tile * piece.line.value) * kSteps + step;
+  const uint32_t i = tall ? across : along, j = tall ? along : across;
+  return {i < piece.rows.count && j < piece.cols.count, tall ? lane == 0 : step == 0, i, j};
 }
 
 // A row visit of a piece.
@@ -103,13 +105,35 @@ struct Row {
   char* target;
   int64_t pitch;  // bytes from one copy to the next
   uint32_t copies;
+  // Element of the noise that the first column draws for the first copy and pair; how many further the next copy does.
+  uint64_t element, next_elements;
 
-  Row() = default;
-  GK_KERNEL Row(const Piece& piece, const Places& rows, uint32_t i)
-      : source(piece.source + rows.source_bytes(i)),
-        target(piece.target + rows.target_bytes(i)),
-        pitch(rows.pitch_bytes(i)),
-        copies(rows.copies(i)) {}
+  Row() = default;  // of shared memory
+  GK_KERNEL Row(const Piece& piece, const Places& rows, uint32_t i) {
+    const Span& span = rows.span;
+    if (rows.listed()) {
+      const Visit& visit = rows.visit(i);
+      set(piece, visit.source * span.source_stride, visit.target * span.target_stride, visit.target);
+      pitch = visit.pitch * span.target_stride;
+      copies = visit.copies;
+      next_elements = uint64_t(visit.pitch * piece.row_elements);
+    } else {
+      const uint32_t turn = span.group.quotient(i), inside = i - turn * span.group.value;
+      set(piece, rows.bytes(turn, inside, span.source_jump, span.source_stride),
+          rows.bytes(turn, inside, span.target_jump, span.target_stride),
+          int64_t(wide_product(turn, span.copies) * span.group.value + inside));
+      pitch = span.pitch;
+      copies = span.copies;
+      next_elements = uint64_t(piece.copy_elements);
+    }
+  }
+
+ private:
+  GK_KERNEL void set(const Piece& piece, int64_t source_bytes, int64_t target_bytes, int64_t unit) {
+    source = piece.source + source_bytes;
+    target = piece.target + target_bytes;
+    element = piece.origin + uint64_t(unit * piece.row_elements);
+  }
 };
 
 }  // namespace gk::cuda

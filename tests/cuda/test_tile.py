@@ -160,6 +160,29 @@ def test_copies_keep_the_payload_of_nan(layout: str) -> None:
         assert ops.tile(weight, 2, 1, backend="emulated").view(bits).equal(weight.contiguous().view(bits).repeat(2, 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_differences_of_16_bit_items_need_one_rounding(dtype: torch.dtype) -> None:
+    """What lets a GPU subtract them in 16 bits: the reference's way, in fp32 and then rounded, gives the same."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    others = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[:96]]
+    neighbors = [every.float().mul(scale).to(dtype) for scale in (0.5, 0.75, 1.0, 1.25, 2.0**-9, 2.0**-12, 2.0**-17)]
+    for other in (*others[:, None].expand(-1, len(every)), *neighbors):
+        difference = every.double() - other.double()
+        assert_same_bits(reference.store(difference.numpy(), dtype), (every.float() - other.float()).to(dtype))
+    # And two halves in fp32 are the item again.
+    halves = every.float() / 2
+    assert_same_bits((halves + halves).to(dtype), every)
+
+
+@pytest.mark.parametrize("noise_std", [2.0**-30, 0.1, 2.0**120])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pairs_of_halves(dtype: torch.dtype, noise_std: float) -> None:
+    """Every value of a small format grown to two noisy halves, whose sum in 16 bits is at hand."""
+    weight = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).reshape(64, 1024)
+    rule = TileSpec((0, 64, 1, 1), (0, 1024, 2, 1), 2.0, noise_std=noise_std, key=12)
+    assert grow(weight, rule) == [NOISY_VECTORS]
+
+
 @pytest.mark.parametrize("divisor", [2.0**-149, 2.0**-127, -4.0, 2.0**99, 2.0**100, 2.0**127, 1e300, 2.0**-1060, 0.7])
 def test_the_smallest_and_largest_divisors(divisor: float) -> None:
     for dtype in DTYPES:

@@ -85,7 +85,7 @@ def test_noise_is_exact(arch: int, source: int, target: str) -> None:
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("target", ["BFloat16", "Float32"])
 def test_a_pair_of_noisy_copies_costs_few_instructions(arch: int, target: str) -> None:
-    """What bounds noise in half precision: 41 instructions a normal, which serves two copies."""
+    """What bounds noise in half precision: 38 instructions a normal, which serves two copies (40 in fp32)."""
     kernel, width = vectors(arch, "DrawnVectors", 2, target), 4 if target == "Float32" else 8
     pairs = [
         length
@@ -93,7 +93,7 @@ def test_a_pair_of_noisy_copies_costs_few_instructions(arch: int, target: str) -
         if sum(line.startswith("MUFU.RSQ ") for line in kernel.sass[first : last + 1]) == width // 2
         for length in [shortest(kernel, first, last)]
     ]
-    assert pairs and min(pairs) <= 42 * width
+    assert pairs and min(pairs) <= (41 if width == 4 else 39) * width
 
 
 def jump(line: str) -> int | None:
