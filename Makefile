@@ -55,11 +55,13 @@ demo: $(BUILD)
 study: $(BUILD)
 	$(BIN)/python -m studies.ligo
 
+# Two processes, a file to one of them: what took 9 min 45 s takes 5 on two cores.
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile
 test: lint $(BUILD)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(TWO_AT_ONCE) -m "not slow"
 
 test-all: lint $(BUILD)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_ONCE)
 
 # The package goes into a folder of its own with an instrumented extension, and is imported before pytest finds the other.
 # Leaks are not looked for: CPython and torch keep memory to the end on purpose.
