@@ -14,6 +14,8 @@ from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
 from growkernels.ops import autograd, eager, expand_dense, triton
+from growkernels.ops.expand_reference import inner_products_, mix_
+from growkernels.ops.products import products_
 from growkernels.ops.schemas import EAGER, EMULATED, LIBRARY, TRITON
 
 # Without build isolation: an isolated build has no torch to compile against.
@@ -33,6 +35,7 @@ class Ops(NamedTuple):
     normal_: OpOverload
     expand_: OpOverload
     expand: OpOverload
+    expand_backward: OpOverload
 
 
 def _load_extension() -> tuple[ModuleType | None, str]:
@@ -64,10 +67,10 @@ for _name, _implementation in triton.IMPLEMENTATIONS.items():
     if CUDA_BACKEND == "triton":
         LIBRARY.impl(_name, _implementation, "CUDA")
 if EXTENSION is not None:
-    expand_dense.register(LIBRARY, "CPU", compiled=True)
-    expand_dense.register(EMULATED, "CPU", compiled=False)
+    expand_dense.register(LIBRARY, "CPU", gpu=False, products_=products_)
+    expand_dense.register(EMULATED, "CPU", gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
 for _library, _device in ((LIBRARY, "CUDA"), (TRITON, "CUDA"), *([(TRITON, "CPU")] if INTERPRETED else [])):
-    expand_dense.register(_library, _device, compiled=False)
+    expand_dense.register(_library, _device, gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
 if EXTENSION is None:
     warnings.warn(
         f"growkernels runs on its slow eager reference: the compiled extension did not load ({EXTENSION_ERROR}). "

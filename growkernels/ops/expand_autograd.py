@@ -52,7 +52,7 @@ def _refuse(ctx: Any, *_: Any) -> None:
 def register(library: torch.library.Library) -> None:
     """Register for one library; before any of its ops is called."""
     ns = library.ns
-    for name in ("expand_", "mix_", "inner_products_"):
+    for name in ("expand_", "mix_", "inner_products_", "products_"):
         torch.library.register_fake(f"{ns}::{name}", _fake_nothing, lib=library)
     torch.library.register_fake(f"{ns}::expand", empty_targets, lib=library)
     torch.library.register_fake(f"{ns}::expand_backward", _fake_backward, lib=library)

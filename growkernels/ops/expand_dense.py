@@ -1,47 +1,67 @@
-"""The ops around `expand` by dense products, on the mixes and inner products of any library."""
+"""The ops around `expand` by dense products, on the mixes, inner products and products of any library."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from growkernels.ops import expand_reference
 from growkernels.ops.expand_gradients import add_gradients
-from growkernels.ops.expand_layout import empty_targets, unpack
+from growkernels.ops.expand_layout import Expansion, empty_targets, unpack
 from growkernels.ops.expand_order import choose
-from growkernels.ops.expand_products import Products
+from growkernels.ops.expand_products import Formats, Products
 
 
-def _compute_dtype(*groups: Sequence[Tensor]) -> torch.dtype:
+def _wide(*groups: Sequence[Tensor]) -> torch.dtype:
     wide = any(tensor.dtype == torch.float64 for group in groups for tensor in group)
     return torch.float64 if wide else torch.float32
 
 
+def _formats(wide: torch.dtype, gpu: bool, expansion: Expansion, *others: Tensor) -> Formats:
+    """A GPU multiplies bfloat16 many times as fast as float32: what it is made of stays in it where all factors are.
+
+    Not float16, whose range is less than float32's: what fits it may be grown from what does not.
+    """
+    factors = [t for t in (*expansion.weights, expansion.b, expansion.a, *others) if t is not None]
+    halves = gpu and wide == torch.float32 and all(tensor.dtype == torch.bfloat16 for tensor in factors)
+    return Formats(torch.bfloat16 if halves else wide, wide)
+
+
 def expand_(
-    ops: Any, outs: Sequence[Tensor], weights: Sequence[Tensor], matrices: Sequence[Tensor], layout: Sequence[int]
+    ops: Any,
+    gpu: bool,
+    outs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
 ) -> None:
-    dtype = _compute_dtype(outs, weights, matrices)
+    wide = _wide(outs, weights, matrices)
     first = 0
     for expansion in unpack(weights, matrices, layout):
         targets = outs[first : first + expansion.target_layers]
-        Products(ops, expansion, choose(expansion), dtype).write(targets)
+        Products(ops, expansion, choose(expansion), _formats(wide, gpu, expansion), gpu).write(targets)
         first += len(targets)
 
 
 def expand(
-    ops: Any, weights: Sequence[Tensor], matrices: Sequence[Tensor], layout: Sequence[int], dtype: torch.dtype
+    ops: Any,
+    gpu: bool,
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    dtype: torch.dtype,
 ) -> list[Tensor]:
     outs = empty_targets(weights, matrices, layout, dtype)
-    expand_(ops, [layer for out in outs for layer in out.unbind()], weights, matrices, layout)
+    expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout)
     return outs
 
 
 def expand_backward(
     ops: Any,
+    gpu: bool,
     grads: Sequence[Tensor],
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -49,9 +69,9 @@ def expand_backward(
     needed: Sequence[bool],
 ) -> list[Tensor]:
     inputs = [*weights, *matrices]
-    dtype = _compute_dtype(grads, inputs)
+    wide = _wide(grads, inputs)
     totals = [
-        tensor.new_zeros(tensor.shape, dtype=dtype) if wanted else None
+        tensor.new_zeros(tensor.shape, dtype=wide) if wanted else None
         for tensor, wanted in zip(inputs, needed, strict=True)
     ]
     count = len(weights)
@@ -59,14 +79,14 @@ def expand_backward(
     for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
         weights_needed = any(total is not None for total in of.weights)
         order = choose(expansion, backward=True, weights_needed=weights_needed)
-        add_gradients(Products(ops, expansion, order, dtype), grad.unbind(), of)
+        products = Products(ops, expansion, order, _formats(wide, gpu, expansion, grad), gpu)
+        add_gradients(products, grad.unbind(), of)
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
 
 
-def register(library: torch.library.Library, device: str, compiled: bool) -> None:
-    """Implement the ops for tensors of a device; where mixes and inner products are not `compiled`, torch does them."""
-    if not compiled:
-        for function in (expand_reference.mix_, expand_reference.inner_products_):
-            library.impl(function.__name__, function, device)
+def register(library: torch.library.Library, device: str, gpu: bool, **parts: Callable[..., None]) -> None:
+    """Implement the ops for tensors of a device, which works as a GPU does or not; `parts` are those without a kernel."""
+    for name, function in parts.items():
+        library.impl(name, function, device)
     for function in (expand_, expand, expand_backward):
-        library.impl(function.__name__, partial(function, getattr(torch.ops, library.ns)), device)
+        library.impl(function.__name__, partial(function, getattr(torch.ops, library.ns), gpu), device)

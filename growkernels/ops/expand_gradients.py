@@ -8,6 +8,7 @@ layer, H mixes the gradients G of the target layers by `depth^T`, and the gradie
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,9 @@ def add_gradients(products: Products, grads: Sequence[Tensor], totals: Expansion
             _add(products, grads[batch], operands, None, totals, totals.weights[batch], None)
     elif products.order.mix_first:
         for batch, operands in products.batches():
-            of_operands = [None if depth is None else torch.zeros_like(operand) for operand in operands]
+            of_operands = [
+                None if depth is None else torch.zeros_like(operand, dtype=products.wide) for operand in operands
+            ]
             _add(products, grads[batch], operands, None, totals, of_operands, None)
             if depth is not None:
                 products.ops.inner_products_(depth[batch], of_operands, weights)
@@ -33,6 +36,27 @@ def add_gradients(products: Products, grads: Sequence[Tensor], totals: Expansion
         _add(products, grads, weights, products.depth, totals, totals.weights, depth)
     if depth is not None:
         totals.depth.add_(depth)
+
+
+class _Rows(NamedTuple):
+    """The same rows of every operand's matrix, and, where they lie one below the other, all of them as one matrix."""
+
+    parts: Sequence[Tensor]
+    whole: Tensor | None
+
+    @property
+    def fewest(self) -> Sequence[Tensor]:
+        """The same in as few matrices as can be."""
+        return self.parts if self.whole is None else [self.whole]
+
+    def columns(self, columns: slice) -> _Rows:
+        """Some columns."""
+        return _Rows([part[:, columns] for part in self.parts], None if self.whole is None else self.whole[:, columns])
+
+
+def _buffer(products: Products, layers: int, count: int, columns: int) -> _Rows:
+    whole = products.empty(layers * count, columns, products.factor)
+    return _Rows(whole.split(count), whole)
 
 
 def _add(
@@ -49,58 +73,74 @@ def _add(
     for rows in products.panels(len(operands)):
         upstream = _upstream(products, [grad[rows] for grad in grads], len(operands), coefficients)
         if of_a is not None or of_depth is not None:
-            left = products.empty(len(upstream), products.a.matrix.shape[1])
-            products.multiply_left(left, operands, rows)
+            left = _buffer(products, len(operands), rows.stop - rows.start, products.a.size)
+            products.multiply_left(left.parts, operands, rows)
             if of_a is not None:
-                of_a.addmm_(upstream[:, products.a.kept :].t(), left)
+                learned = upstream.columns(slice(products.a.kept, None))
+                lefts = left.parts if learned.whole is None else [left.whole]
+                products.ops.products_([of_a], [part.t() for part in learned.fewest], lefts, True)
             if of_depth is not None:
                 _add_of_depth(products, of_depth, [grad[rows] for grad in grads], left)
         if of_b is not None or any(total is not None for total in of_operands):
             _add_of_factors(products, upstream, operands, rows, of_b, of_operands)
 
 
-def _upstream(products: Products, grads: Sequence[Tensor], layers: int, coefficients: Tensor | None) -> Tensor:
-    """H of every operand, one below the other."""
-    if coefficients is None and layers == 1 and grads[0].dtype == products.dtype:
-        return grads[0]
-    count = len(grads[0])
-    upstream = products.empty(layers * count, products.a.target)
-    products.combine(upstream.split(count), grads, None if coefficients is None else coefficients.t())
+def _upstream(products: Products, grads: Sequence[Tensor], layers: int, coefficients: Tensor | None) -> _Rows:
+    """H of every operand."""
+    if coefficients is None and grads[0].dtype == products.factor:
+        if layers == 1:
+            return _Rows(grads, grads[0])
+        if products.tuning.grouped:
+            return _Rows(grads, None)
+    upstream = _buffer(products, layers, len(grads[0]), products.a.target)
+    products.combine(upstream.parts, grads, None if coefficients is None else coefficients.t())
     return upstream
 
 
-def _add_of_depth(products: Products, of_depth: Tensor, grads: Sequence[Tensor], left: Tensor) -> None:
+def _add_of_depth(products: Products, of_depth: Tensor, grads: Sequence[Tensor], left: _Rows) -> None:
     """`<G, E>`; the kept columns of E are T itself."""
     kept, count = products.a.kept, len(grads[0])
     if kept:
-        products.ops.inner_products_(of_depth, [grad[:, :kept] for grad in grads], left.split(count))
+        products.ops.inner_products_(of_depth, [grad[:, :kept] for grad in grads], left.parts)
     if len(products.a.matrix):
-        right = products.empty(len(left), len(products.a.matrix))
-        torch.mm(left, products.a.matrix.t(), out=right)
+        right = products.empty(len(left.parts) * count, len(products.a.matrix), products.wide)
+        products.ops.products_([right], [left.whole], [products.a.matrix.t()], False)
         products.ops.inner_products_(of_depth, [grad[:, kept:] for grad in grads], right.split(count))
 
 
 def _add_of_factors(
     products: Products,
-    upstream: Tensor,
+    upstream: _Rows,
     operands: Sequence[Tensor],
     rows: slice,
     of_b: Tensor | None,
     of_operands: Sequence[Tensor | None],
 ) -> None:
     """`dB` and `dX`; where rows of B are the identity's, `dX` is V itself."""
-    kept = products.a.kept
-    inner = upstream[:, :kept]
-    if len(products.a.matrix):
-        product = torch.mm(upstream[:, kept:], products.a.matrix)
-        inner = product.add_(inner) if kept else product
+    inner = _inner(products, upstream, rows.stop - rows.start)
     first, last = rows.start - products.b.kept, rows.stop - products.b.kept
-    for part, operand, of_operand in zip(inner.split(last - first), operands, of_operands, strict=True):
-        if first < 0:
-            if of_operand is not None:
-                of_operand[rows].add_(part)
-            continue
-        if of_b is not None:
-            of_b[first:last].addmm_(part, operand.to(products.dtype).t())
-        if of_operand is not None:
-            of_operand.addmm_(products.learned(rows).t(), part)
+    wanted = [(of, part) for of, part in zip(of_operands, inner.parts, strict=True) if of is not None]
+    if first < 0:
+        for of_operand, part in wanted:
+            of_operand[rows].add_(part)
+        return
+    if of_b is not None:
+        factors = [operand.to(products.factor).t() for operand in operands]
+        products.ops.products_([of_b[first:last]], inner.parts, factors, True)
+    if wanted:
+        outs, parts = zip(*wanted, strict=True)
+        products.ops.products_(outs, [products.learned(rows).t()] * len(outs), parts, True)
+
+
+def _inner(products: Products, upstream: _Rows, count: int) -> _Rows:
+    """V."""
+    a, kept = products.a.matrix, upstream.columns(slice(products.a.kept))
+    if not len(a):
+        return kept
+    inner = _buffer(products, len(upstream.parts), count, products.a.size)
+    learned = upstream.columns(slice(products.a.kept, None))
+    if products.a.kept:
+        products.move(inner.parts, kept.parts)
+    outs = inner.parts if learned.whole is None else [inner.whole]
+    products.ops.products_(outs, learned.fewest, [a] * len(outs), products.a.kept > 0)
+    return inner

@@ -1,8 +1,7 @@
-"""`expand` by dense products: torch multiplies, the library's own kernels mix layers.
+"""`expand` by dense products, `products_`, between mixes of layers, `mix_`.
 
-Arithmetic is in float32 (float64 if a tensor of the call is float64), in which every intermediate is kept. It is written for
-B first; A first is the same with everything transposed. Beyond its result a call holds the intermediates of a panel of the
-target and of one source layer, never a stack.
+It is written for B first; A first is the same with everything transposed. Beyond its result a call holds the intermediates of
+a panel of the target and of a few source layers, never a stack; what is a block of the target is made in its place.
 """
 
 from __future__ import annotations
@@ -16,11 +15,30 @@ from torch import Tensor
 from growkernels.ops.expand_layout import Expansion
 from growkernels.ops.expand_order import Order
 
-#: Elements of a panel's intermediates, by device, so that mixes find them in cache: 8 MB, and 32 MB of a GPU's L2; and rows
-#: of a panel, so that products stay efficient.
-_PANEL, _ROWS = {"cpu": 1 << 21, "cuda": 1 << 23}, 128
-#: Elements of small source layers that are grown together.
-_TOGETHER = 1 << 16
+
+class Tuning(NamedTuple):
+    """How much is worked on at once.
+
+    panel: elements of a panel's intermediates, so that mixes find them in cache; rows: of a panel at least, so that products
+    stay efficient; together: elements of small source layers that are grown together; grouped: whether one call of `products_`
+    for many layers costs less than joining them in memory for one product.
+    """
+
+    panel: int
+    rows: int
+    together: int
+    grouped: bool
+
+
+#: By whether the device is a GPU: 8 MB of a CPU's cache; 32 MB of a GPU's, and layers that give all its processors work.
+TUNING = {False: Tuning(1 << 21, 128, 1 << 16, False), True: Tuning(1 << 23, 128, 1 << 23, True)}
+
+
+class Formats(NamedTuple):
+    """What arithmetic is in: mixes and sums in `wide`, the factors of products in `factor`, which may have fewer bits."""
+
+    factor: torch.dtype
+    wide: torch.dtype
 
 
 class Side(NamedTuple):
@@ -28,6 +46,11 @@ class Side(NamedTuple):
 
     matrix: Tensor
     kept: int
+
+    @property
+    def size(self) -> int:
+        """Number of source indices."""
+        return self.matrix.shape[1]
 
     @property
     def target(self) -> int:
@@ -38,68 +61,88 @@ class Side(NamedTuple):
 class Products:
     """One expansion in one order, on the ops of one library; `b` is the side that is multiplied first."""
 
-    def __init__(self, ops: Any, expansion: Expansion, order: Order, dtype: torch.dtype) -> None:
-        self.ops, self.expansion, self.order, self.dtype = ops, expansion, order, dtype
+    def __init__(self, ops: Any, expansion: Expansion, order: Order, formats: Formats, gpu: bool = False) -> None:
+        self.ops, self.expansion, self.order, self.tuning = ops, expansion, order, TUNING[gpu]
+        self.factor, self.wide = formats
         rows, columns = expansion.weights[0].shape
         sides = self._side(expansion.b, rows), self._side(expansion.a, columns)
         self.b, self.a = sides if order.b_first else sides[::-1]
-        self.depth = None if expansion.depth is None else expansion.depth.to(dtype)
+        self.depth = None if expansion.depth is None else expansion.depth.to(self.wide)
 
     def _side(self, matrix: Tensor | None, size: int) -> Side:
         if matrix is None:
-            return Side(self.expansion.weights[0].new_empty((0, size), dtype=self.dtype), size)
-        return Side(matrix.to(self.dtype), size if self.expansion.structured else 0)
+            return Side(self.expansion.weights[0].new_empty((0, size), dtype=self.factor), size)
+        return Side(matrix.to(self.factor), size if self.expansion.structured else 0)
+
+    @property
+    def together(self) -> int:
+        """Target layers that are grown together."""
+        return max(1, self.tuning.together // self.expansion.weights[0].numel())
 
     def turned(self, matrices: Sequence[Tensor | None]) -> list[Tensor | None]:
         """As they are, or transposed for A first."""
         return list(matrices) if self.order.b_first else [None if m is None else m.t() for m in matrices]
 
-    def empty(self, rows: int, columns: int) -> Tensor:
+    def empty(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """A buffer whose elements lie in memory in the order of the target's."""
         like = self.b.matrix
-        return like.new_empty(rows, columns) if self.order.b_first else like.new_empty(columns, rows).t()
+        if self.order.b_first:
+            return like.new_empty(rows, columns, dtype=dtype)
+        return like.new_empty(columns, rows, dtype=dtype).t()
 
-    def batches(self) -> Iterator[tuple[slice, Sequence[Tensor]]]:
-        """Target layers that are grown together, and what they are grown from: layers, or mixes of them."""
+    def batches(self, blocks: Sequence[Tensor] | None = None) -> Iterator[tuple[slice, Sequence[Tensor]]]:
+        """Target layers that are grown together, and what they are grown from: layers, or mixes of them (in `blocks`)."""
         weights, layers = self.expansion.weights, self.expansion.target_layers
-        step = max(1, _TOGETHER // weights[0].numel())
-        for first in range(0, layers, step):
-            batch = slice(first, min(first + step, layers))
+        for first in range(0, layers, self.together):
+            batch = slice(first, min(first + self.together, layers))
             if self.depth is None:
                 yield batch, weights[batch]
-            else:
+                continue
+            if blocks is None:
                 shape = batch.stop - first, *weights[0].shape
-                mixed = weights[0].new_empty(shape, dtype=self.dtype).unbind()
-                self.ops.mix_(mixed, weights, self.depth[batch])
-                yield batch, mixed
+                mixed = weights[0].new_empty(shape, dtype=self.factor).unbind()
+            else:
+                mixed = blocks[batch]
+            self.ops.mix_(mixed, weights, self.depth[batch])
+            yield batch, mixed
 
-    def panels(self, layers: int) -> Iterator[slice]:
+    def panels(self, layers: int, whole: bool = False) -> Iterator[slice]:
         """Target rows that are worked on together; none has both kept rows and others."""
-        elements = _PANEL[self.b.matrix.device.type]
-        step = max(_ROWS, elements // (layers * (self.a.matrix.shape[1] + self.a.target)))
+        step = max(self.tuning.rows, self.tuning.panel // (layers * (self.a.size + self.a.target)))
         for start, stop in ((0, self.b.kept), (self.b.kept, self.b.target)):
-            for first in range(start, stop, step):
-                yield slice(first, min(first + step, stop))
+            length = stop - start if whole else step
+            for first in range(start, stop, max(length, 1)):
+                yield slice(first, min(first + length, stop))
 
     def learned(self, rows: slice) -> Tensor:
         """The rows of B that make these target rows."""
         return self.b.matrix[rows.start - self.b.kept : rows.stop - self.b.kept]
 
+    def move(self, outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+        """Copy tensors into others, each value rounded once."""
+        if self.tuning.grouped or self.wide == torch.float64:
+            # One launch for all; and torch rounds float64 to float32 on its way to 16 bits.
+            self.ops.replicate_(outs, sources, list(range(len(outs))), [1.0] * len(outs), 0.0, 0.0, 0)
+            return
+        for out, source in zip(outs, sources, strict=True):
+            out.copy_(source)
+
     def combine(self, outs: Sequence[Tensor], sources: Sequence[Tensor], coefficients: Tensor | None) -> None:
         """Write mixes of the sources, or the sources themselves."""
-        if coefficients is not None:
-            self.ops.mix_(outs, sources, coefficients)
+        if coefficients is None:
+            self.move(outs, sources)
         else:
-            for out, source in zip(outs, sources, strict=True):
-                out.copy_(source)
+            self.ops.mix_(outs, sources, coefficients)
 
-    def multiply_left(self, out: Tensor, operands: Sequence[Tensor], rows: slice) -> None:
-        """Write `B X` of every operand X for these target rows, one below the other."""
-        for part, operand in zip(out.split(rows.stop - rows.start), operands, strict=True):
-            if rows.start < self.b.kept:
-                part.copy_(operand[rows])
-            else:
-                torch.mm(self.learned(rows), operand.to(self.dtype), out=part)
+    def multiply_left(self, outs: Sequence[Tensor], operands: Sequence[Tensor], rows: slice) -> None:
+        """Write `B X` of every operand X for these target rows."""
+        if rows.start < self.b.kept:
+            self.move(outs, [operand[rows] for operand in operands])
+        elif self.tuning.grouped:
+            self.ops.products_(outs, [self.learned(rows)] * len(outs), [x.to(self.factor) for x in operands], False)
+        else:
+            for out, operand in zip(outs, operands, strict=True):
+                self.ops.products_([out], [self.learned(rows)], [operand.to(self.factor)], False)
 
     def write(self, outs: Sequence[Tensor]) -> None:
         """Write the target layers."""
@@ -107,24 +150,41 @@ class Products:
         if self.depth is not None and self.expansion.b is None and self.expansion.a is None:
             self.ops.mix_(outs, weights, self.depth)
         elif self.depth is None or self.order.mix_first:
-            for batch, operands in self.batches():
-                self._write(self.turned(outs[batch]), self.turned(operands), None)
+            # Results that products take as factors again need no memory of their own.
+            direct = outs[0].dtype == self.factor and (self.tuning.grouped or self.together == 1)
+            placed = direct and self.depth is not None and self.b.kept > 0 and self.a.kept > 0
+            blocks = [out[: weights[0].shape[0], : weights[0].shape[1]] for out in outs] if placed else None
+            for batch, operands in self.batches(blocks):
+                self._write(self.turned(outs[batch]), self.turned(operands), None, direct, placed)
         else:
-            self._write(self.turned(outs), self.turned(weights), self.depth)
+            self._write(self.turned(outs), self.turned(weights), self.depth, False, False)
 
-    def _write(self, outs: Sequence[Tensor], operands: Sequence[Tensor], coefficients: Tensor | None) -> None:
-        kept, learned = self.a.kept, len(self.a.matrix)
-        in_place = coefficients is None and len(operands) == 1 and outs[0].dtype == self.dtype
-        for rows in self.panels(len(operands)):
+    def _write(
+        self,
+        outs: Sequence[Tensor],
+        operands: Sequence[Tensor],
+        coefficients: Tensor | None,
+        direct: bool,
+        placed: bool,
+    ) -> None:
+        """The target layers from their operands; `direct`: products go into them, `placed`: the operands lie in them."""
+        kept, learned, layers = self.a.kept, len(self.a.matrix), len(operands)
+        factor = self.a.matrix.t()
+        for rows in self.panels(layers, whole=self.tuning.grouped and direct and kept > 0):
             lefts, rights = ([out[rows, columns] for out in outs] for columns in (slice(kept), slice(kept, None)))
             count = rows.stop - rows.start
-            height = len(operands) * count
-            left = lefts[0] if in_place and kept else self.empty(height, self.a.matrix.shape[1])
-            self.multiply_left(left, operands, rows)
-            if kept and not in_place:
-                self.combine(lefts, left.split(count), coefficients)
-            if learned:
-                right = rights[0] if in_place else self.empty(height, learned)
-                torch.mm(left, self.a.matrix.t(), out=right)
-                if not in_place:
-                    self.combine(rights, right.split(count), coefficients)
+            if direct and kept:
+                parts = lefts
+            else:
+                left = self.empty(layers * count, self.a.size, self.factor)
+                parts = left.split(count)
+            if not (placed and rows.start < self.b.kept):
+                self.multiply_left(parts, operands, rows)
+            if kept and not direct:
+                self.combine(lefts, parts, coefficients)
+            if learned and direct:
+                self.ops.products_(rights, parts, [factor] * layers, False)
+            elif learned:
+                right = self.empty(layers * count, learned, self.wide)
+                self.ops.products_([right], [left], [factor], False)
+                self.combine(rights, right.split(count), coefficients)

@@ -1,4 +1,4 @@
-"""What `expand` means, plain and slow; and its two parts that have kernels, defined to the bit."""
+"""What `expand` means, plain and slow, and what the parts mean that it is made of."""
 
 from __future__ import annotations
 
@@ -90,13 +90,15 @@ def mix_(outs: Sequence[Tensor], sources: Sequence[Tensor], coefficients: Tensor
     In float32, or float64 if a tensor is.
     """
     tensors = (*outs, *sources, coefficients)
-    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-    terms = [source.to(dtype) for source in sources]
-    for out, factors in zip(outs, coefficients.to(dtype), strict=True):
-        total = factors[0] * terms[0]
-        for factor, term in zip(factors[1:], terms[1:], strict=True):
-            total = total + factor * term
-        out.copy_(total)
+    dtype = np.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else np.float32
+    terms = [load(source, dtype) for source in sources]
+    for out, factors in zip(outs, load(coefficients, dtype), strict=True):
+        # Infinities and NaN are what some inputs are made for.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = factors[0] * terms[0]
+            for factor, term in zip(factors[1:], terms[1:], strict=True):
+                total = total + factor * term
+        out.copy_(store(total, out.dtype))
 
 
 def inner_products_(out: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
@@ -105,7 +107,16 @@ def inner_products_(out: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]
     out.add_(first @ second.t())
 
 
+def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
+    """`outs[g] = sum of left[p] @ right[p]` over its pairs, in float64, rounded once; with `add`, added to what it holds."""
+    terms = len(left) // len(outs)
+    for g, out in enumerate(outs):
+        pairs = [(load(left[p], np.float64), load(right[p], np.float64)) for p in range(g * terms, (g + 1) * terms)]
+        total = sum((first @ second for first, second in pairs), load(out, np.float64) if add else np.zeros(out.shape))
+        out.copy_(store(total, out.dtype))
+
+
 #: Implementations by op name.
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (expand_, expand, expand_backward, mix_, inner_products_)
+    function.__name__: function for function in (expand_, expand, expand_backward, mix_, inner_products_, products_)
 }

@@ -10,6 +10,7 @@ import torch
 #: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
 #: The `layout` of `expand` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and
 #: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`.
+#: `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for the first.
 SCHEMAS = (
     "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
     (
@@ -29,6 +30,7 @@ SCHEMAS = (
     ("expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, bool[] needed) -> Tensor[]"),
     "mix_(Tensor(a!)[] outs, Tensor[] sources, Tensor coefficients) -> ()",
     "inner_products_(Tensor(a!) out, Tensor[] left, Tensor[] right) -> ()",
+    "products_(Tensor(a!)[] outs, Tensor[] left, Tensor[] right, bool add) -> ()",
 )
 
 LIBRARY = torch.library.Library("growkernels", "DEF")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -36,14 +37,19 @@ class Case:
         """Have the work done in this order."""
         patch.setattr(expand_dense, "choose", lambda *_, **__: self.order)
         if self.small_panels:
-            patch.setattr(expand_products, "_PANEL", {"cpu": 1})
-            patch.setattr(expand_products, "_ROWS", 3)
-            patch.setattr(expand_products, "_TOGETHER", 1)
+            for gpu, tuning in expand_products.TUNING.items():
+                patch.setitem(expand_products.TUNING, gpu, tuning._replace(panel=1, rows=3, together=1))
+
+    @property
+    def factors_of_16_bits(self) -> bool:
+        """Whether mixes and first products are rounded to bfloat16, as on a GPU."""
+        dtypes = {t.dtype for t in inputs_of(self.expansion._replace(depth=None))}
+        return self.backend == "emulated" and dtypes == {torch.bfloat16}
 
 
-def values(drawn: Drawn, shape: tuple[int, ...], seed: int) -> Tensor:
+def values(drawn: Drawn, shape: tuple[int, ...], seed: int, dtypes: Sequence[torch.dtype] = DTYPES) -> Tensor:
     """Of any dtype and layout, small enough that no sum leaves the range of float16."""
-    return laid_out(data(shape, drawn.pick(DTYPES), seed) / 16, drawn.pick(LAYOUTS))
+    return laid_out(data(shape, drawn.pick(dtypes), seed) / 16, drawn.pick(LAYOUTS))
 
 
 @st.composite
@@ -51,13 +57,14 @@ def cases(draw: st.DrawFn) -> Case:
     drawn = Drawn(draw)
     layers, rows, columns = drawn.integer(1, 4), drawn.integer(1, 12), drawn.integer(1, 12)
     structured = drawn.pick((True, False))
-    weights: Tensor | list[Tensor] = [values(drawn, (rows, columns), seed) for seed in range(layers)]
+    dtypes = drawn.pick((DTYPES, (torch.bfloat16,)))
+    weights: Tensor | list[Tensor] = [values(drawn, (rows, columns), seed, dtypes) for seed in range(layers)]
     if drawn.pick((True, False)):
-        weights = torch.stack([weight.float() for weight in weights])
+        weights = torch.stack([weight.to(drawn.pick(dtypes)) for weight in weights])
     sides = []
     for seed, size in ((10, rows), (11, columns)):
         learned = drawn.integer(0, 9) + (0 if structured else size)
-        sides.append(values(drawn, (learned, size), seed) if drawn.integer(0, 3) else None)
+        sides.append(values(drawn, (learned, size), seed, dtypes) if drawn.integer(0, 3) else None)
     depth = values(drawn, (drawn.integer(1, 5), layers), 12) if drawn.integer(0, 3) else None
     return Case(
         Expansion(weights, *sides, depth, structured),
@@ -92,16 +99,23 @@ def exact(expansion: Expansion) -> Tensor:
     return expand_reference.expand(*pack([expansion]), torch.float64)[0]
 
 
-def bound(value: Tensor, magnitude: Tensor, roundings: int, wide: bool, dtype: torch.dtype) -> Tensor:
+def gamma(roundings: int, dtype: torch.dtype) -> float:
+    unit = torch.finfo(dtype).eps / 2
+    return roundings * unit / (1 - roundings * unit)
+
+
+def bound(
+    value: Tensor, magnitude: Tensor, roundings: int, wide: bool, dtype: torch.dtype, of_factors: int = 0
+) -> Tensor:
     """How far a sum of products, stored as `dtype`, may lie from one computed in float64.
 
     Each term is rounded at most `roundings` times, whatever the order of products and sums and whether they are fused: off by
     gamma = n u / (1 - n u) of the sum of the terms' absolute values at most (Higham, Accuracy and Stability of Numerical
-    Algorithms, 3.1), in the arithmetic and in float64. The store adds half a unit in the last place, or half the smallest
-    subnormal number.
+    Algorithms, 3.1), in the arithmetic and in float64; and `of_factors` times to bfloat16, far above its smallest numbers. The
+    store adds half a unit in the last place, or half the smallest subnormal number.
     """
-    units = (torch.finfo(torch.float64 if wide else torch.float32).eps / 2, torch.finfo(torch.float64).eps / 2)
-    error = sum(roundings * u / (1 - roundings * u) for u in units) * magnitude
+    own = (1 + gamma(roundings, torch.float64 if wide else torch.float32)) * (1 + gamma(of_factors, torch.bfloat16)) - 1
+    error = (own + gamma(roundings, torch.float64)) * magnitude
     stored = torch.finfo(dtype)
     return error + stored.eps / 2 * (value.abs() + error) + stored.smallest_normal * stored.eps / 2
 
@@ -112,7 +126,9 @@ def test_expand_is_within_rounding_of_the_definition(case: Case) -> None:
     rows, columns = expansion.weights[0].shape
     value, magnitude = exact(expansion), exact(mapped(expansion, absolute))
     wide = torch.float64 in {case.dtype, *(t.dtype for t in inputs_of(expansion))}
-    limit = bound(value, magnitude, len(expansion.weights) + rows + columns, wide, case.dtype)
+    # A mix and the product of it, or a product whose columns are mixed.
+    of_factors = 2 if case.factors_of_16_bits else 0
+    limit = bound(value, magnitude, len(expansion.weights) + rows + columns, wide, case.dtype, of_factors)
     outs = [poisoned(expansion.target_shape, case.dtype, case.layout) for _ in range(expansion.target_layers)]
     with pytest.MonkeyPatch.context() as patch:
         case.forced(patch)
@@ -139,6 +155,8 @@ def test_gradients_are_within_rounding_of_the_definition(case: Case, extra: st.D
     rows, columns = expansion.weights[0].shape
     # Sums over a side, a grown side and the layers of either model; inner products add up to 32 values in float32.
     sizes = len(expansion.weights), expansion.target_layers, rows, columns, *expansion.target_shape, 34
+    # Each factor of a last product was at most mixed and multiplied before: three roundings of the two together.
+    of_factors = 3 if case.factors_of_16_bits and case.dtype == torch.bfloat16 else 0
     wide = torch.float64 in {case.dtype, *(t.dtype for t in inputs_of(expansion))}
     found = []
     for of, upstream in ((mapped(expansion, torch.Tensor.double), grad), (mapped(expansion, absolute), grad.abs())):
@@ -149,7 +167,7 @@ def test_gradients_are_within_rounding_of_the_definition(case: Case, extra: st.D
     for tensor, value, magnitude in zip(inputs_of(expansion), *found, strict=True):
         if any(tensor is other for other in chosen):
             assert tensor.grad.dtype == tensor.dtype
-            limit = bound(value, magnitude, sum(sizes), wide, tensor.dtype)
+            limit = bound(value, magnitude, sum(sizes), wide, tensor.dtype, of_factors)
             assert ((tensor.grad.double() - value).abs() <= limit).all()
         else:
             assert tensor.grad is None
@@ -291,3 +309,16 @@ def test_out_is_checked() -> None:
         ops.expand_(out, W, B, A, DEPTH.clone().requires_grad_())
     with pytest.raises(GrowthError, match="1 outs for 2 expansions"):
         ops.expand_many_([out], [Expansion(W), Expansion(W)])
+
+
+@pytest.mark.parametrize("backend", [None, "emulated"])
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("mix_first", [True, False])
+def test_float64_is_rounded_once(mix_first: bool, structured: bool, backend: str | None, monkeypatch) -> None:
+    """By float32 on the way, 1 + 2^-8 + 2^-40 would become the even neighbor of the middle that it lies above."""
+    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: Order(mix_first, True))
+    weight = torch.full((2, 3), 1 + 2**-8 + 2**-40, dtype=torch.float64)
+    sides = [torch.eye(size, dtype=torch.float64) for size in (2, 3)]
+    for depth in (None, torch.ones(1, 1)):
+        grown = ops.expand([weight], *sides, depth, structured, torch.bfloat16, backend=backend)
+        assert grown.eq(1 + 2**-7).all()

@@ -40,12 +40,16 @@ def samples(name: str) -> list[tuple]:
             ([data((3, 7, 7))], *structured, [False, False, True, True, True]),
         ],
         "mix_": [([torch.ones(3, 5), torch.ones(5, 3).t()], weights, data((2, 2)))],
+        "products_": [
+            ([torch.ones(4, 5), torch.ones(5, 4).t()], [b, b], [data((3, 5)), data((3, 5), seed=1)], False),
+            ([torch.ones(4, 5, dtype=torch.bfloat16)], [b, b], [data((3, 5)), data((3, 5), seed=1)], True),
+        ],
         "inner_products_": [(torch.ones(2, 1, dtype=torch.float64), weights, [data((3, 5), seed=2)])],
     }[name]
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-@pytest.mark.parametrize("name", ["expand_", "expand", "expand_backward", "mix_", "inner_products_"])
+@pytest.mark.parametrize("name", ["expand_", "expand", "expand_backward", "mix_", "inner_products_", "products_"])
 def test_opcheck(namespace: str, name: str) -> None:
     op = getattr(getattr(torch.ops, namespace), name).default
     for sample in samples(name):
@@ -56,8 +60,8 @@ def test_opcheck(namespace: str, name: str) -> None:
 @pytest.mark.parametrize("order", [*ORDERS, None])
 def test_gradcheck(order: Order | None, structured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every order, in panels of a few rows, for one side or both, for the matrices alone and with the weights."""
-    monkeypatch.setattr(expand_products, "_PANEL", {"cpu": 1})
-    monkeypatch.setattr(expand_products, "_ROWS", 2)
+    small = expand_products.TUNING[False]._replace(panel=1, rows=2)
+    monkeypatch.setitem(expand_products.TUNING, False, small)
     if order is not None:
         monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
     weights = [data((2, 3), torch.float64, seed) for seed in range(2)]

@@ -15,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from growkernels.ops import Expansion, expand_products
 from growkernels.ops.expand_gradients import add_gradients
 from growkernels.ops.expand_order import Order, choose, work
-from growkernels.ops.expand_products import Products
+from growkernels.ops.expand_products import Formats, Products
 from tests.ops.tools import data, poisoned
 
 ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))
+FLOAT32 = Formats(torch.float32, torch.float32)
 #: Source [O, I], target [O', I'], source and target layers.
 SHAPES = {
     "square x2": ((96, 96), (192, 192), 2, 6),
@@ -48,9 +49,9 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_):
-            left, right = args[-2:]
-            self.flops += 2 * left.shape[0] * left.shape[1] * right.shape[1]
+        if func.overloadpacket is torch.ops.growkernels.products_:
+            _, left, right, _ = args
+            self.flops += sum(2 * x.numel() * y.shape[1] for x, y in zip(left, right, strict=True))
         for tensor in torch.utils._pytree.tree_leaves(result):
             if isinstance(tensor, Tensor):
                 storage = StorageWeakRef(tensor.untyped_storage())
@@ -83,7 +84,7 @@ def mixing(expansion: Expansion, order: Order) -> int:
 def test_the_model_counts_the_products_that_are_done(name: str, order: Order, structured: bool) -> None:
     expansion = make(name, structured)
     outs = [poisoned(expansion.target_shape, torch.float32) for _ in range(expansion.target_layers)]
-    products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+    products = Products(torch.ops.growkernels, expansion, order, FLOAT32)
     with Recorder([*inputs_of(expansion), *outs]) as forward:
         products.write(outs)
     assert forward.flops == work(expansion, order).flops - mixing(expansion, order)
@@ -116,12 +117,12 @@ def test_the_order_follows_the_shapes() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("order", ORDERS)
 def test_no_stack_is_held_beyond_the_result(order: Order, dtype: torch.dtype, monkeypatch) -> None:
-    monkeypatch.setattr(expand_products, "_PANEL", {"cpu": 1})
-    monkeypatch.setattr(expand_products, "_ROWS", 16)
+    small = expand_products.TUNING[False]._replace(panel=1, rows=16)
+    monkeypatch.setitem(expand_products.TUNING, False, small)
     expansion = make("square x2", scale=2)
     expansion = expansion._replace(weights=[weight.to(dtype) for weight in expansion.weights])
     outs = [poisoned(expansion.target_shape, dtype) for _ in range(expansion.target_layers)]
-    products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+    products = Products(torch.ops.growkernels, expansion, order, FLOAT32)
     with Recorder([*inputs_of(expansion), *outs]) as forward:
         products.write(outs)
     side, layers = expansion.weights[0].shape[0], len(expansion.weights)
@@ -140,7 +141,7 @@ def test_the_order_chosen_is_the_fastest(name: str, backward: bool) -> None:
     totals = totals_of(expansion)
 
     def seconds(order: Order) -> float:
-        products = Products(torch.ops.growkernels, expansion, order, torch.float32)
+        products = Products(torch.ops.growkernels, expansion, order, FLOAT32)
         start = time.process_time()
         add_gradients(products, outs, totals) if backward else products.write(outs)
         return time.process_time() - start

@@ -1,0 +1,45 @@
+"""`products_`, the dense products that `expand` is made of, by torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
+    """`outs[g] = sum of left[p] @ right[p]` over its pairs, as many for every out; with `add`, added to what it holds.
+
+    left, right: matrices of one dtype and any strides. Accumulated in float32 (float64 of float64), rounded once where stored.
+    """
+    terms = len(left) // len(outs)
+    for g, out in enumerate(outs):
+        pairs = zip(left[g * terms : (g + 1) * terms], right[g * terms : (g + 1) * terms], strict=True)
+        if out.dtype == left[0].dtype and (out.dtype.itemsize > 2 or (terms == 1 and not add)):
+            _accumulate(out, pairs, add)
+        else:
+            total = out.to(_wide(left[0].dtype)) if add else out.new_empty(out.shape, dtype=_wide(left[0].dtype))
+            _accumulate(total, pairs, add)
+            out.copy_(total)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype.itemsize < 8 else dtype
+
+
+def _accumulate(total: Tensor, pairs: Iterable[tuple[Tensor, Tensor]], add: bool) -> None:
+    for first, second in pairs:
+        if first.dtype != total.dtype and not first.is_cuda:
+            # Only GPUs multiply 16-bit matrices with a float32 result.
+            first, second = first.to(total.dtype), second.to(total.dtype)
+        if first.dtype != total.dtype:
+            if add:
+                total.add_(torch.mm(first, second, out_dtype=total.dtype))
+            else:
+                torch.mm(first, second, out_dtype=total.dtype, out=total)
+        elif add:
+            total.addmm_(first, second)
+        else:
+            torch.mm(first, second, out=total)
+        add = True
