@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.plan import LearnedPart, Plan, Rule
+from growkernels.ops import Expansion
+from growkernels.ops.backend import ops_of
+from growkernels.ops.expand_layout import pack
+from growkernels.plan import Learned, LearnedPart, Plan, Rule
 
 
 def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
@@ -43,17 +47,47 @@ def expand_rule(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Te
 
     weights: the rule's sources in order; matrices: float32, on their device.
     """
+    return expand_rules([rule], weights, matrices)[0]
+
+
+def expand_rules(rules: Sequence[Rule], weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
+    """The targets of rules that differ in their row of coefficients alone, [rules, ...]: `expand_rule` up to rounding.
+
+    Products are shared where that is less work: every layer of the source has them once, and not every layer of the target.
+    """
+    learned = rules[0].learned
+    assert learned is not None
+    blocks = list(_blocks(learned))
+    if len(blocks) == 1:
+        return _grow(rules, weights, blocks[0], matrices)
+    out = weights[0].new_empty((len(rules), *learned.shape), dtype=_arithmetic(weights))
+    for block in blocks:
+        out[(slice(None), *block.target)] = _grow(rules, weights, block, matrices)
+    return out
+
+
+@torch.enable_grad()
+def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor], gradient: Tensor) -> None:
+    """Add to the gradients of a rule's matrices what the gradient of its target gives them.
+
+    The target is not computed again; of blocks with a side of whole heads, what that side multiplies is.
+    """
     assert rule.learned is not None
-    depth = matrices[rule.learned.mix][rule.learned.row : rule.learned.row + 1]
-    rows, *columns = (_stretches(axis) for axis in rule.learned.axes)
-    if not columns:
-        return torch.cat([_grow([w[at] for w in weights], depth, part, None, matrices) for at, part in rows])
-    return torch.cat(
-        [
-            torch.cat([_grow([w[at, to] for w in weights], depth, b, a, matrices) for to, a in columns[0]], dim=1)
-            for at, b in rows
-        ]
-    )
+    for block in _blocks(rule.learned):
+        part = gradient[block.target].to(_arithmetic(weights))
+        if any(side.block > 1 for side in block.sides):
+            _grow([rule], weights, block, matrices)[0].backward(part)
+            continue
+        expansion = _expansion([rule], weights, block, matrices)
+        if part.ndim == 1:
+            # The op behind `expand` knows matrices alone: a vector is one row.
+            sources, part = [weight.unsqueeze(0) for weight in expansion.weights], part.unsqueeze(0)
+            expansion = Expansion(sources, None, expansion.b, expansion.depth)
+        sources, factors, layout = pack([expansion])
+        needed = [False] * len(sources) + [True] * len(factors)
+        with torch.no_grad():
+            found = ops_of(None, part).expand_backward([part.unsqueeze(0)], sources, factors, layout, needed)
+        torch.autograd.backward(factors, found)
 
 
 def round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
@@ -65,21 +99,47 @@ def round_once(value: Tensor, dtype: torch.dtype) -> Tensor:
     return out
 
 
-def _stretches(axis: Sequence[LearnedPart]) -> list[tuple[slice, LearnedPart]]:
-    ends = list(accumulate(part.size for part in axis))
-    return [(slice(end - part.size, end), part) for end, part in zip(ends, axis, strict=True)]
+class _Block(NamedTuple):
+    """What one part of every axis makes: the places of its source and target, and those parts."""
+
+    source: tuple[slice, ...]
+    target: tuple[slice, ...]
+    sides: tuple[LearnedPart, ...]
 
 
-def _grow(
-    weights: Sequence[Tensor], depth: Tensor, b: LearnedPart, a: LearnedPart | None, matrices: Mapping[str, Tensor]
-) -> Tensor:
-    """One block: whole matrices and the mix by the op, then the sides that act on whole heads, which cost little."""
-    dense = [None if p is None or p.matrix is None or p.block > 1 else matrices[p.matrix] for p in (b, a)]
-    wide = weights[0].dtype == torch.float64
-    value = ops.expand(weights, *dense, depth, dtype=torch.float64 if wide else torch.float32)[0]
-    if b.matrix is not None and b.block > 1:
-        heads = value.unflatten(0, (-1, b.block)).flatten(1)
-        value = (matrices[b.matrix].to(value.dtype) @ heads).reshape(b.new_size, *value.shape[1:])
-    if a is not None and a.matrix is not None and a.block > 1:
-        value = (matrices[a.matrix].to(value.dtype) @ value.unflatten(1, (-1, a.block))).flatten(1)
+def _blocks(learned: Learned) -> Iterator[_Block]:
+    for stretches in product(*(_stretches(axis) for axis in learned.axes)):
+        sources, targets, sides = zip(*stretches, strict=True)
+        yield _Block(sources, targets, sides)
+
+
+def _stretches(axis: Sequence[LearnedPart]) -> list[tuple[slice, slice, LearnedPart]]:
+    ends, new_ends = accumulate(part.size for part in axis), accumulate(part.new_size for part in axis)
+    return [
+        (slice(end - part.size, end), slice(new_end - part.new_size, new_end), part)
+        for end, new_end, part in zip(ends, new_ends, axis, strict=True)
+    ]
+
+
+def _arithmetic(weights: Sequence[Tensor]) -> torch.dtype:
+    return torch.float64 if weights[0].dtype == torch.float64 else torch.float32
+
+
+def _expansion(
+    rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]
+) -> Expansion:
+    """Whole matrices and the mix; sides of whole heads are left as they are."""
+    depth = torch.stack([matrices[rule.learned.mix][rule.learned.row] for rule in rules])
+    sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
+    return Expansion([weight[block.source] for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
+
+
+def _grow(rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:
+    """One block of every rule's target: first by the op, then the sides that act on whole heads, which cost little."""
+    value = ops.expand_many([_expansion(rules, weights, block, matrices)], _arithmetic(weights))[0]
+    for axis, side in enumerate(block.sides, 1):
+        if side.matrix is not None and side.block > 1:
+            heads = value.unflatten(axis, (-1, side.block)).flatten(axis + 1)
+            shape = *value.shape[:axis], side.new_size, *value.shape[axis + 1 :]
+            value = (matrices[side.matrix].to(value.dtype) @ heads).reshape(shape)
     return value

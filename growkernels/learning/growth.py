@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.executors.device import open_device
-from growkernels.executors.learned import expand_rule, open_matrices
+from growkernels.executors.learned import expand_rules, open_matrices, pull_back
 from growkernels.executors.measure import Use, check_duplicates, check_values
 from growkernels.executors.rules import check_fit
 from growkernels.executors.source import Source, open_source
@@ -37,8 +37,7 @@ class LearnedGrowth:
     """LiGO: matrices that map the weights of a source to those of a bigger model, trained on that model's loss.
 
     A step holds the source's weights once, the matrices with their gradients and Adam's two moments, the grown weights
-    once in float32, and the activations; the gradient of a grown weight lives until its own matrices have theirs, for
-    which the weight is computed again.
+    once in float32, and the activations; the gradient of a grown weight lives until its own matrices have theirs.
     """
 
     def __init__(
@@ -110,10 +109,10 @@ class LearnedGrowth:
         return self.losses[before:]
 
     def loss(self, batch: Batch) -> float:
-        """Loss of the grown model as it is now."""
+        """Loss of the grown model as it is now: of the weights, bit for bit, that executors give it in float32."""
         self._load_weights()
+        weights = self._grown([name] for name in self._rules)
         with torch.no_grad():
-            weights = {name: self._grown(rule) for name, rule in self._rules.items()}
             return float(self._run(weights, {name: value.to(self.device) for name, value in batch.items()}))
 
     def materialise(self) -> Plan:
@@ -167,9 +166,26 @@ class LearnedGrowth:
         check_values([Use(name, self.source.tensor(name), torch.float32) for name in names])
         self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
 
-    def _grown(self, rule: Rule) -> Tensor:
-        value = expand_rule(rule, [self._weights[name] for name in rule.sources], self.matrices)
-        return value.float()
+    def _sources(self, rule: Rule) -> list[Tensor]:
+        return [self._weights[name] for name in rule.sources]
+
+    def _groups(self) -> Iterable[list[str]]:
+        """Parameters whose rules differ in their row of coefficients alone: a kind of tensor in all layers."""
+        groups: dict[tuple[object, ...], list[str]] = {}
+        for name, rule in self._rules.items():
+            groups.setdefault((rule.sources, rule.learned.mix, rule.learned.axes), []).append(name)
+        return groups.values()
+
+    def _grown(self, groups: Iterable[list[str]]) -> dict[str, Tensor]:
+        """The target's parameters in float32; those of a group are made by one call."""
+        # As executors have them: torch multiplies what might need gradients in another order.
+        matrices = {name: matrix.detach() for name, matrix in self.matrices.items()}
+        weights = {}
+        for names in groups:
+            rules = [self._rules[name] for name in names]
+            layers = expand_rules(rules, self._sources(rules[0]), matrices).unbind()
+            weights |= {name: layer.float() for name, layer in zip(names, layers, strict=True)}
+        return weights
 
     def _run(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         loss = functional_call(self._model, weights, kwargs={**batch, "use_cache": False}).loss
@@ -181,12 +197,9 @@ class LearnedGrowth:
 
     def _loss_and_gradients(self, batch: Batch) -> float:
         self._optimizer.forget_gradients()
-        weights = {}
-        for name, rule in self._rules.items():
-            with torch.no_grad():
-                weight = self._grown(rule)
-            weight.requires_grad_().register_post_accumulate_grad_hook(partial(self._pull_back, rule))
-            weights[name] = weight
+        weights = self._grown(self._groups())
+        for name, weight in weights.items():
+            weight.requires_grad_().register_post_accumulate_grad_hook(partial(self._pull_back, self._rules[name]))
         loss = self._run(weights, batch)
         value = float(loss.detach())
         if not isfinite(value):
@@ -199,8 +212,7 @@ class LearnedGrowth:
     def _pull_back(self, rule: Rule, weight: Tensor) -> None:
         """From the gradient of a grown weight, which is dropped, to those of its matrices."""
         gradient, weight.grad = weight.grad, None
-        with torch.enable_grad():
-            self._grown(rule).backward(gradient)
+        pull_back(rule, self._sources(rule), self.matrices, gradient)
 
 
 def _open(src: str | Path | PreTrainedModel | Source) -> Source | LiveSource:
