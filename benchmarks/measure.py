@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import COMPILED, EAGER, FLOOR, PAPER, Case, Provider, Setting
 from benchmarks.clock import Clock, Queued, Wall, clock_of
@@ -93,7 +94,10 @@ def _try(provider: Provider, calls: int, device: torch.device) -> Measurement:
     """The first run, which compiles; then, into poisoned memory, one that is checked; then one whose memory is measured."""
     counts = provider.name in (EAGER, PAPER)
     start = time.perf_counter()
-    with Traffic() if counts else nullcontext() as traffic:
+    with (
+        FlopCounterMode(display=False) if counts else nullcontext() as products,
+        Traffic() if counts else nullcontext() as traffic,
+    ):
         outputs = provider.run()
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -105,7 +109,10 @@ def _try(provider: Provider, calls: int, device: torch.device) -> Measurement:
     del outputs
     measured = calls == 1 and provider.name != FLOOR
     peak = peak_above(provider.run, device) if measured else None
-    return Measurement([], None if peak is None else max(0, peak - own), traffic.bytes if counts else None, first)
+    extra = None if peak is None else max(0, peak - own)
+    if not counts:
+        return Measurement([], extra, first_seconds=first)
+    return Measurement([], extra, traffic.bytes, first, operations=products.get_total_flops())
 
 
 def _poison(outputs: Any) -> bool:

@@ -19,8 +19,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class Measurement:
     """`seconds` of every round; where they were measured, `extra_bytes`: peak memory beyond inputs and outputs; `bytes`: moved
-    by the operations of plain PyTorch; `first_seconds`: of the first run, which compiles; `device_seconds`: of one call among
-    many, the GPU's own.
+    by the operations of plain PyTorch, and `operations` of their products of matrices; `first_seconds`: of the first run,
+    which compiles; `device_seconds`: of one call among many, the GPU's own.
     """
 
     seconds: list[float]
@@ -28,6 +28,7 @@ class Measurement:
     bytes: int | None = None
     first_seconds: float | None = None
     device_seconds: float | None = None
+    operations: int | None = None
 
     @property
     def median(self) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import rivals
-from benchmarks.case import COMPILED, EAGER, OURS, OURS_OUT, PAPER, Case, Provider, Setting, Work, data
+from benchmarks.case import COMPILED, EAGER, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
 from growkernels.ops.expand_layout import Expansion
@@ -20,13 +20,16 @@ from growkernels.ops.expand_order import Order, work
 
 #: The provider that does as many operations as the cheapest order, in square products and nothing else.
 PRODUCTS = "matmul floor"
+#: The same as `ours`, by the Triton kernels.
+OURS_TRITON = "ours, triton"
+PREFIX = "expand "
 
 
 @dataclass(frozen=True)
 class Growth:
     """An attention projection [hidden, hidden] of every layer, grown to [ratio hidden, ratio hidden].
 
-    `few` source and target layers stand for all of them where a product takes seconds.
+    `few` source and target layers stand for all of them on a CPU.
     """
 
     name: str
@@ -38,29 +41,35 @@ class Growth:
 
 GROWTHS = (
     Growth("BERT-small to -base", 512, 1.5, (6, 12), (6, 12)),
-    Growth("410M to 1.1B", 1024, 2.0, (6, 24), (2, 8)),
+    Growth("410M to 1.1B", 1024, 2.0, (6, 24), (6, 24)),
     Growth("Llama-1B to -3B", 2048, 1.5, (16, 28), (2, 3)),
 )
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-    """Whole and structured matrices, forward and with the gradients of the matrices; float32, in which they are trained."""
-    for growth, structured, trained in product(GROWTHS, (False, True), (False, True)):
-        words = "expand", growth.name, "structured" if structured else "", "step" if trained else "", "fp32"
-        shape = partial(_expansion, setting, growth, structured)
+    """Whole and structured matrices, forward and with the gradients of the matrices.
+
+    In float32, in which they are trained; on a GPU in bfloat16 as well, which its tensor cores multiply.
+    """
+    dtypes = (torch.float32, torch.bfloat16) if setting.kind == "cuda" else (torch.float32,)
+    for growth, dtype, structured, trained in product(GROWTHS, dtypes, (False, True), (False, True)):
+        words = growth.name, "structured" if structured else "", "step" if trained else "", short(dtype)
+        shape = partial(_expansion, setting, growth, structured, dtype)
         meta = shape(torch.device("meta"))
         build = partial(_build_step if trained else _build, setting, shape)
-        yield Case(" ".join(word for word in words if word), _work(meta, trained), build, rounds=3)
+        yield Case(PREFIX + " ".join(word for word in words if word), _work(meta, trained), build, rounds=3)
 
 
-def _expansion(setting: Setting, growth: Growth, structured: bool, device: torch.device) -> Expansion:
+def _expansion(
+    setting: Setting, growth: Growth, structured: bool, dtype: torch.dtype, device: torch.device
+) -> Expansion:
     source = growth.hidden // setting.shrink
     target = int(source * growth.ratio)
-    layers, target_layers = growth.layers if setting.device.type == "cuda" else growth.few
+    layers, target_layers = growth.layers if setting.kind == "cuda" else growth.few
     rows = target - source if structured else target
-    weights = [data((source, source), torch.float32, device) for _ in range(layers)]
-    b, a = (data((rows, source), torch.float32, device) for _ in range(2))
-    return Expansion(weights, b, a, data((target_layers, layers), torch.float32, device) * 10, structured)
+    weights = [data((source, source), dtype, device) for _ in range(layers)]
+    b, a = (data((rows, source), dtype, device) for _ in range(2))
+    return Expansion(weights, b, a, data((target_layers, layers), dtype, device) * 10, structured)
 
 
 def _work(expansion: Expansion, trained: bool) -> Work:
@@ -75,10 +84,11 @@ def _work(expansion: Expansion, trained: bool) -> Work:
 
 
 class _Expected:
-    """What the formula gives in float64, and how far float32 may lie from it, the gradients too if there is `upstream`.
+    """What the formula gives in float64, and how far a provider may lie from it, the gradients too if there is `upstream`.
 
     A sum of products off by gamma = n u / (1 - n u) of the sum of their absolute values, whatever its order: n counts the
-    roundings of a term, at most one for each index that is summed over, and 34 for inner products in float32.
+    roundings of a term, at most one for each index that is summed over, and 34 for inner products in float32. In bfloat16 each
+    operation of a rival rounds to it besides: the sum over layers one by one, products and their factors.
     """
 
     def __init__(self, expansion: Expansion, upstream: Tensor | None) -> None:
@@ -90,9 +100,10 @@ class _Expected:
             self._computed(function) for function in (torch.Tensor.double, lambda t: t.double().abs())
         )
         layers = len(self.expansion.weights) + self.expansion.target_layers
-        n = layers + sum(self.expansion.weights[0].shape) + sum(self.expansion.target_shape) + 34
-        unit = torch.finfo(torch.float32).eps / 2
-        gamma = (n + 1) * unit / (1 - (n + 1) * unit)
+        gamma = _gamma(layers + sum(self.expansion.weights[0].shape) + sum(self.expansion.target_shape) + 35)
+        dtype = self.expansion.weights[0].dtype
+        if dtype != torch.float32:
+            gamma = (1 + gamma) * (1 + _gamma(layers + 8, dtype)) - 1
         return [(value, gamma * magnitude) for value, magnitude in zip(values, magnitudes, strict=True)]
 
     def _computed(self, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -106,13 +117,18 @@ class _Expected:
     def check(self, outputs: list[Tensor]) -> None:
         """Every number is within its bound."""
         for output, (value, bound) in zip(outputs, self.found, strict=True):
-            assert ((output - value).abs() <= bound).all(), f"{tuple(output.shape)} is further off than float32 rounds"
+            assert ((output - value).abs() <= bound).all(), f"{tuple(output.shape)} is further off than sums round"
 
 
-def _products(setting: Setting, operations: int) -> Provider:
+def _gamma(roundings: int, dtype: torch.dtype = torch.float32) -> float:
+    unit = torch.finfo(dtype).eps / 2
+    return roundings * unit / (1 - roundings * unit)
+
+
+def _products(setting: Setting, operations: int, dtype: torch.dtype) -> Provider:
     """As many operations as products of one good shape take."""
-    side = max(1, 1024 // setting.shrink)
-    left, right, out = (data((side, side), torch.float32, setting.device) for _ in range(3))
+    side = max(1, (8192 if setting.kind == "cuda" else 1024) // setting.shrink)
+    left, right, out = (data((side, side), dtype, setting.device) for _ in range(3))
     count = max(1, round(operations / (2 * side**3)))
 
     def run() -> None:
@@ -120,28 +136,31 @@ def _products(setting: Setting, operations: int) -> Provider:
             torch.mm(left, right, out=out)
 
     def check(_: Any) -> None:
-        assert torch.allclose(out.double(), left.double() @ right.double(), atol=1e-5)
+        bound = _gamma(side + 1) * (left.double().abs() @ right.double().abs())
+        value = left.double() @ right.double()
+        assert ((out.double() - value).abs() <= bound + torch.finfo(dtype).eps * (value.abs() + bound)).all()
 
     return Provider(PRODUCTS, run, check, fresh=False)
 
 
 def _build(setting: Setting, make: Callable[[torch.device], Expansion]) -> list[Provider]:
     expansion = make(setting.device)
-    out = touched((expansion.target_layers, *expansion.target_shape), torch.float32, setting.device)
+    dtype = expansion.weights[0].dtype
+    out = touched((expansion.target_layers, *expansion.target_shape), dtype, setting.device)
     expected = _Expected(expansion, None)
     compiled = rivals.compiled(rivals.expand)
 
-    def in_place() -> list[Tensor]:
-        ops.expand_(out, *expansion)
+    def ours(backend: str | None) -> list[Tensor]:
+        ops.expand_(out, *expansion, backend=backend)
         return [out]
 
     return [
-        Provider(OURS_OUT, in_place, expected.check, fresh=False),
+        *in_place(setting, ours, expected.check),
         Provider(OURS, lambda: [ops.expand(*expansion)], expected.check),
         Provider(EAGER, lambda: [rivals.expand(*expansion)], expected.check),
         Provider(COMPILED, lambda: [compiled(*expansion)], expected.check),
         Provider(PAPER, lambda: [rivals.paper_expand(*expansion)], expected.check),
-        _products(setting, _work(expansion, trained=False).operations),
+        _products(setting, _work(expansion, trained=False).operations, dtype),
     ]
 
 
@@ -149,7 +168,8 @@ def _build_step(setting: Setting, make: Callable[[torch.device], Expansion]) -> 
     weights, *matrices, structured = make(setting.device)
     leaves = [matrix.requires_grad_() for matrix in matrices]
     expansion = Expansion(weights, *leaves, structured)
-    upstream = data((expansion.target_layers, *expansion.target_shape), torch.float32, setting.device)
+    dtype = weights[0].dtype
+    upstream = data((expansion.target_layers, *expansion.target_shape), dtype, setting.device)
     detached = Expansion(weights, *(leaf.detach() for leaf in leaves), structured)
     expected = _Expected(detached, upstream)
     compiled = rivals.compiled(rivals.expand)
@@ -159,5 +179,7 @@ def _build_step(setting: Setting, make: Callable[[torch.device], Expansion]) -> 
         return [target.detach(), *torch.autograd.grad(target, leaves, upstream)]
 
     named = {OURS: ops.expand, EAGER: rivals.expand, COMPILED: compiled, PAPER: rivals.paper_expand}
+    if setting.kind == "cuda":
+        named[OURS_TRITON] = partial(ops.expand, backend="triton")
     providers = [Provider(name, partial(step, function), expected.check) for name, function in named.items()]
-    return [*providers, _products(setting, _work(detached, trained=True).operations)]
+    return [*providers, _products(setting, _work(detached, trained=True).operations, dtype)]

@@ -44,9 +44,9 @@ def test_declared_bytes_are_sources_once_and_targets_once(name, monkeypatch):
         "replicate_": lambda outs, blocks, *_, **__: (outs, blocks),
         "mean_square": lambda tensors, **__: (tensors,),
         "tile": lambda weight, *_, **__: ([weight],),
-        "expand_": lambda out, weights, *matrices: ([out], weights, matrices[:3]),
+        "expand_": lambda out, weights, *matrices, **_: ([out], weights, matrices[:3]),
         # With its gradients: that of the result is read, those of the matrices are written.
-        "expand": lambda weights, *matrices: (weights, matrices[:3], [m for m in matrices[:3] if m.requires_grad]),
+        "expand": lambda weights, *matrices, **_: (weights, matrices[:3], [m for m in matrices[:3] if m.requires_grad]),
     }.items():
         real = getattr(ops, op)
 

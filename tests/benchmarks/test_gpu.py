@@ -1,5 +1,7 @@
 """What the suite does on a GPU, as far as it can be tried without one: its clocks, cases, targets and report."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -171,3 +173,28 @@ def test_targets_of_a_gpu():
     report = markdown(on_a_gpu(*cases), targets(on_a_gpu(*cases), None))
     for text in ("Chip, CUDA 13.0, ours are the cuda kernels", "| tile_ | 16.0 (2.0) |", f"| {LIST} |", FLOOR, PAPER):
         assert text in report
+
+
+def test_targets_of_products():
+    """Six operations at a rate of 10 a second and 100 bytes at 1000 a second are our least; eager has 12 and 800."""
+    floors = {"matmul_floor": took(0.6), "copy_floor": took(0.1)}
+    ours = {"ours": took(1.0), "ours_in_place": took(0.8)}
+    counted = took(1.5, bytes=800, operations=12, extra_bytes=900)
+    case = CaseResult(
+        "expand BERT bf16", 100, 6, 1, {k.replace("_", " "): v for k, v in (floors | ours | {"eager": counted}).items()}
+    )
+    found = {target.claim: (round(target.figure, 6), target.met) for target in targets(on_a_gpu(case), None)}
+    share = "as a share of what operations and bytes allow"
+    assert found == {
+        "expand BERT bf16, fraction of the matmul rate": (0.75, True),
+        f"expand BERT bf16 (the worst row), speed-up over eager {share}": (0.75, False),
+    }
+    bytes_bind = replace(case, measurements={**case.measurements, "eager": replace(counted, bytes=1600)})
+    assert found.keys() == {target.claim for target in targets(on_a_gpu(bytes_bind), None)}
+    assert round(targets(on_a_gpu(bytes_bind), None)[1].figure, 6) == round(1.5 * 0.6 / 1.6, 6)
+    on_a_cpu = on_a_gpu(replace(case, measurements={**case.measurements, "paper": counted, "ours": took(0.5)}))
+    on_a_cpu.machine.pop("gpu")
+    on_a_cpu.cases[0].measurements["ours"] = took(0.5, extra_bytes=100)
+    found = {target.claim: (target.figure, target.met) for target in targets(on_a_cpu, None)}
+    assert found["expand BERT bf16, times as fast as the paper's"] == (3.0, True)
+    assert found["expand BERT bf16, less extra memory than the paper's"] == (9.0, True)
