@@ -11,7 +11,7 @@ from torch import Tensor
 
 from growkernels.ops.expand_gradients import add_gradients
 from growkernels.ops.expand_layout import Expansion, empty_targets, unpack
-from growkernels.ops.expand_order import choose
+from growkernels.ops.expand_order import Rate, choose
 from growkernels.ops.expand_products import Formats, Products
 
 
@@ -30,6 +30,12 @@ def _formats(wide: torch.dtype, gpu: bool, expansion: Expansion, *others: Tensor
     return Formats(torch.bfloat16 if halves else wide, wide)
 
 
+def _rate(gpu: bool, formats: Formats) -> Rate:
+    if not gpu:
+        return Rate.CPU
+    return Rate.GPU_BFLOAT16 if formats.factor == torch.bfloat16 else Rate.GPU
+
+
 def expand_(
     ops: Any,
     gpu: bool,
@@ -42,7 +48,8 @@ def expand_(
     first = 0
     for expansion in unpack(weights, matrices, layout):
         targets = outs[first : first + expansion.target_layers]
-        Products(ops, expansion, choose(expansion), _formats(wide, gpu, expansion), gpu).write(targets)
+        formats = _formats(wide, gpu, expansion)
+        Products(ops, expansion, choose(expansion, _rate(gpu, formats)), formats, gpu).write(targets)
         first += len(targets)
 
 
@@ -78,9 +85,9 @@ def expand_backward(
     of_expansions = unpack(totals[:count], totals[count:], layout)
     for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
         weights_needed = any(total is not None for total in of.weights)
-        order = choose(expansion, backward=True, weights_needed=weights_needed)
-        products = Products(ops, expansion, order, _formats(wide, gpu, expansion, grad), gpu)
-        add_gradients(products, grad.unbind(), of)
+        formats = _formats(wide, gpu, expansion, grad)
+        order = choose(expansion, _rate(gpu, formats), backward=True, weights_needed=weights_needed)
+        add_gradients(Products(ops, expansion, order, formats, gpu), grad.unbind(), of)
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from growkernels.ops import Expansion, expand_products
 from growkernels.ops.expand_gradients import add_gradients
-from growkernels.ops.expand_order import Order, choose, work
+from growkernels.ops.expand_order import Order, Rate, choose, work
 from growkernels.ops.expand_products import Formats, Products
 from tests.ops.tools import data, poisoned
 
@@ -109,8 +109,9 @@ def test_the_order_follows_the_shapes() -> None:
     assert not choose(make("fc2")).b_first
     for name, backward in itertools.product(SHAPES, (False, True)):
         expansion = make(name)
-        costs = {order: work(expansion, order, backward).cost for order in ORDERS}
-        assert costs[choose(expansion, backward)] == min(costs.values())
+        for rate in Rate:
+            costs = {order: work(expansion, order, backward).cost(rate) for order in ORDERS}
+            assert costs[choose(expansion, rate, backward)] == min(costs.values())
         assert not choose(expansion, backward=True, weights_needed=True).mix_first
 
 
@@ -152,4 +153,4 @@ def test_the_order_chosen_is_the_fastest(name: str, backward: bool) -> None:
         best = {order: min(seconds(order) for _ in range(5)) for order in ORDERS}
     finally:
         torch.set_num_threads(threads)
-    assert best[choose(expansion, backward)] <= 1.25 * min(best.values())
+    assert best[choose(expansion, backward=backward)] <= 1.25 * min(best.values())
