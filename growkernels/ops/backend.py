@@ -69,8 +69,12 @@ for _name, _implementation in triton.IMPLEMENTATIONS.items():
 if EXTENSION is not None:
     expand_dense.register(LIBRARY, "CPU", gpu=False, products_=products_)
     expand_dense.register(EMULATED, "CPU", gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
-for _library, _device in ((LIBRARY, "CUDA"), (TRITON, "CUDA"), *([(TRITON, "CPU")] if INTERPRETED else [])):
-    expand_dense.register(_library, _device, gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
+for _device in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
+    expand_dense.register(TRITON, _device, gpu=True)
+if CUDA_BACKEND == "triton":
+    expand_dense.register(LIBRARY, "CUDA", gpu=True)
+else:
+    expand_dense.register(LIBRARY, "CUDA", gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
 if EXTENSION is None:
     warnings.warn(
         f"growkernels runs on its slow eager reference: the compiled extension did not load ({EXTENSION_ERROR}). "

@@ -145,14 +145,29 @@ def _reach(tensor: Tensor) -> int:
 
 def _separate_bands(low: Tensor, high: Tensor) -> bool:
     """Whether two tensors whose address ranges meet are bands of columns of one matrix, side by side; `low` starts first."""
-    bands = []
-    for tensor in (low, high):
-        if tensor.ndim != 2 or tensor.shape[0] < 2:
-            return False
-        bands.append((tensor.stride(0) * tensor.element_size(), _reach(tensor[:1])))
+    bands = _band(low), _band(high)
+    if bands[0] is None or bands[1] is None:
+        return False
     (period, low_width), (other_period, high_width) = bands
-    shift = (high.data_ptr() - low.data_ptr()) % period if period > 0 else 0
-    return period == other_period and period > 0 and low_width <= shift and shift + high_width <= period
+    shift = (high.data_ptr() - low.data_ptr()) % period
+    return period == other_period and low_width <= shift and shift + high_width <= period
+
+
+def _band(tensor: Tensor) -> tuple[int, int] | None:
+    """Bytes from one row to the next, and of a row, of a tensor that lies as a matrix, whatever the order of its axes."""
+    axes: list[tuple[int, int]] = []
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True), reverse=True):
+        if axes and axes[-1][0] == size * stride:
+            axes[-1] = stride, axes[-1][1] * size
+        elif size > 1:
+            axes.append((stride, size))
+    if len(axes) == 1 and axes[0][0] > 1:
+        # Elements that are apart are rows of one.
+        axes.append((1, 1))
+    if len(axes) != 2 or not axes[0][0]:
+        return None
+    (period, _), (step, columns) = axes
+    return period * tensor.element_size(), ((columns - 1) * step + 1) * tensor.element_size()
 
 
 def _check_strides(out: Tensor) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.checks import check_memory, check_rule, check_target
+from growkernels.ops import products
+from growkernels.ops.checks import check_dtype, check_memory, check_rule, check_target
 from growkernels.ops.eager import tile_spec, tiled_shape
 from growkernels.ops.layout import unpack
 
@@ -132,7 +133,85 @@ def normal_(out: Tensor, key: int, field: int, start: int) -> None:
         normal_(out, key, field, start)
 
 
+def mix_(outs: Sequence[Tensor], sources: Sequence[Tensor], coefficients: Tensor) -> None:
+    from growkernels.kernels.expand import mix_
+
+    _check_pairs(outs, sources, coefficients, "coefficients")
+    check_memory(outs, [*sources, coefficients])
+    with _on_device(outs):
+        mix_(outs, sources, coefficients)
+
+
+def inner_products_(out: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
+    from growkernels.kernels.expand import inner_products_
+
+    _check_pairs(left, right, out, "out")
+    check_memory([out], [*left, *right])
+    with _on_device([out]):
+        inner_products_(out, left, right)
+
+
+def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
+    from growkernels.kernels.products import products_
+
+    if not outs or not left or len(left) != len(right) or len(left) % len(outs):
+        raise GrowthError(
+            f"{len(left)} left and {len(right)} right matrices for {len(outs)} outs; expected as many pairs for each out, "
+            f"at least one"
+        )
+    factors = [*left, *right]
+    for tensor in (*outs, *factors):
+        check_dtype("a tensor", tensor.dtype)
+    if len({factor.dtype for factor in factors}) > 1:
+        names = ", ".join(sorted({str(factor.dtype) for factor in factors}))
+        raise GrowthError(f"factors have dtypes {names}; expected one, convert them first")
+    terms = len(left) // len(outs)
+    for p, (first, second) in enumerate(zip(left, right, strict=True)):
+        out = outs[p // terms]
+        matrices = out.ndim == first.ndim == second.ndim == 2
+        if not matrices or first.shape[1] != second.shape[0] or out.shape != (first.shape[0], second.shape[1]):
+            raise GrowthError(
+                f"out {p // terms} has shape {tuple(out.shape)}, its factors {tuple(first.shape)} and {tuple(second.shape)}; "
+                f"expected m x n, m x k and k x n"
+            )
+    check_memory(outs, factors)
+    if any(tensor.dtype == torch.float64 for tensor in (*outs, *factors)):
+        # No kernel of ours multiplies in float64.
+        products.products_(outs, left, right, add)
+        return
+    with _on_device(outs):
+        products_(outs, left, right, add)
+
+
+def _check_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table: Tensor, name: str) -> None:
+    """One shape, and a number in `table` for each pair."""
+    if not left or not right:
+        raise GrowthError("no tensors; expected at least one of each")
+    tensors = (*left, *right)
+    for tensor in (*tensors, table):
+        check_dtype("a tensor", tensor.dtype)
+    if len({tensor.shape for tensor in tensors}) > 1:
+        shapes = ", ".join(sorted({str(tuple(tensor.shape)) for tensor in tensors}))
+        raise GrowthError(f"tensors differ in shape ({shapes}); expected one shape")
+    if table.shape != (len(left), len(right)):
+        raise GrowthError(
+            f"{name} has shape {tuple(table.shape)}, and does not have shape [{len(left)}, {len(right)}], one for each pair"
+        )
+
+
 #: Implementations by op name.
 IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f for f in (tile_, tile, tile_rules_, replicate_, replicate, mean_square, normal_)
+    f.__name__: f
+    for f in (
+        tile_,
+        tile,
+        tile_rules_,
+        replicate_,
+        replicate,
+        mean_square,
+        normal_,
+        mix_,
+        inner_products_,
+        products_,
+    )
 }

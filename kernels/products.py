@@ -1,0 +1,316 @@
+"""Sums of dense products of many matrices in one launch, on tensor cores: what `expand` does between mixes.
+
+Tiles of all outs are numbered one after the other and programs walk through them. The operands of all pairs of an out stream
+through one pipeline of asynchronous copies to shared memory, 16 bytes each, by plain addresses: tensor map descriptors would
+need one for every operand of every layer, made on each call, and refuse strides that are no multiple of 16 bytes.
+
+The blocks of an out, and with them the order of its sums, follow from its shape, its pairs and the GPU's generation alone,
+never from what was measured or from what else is in a call: results have the same bits in every run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from growkernels.kernels.dtype import _HARDWARE_ROUNDS, FORMATS, narrow, pointer, widen
+from growkernels.kernels.table import find, upload
+from torch import Tensor
+
+# Words of an out: rows, columns, the size that is summed over, where its pairs are, address, strides. Words of a pair: address
+# and strides of the left matrix, then of the right one. Strides of aligned matrices are in vectors of 16 bytes.
+_OUT_WORDS, _PAIR_WORDS = tl.constexpr(7), tl.constexpr(6)
+#: Rows of tiles that are worked on together: their operands are then found in L2.
+_BAND = tl.constexpr(8)
+#: Tiles that keep a GPU about full.
+_FULL = 128
+
+
+class Blocks(NamedTuple):
+    """How a product is cut: rows and columns of a tile, how much is summed at once; how a program runs.
+
+    resident: programs that a processor holds at once; registers: of a thread, at most.
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    warps: int
+    stages: int
+    resident: int
+    registers: int | None = None
+
+
+#: For few or small tiles, and for any strides, whose addresses take all registers; for layers; the same for two programs to a
+#: processor, where warp groups multiply (sm_90, sm_100); and there for outs of many tiles.
+SMALL, LARGE = Blocks(64, 64, 64, 4, 4, 2), Blocks(128, 128, 64, 8, 3, 1)
+PAIRED, WIDE = LARGE._replace(resident=2, registers=128), Blocks(128, 256, 64, 8, 3, 1)
+#: In float32, without tensor cores: a thread multiplies 32 or 64 elements from registers.
+SMALL_FLOAT, LARGE_FLOAT = Blocks(64, 64, 32, 4, 3, 2), Blocks(128, 64, 32, 4, 3, 2)
+
+
+def blocks_of(
+    rows: int, columns: int, pairs: int, dtype: torch.dtype, aligned: bool, add: bool, generation: int
+) -> Blocks:
+    """The blocks of one out of these sizes; generation: the GPU's major compute capability.
+
+    A sum of several pairs, a gradient, often has a GPU for itself, and takes smaller tiles where larger ones would leave much
+    of it idle; a single product is one of many layers. What is added to needs registers of its own.
+    """
+    tiles = triton.cdiv(rows, 128) * triton.cdiv(columns, 128)
+    small = not aligned or min(rows, columns) <= 64 or (pairs > 1 and tiles < _FULL)
+    if dtype == torch.float32:
+        return SMALL_FLOAT if small else LARGE_FLOAT
+    if small:
+        return SMALL
+    if add or generation not in (9, 10):
+        return LARGE
+    return WIDE if tiles >= 2 * _FULL and columns > 128 else PAIRED
+
+
+@triton.jit
+def _block(
+    matrix,
+    rows,
+    columns,
+    height,
+    width,
+    FORMAT: tl.constexpr,
+    ALONG: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    """A block of an operand as tensor cores take it; zeros outside. matrix: address and strides."""
+    address, row_stride, column_stride = matrix
+    if FORMAT == tl.bfloat16 and not _HARDWARE_ROUNDS:
+        base = pointer(address, FORMAT, ALIGNED)
+    else:
+        base = address.to(tl.pointer_type(FORMAT))
+        if ALIGNED:
+            base = tl.multiple_of(base, 16)
+    if ALIGNED:
+        row_stride *= 128 // FORMAT.primitive_bitwidth
+        column_stride *= 128 // FORMAT.primitive_bitwidth
+    row_offset = rows if ALONG == "rows" else rows * row_stride
+    column_offset = columns if ALONG == "columns" else columns * column_stride
+    at = base + row_offset[:, None] + column_offset[None, :]
+    inside = (rows < height)[:, None] & (columns < width)[None, :]
+    stored = tl.load(at) if EVEN else tl.load(at, inside, other=0)
+    if FORMAT == tl.bfloat16 and not _HARDWARE_ROUNDS:
+        stored = widen(stored, FORMAT, tl.float32)
+    return stored
+
+
+@triton.jit
+def _matrix(words):
+    """Address and strides."""
+    return tl.load(words), tl.load(words + 1), tl.load(words + 2)
+
+
+@triton.jit
+def _size(word, FORMAT: tl.constexpr, WHOLE: tl.constexpr):
+    """A size that is `WHOLE` vectors of 16 bytes, or any."""
+    size = tl.load(word)
+    if WHOLE:
+        size = tl.multiple_of(size, 128 // FORMAT.primitive_bitwidth)
+    return size
+
+
+@triton.jit(do_not_specialize=["count", "tiles", "pairs"])
+def products_kernel(
+    table,
+    count,
+    tiles,
+    pairs,
+    FORMAT: tl.constexpr,
+    TARGET: tl.constexpr,
+    LEFT: tl.constexpr,
+    RIGHT: tl.constexpr,
+    OUT: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    EVEN: tl.constexpr,
+    ADD: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    INNER: tl.constexpr,
+):
+    """Writes tiles of sums of `pairs` products, or adds to what is there.
+
+    LEFT, RIGHT, OUT: along which axis they lie in memory. Table: the first tile of each of `count` outs, their words, pairs.
+    """
+    for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
+        number = find(table, count, tile)
+        words = table + count + number * _OUT_WORDS
+        height = _size(words, FORMAT, ALIGNED and LEFT == "rows")
+        width = _size(words + 1, FORMAT, ALIGNED)
+        depth = _size(words + 2, FORMAT, ALIGNED and (LEFT == "columns" or RIGHT == "rows"))
+        down, across = tl.cdiv(height, ROWS).to(tl.int32), tl.cdiv(width, COLUMNS).to(tl.int32)
+        within = (tile - tl.load(table + number)).to(tl.int32)
+        above = within // (_BAND * across) * _BAND
+        within %= _BAND * across
+        band = min(down - above, _BAND)
+        rows = (above + within % band).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        columns = (within // band).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+
+        pair = table + tl.load(words + 3)
+        left, right = _matrix(pair), _matrix(pair + 3)
+        steps = tl.cdiv(depth, INNER).to(tl.int32)
+        step = steps * 0
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for _ in range(steps * pairs):
+            if step == steps:
+                step = steps * 0
+                pair += _PAIR_WORDS
+                left, right = _matrix(pair), _matrix(pair + 3)
+            inner = step.to(tl.int64) * INNER + tl.arange(0, INNER)
+            a = _block(left, rows, inner, height, depth, FORMAT, LEFT, ALIGNED, EVEN)
+            b = _block(right, inner, columns, depth, width, FORMAT, RIGHT, ALIGNED, EVEN)
+            total = tl.dot(a, b, total, input_precision="ieee")
+            step += 1
+
+        address, row_stride, column_stride = _matrix(words + 4)
+        if ALIGNED:
+            row_stride *= 128 // TARGET.primitive_bitwidth
+        column_offset = columns if OUT == "columns" else columns * column_stride
+        at = pointer(address, TARGET, ALIGNED) + (rows * row_stride)[:, None] + column_offset[None, :]
+        inside = (rows < height)[:, None] & (columns < width)[None, :]
+        if ADD:
+            total += widen(tl.load(at, inside), TARGET, tl.float32)
+        tl.store(at, narrow(total, TARGET), inside)
+
+
+#: Along which axis a matrix lies in memory.
+Along = Literal["columns", "rows", "neither"]
+
+
+class _Variant(NamedTuple):
+    """What the kernel is compiled for."""
+
+    format: torch.dtype
+    target: torch.dtype
+    left: Along
+    right: Along
+    out: Along
+    aligned: bool
+    even: bool
+    add: bool
+    blocks: Blocks
+
+
+class _Product(NamedTuple):
+    """One out and its pairs, the out's memory along its columns where it lies along an axis at all."""
+
+    out: Tensor
+    left: Sequence[Tensor]
+    right: Sequence[Tensor]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Rows, columns, and what is summed over."""
+        return *self.out.shape, self.left[0].shape[1]
+
+
+def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
+    """`outs[g] = sum of left[p] @ right[p]` over its pairs, as many for every out; with `add`, added to what it holds.
+
+    Matrices of any strides on one device: left and right of one dtype, bfloat16, float16 or float32; outs of any of these.
+    Products and sums in float32, in one fixed order, rounded once where stored. One launch for all outs of one variant.
+    """
+    pairs = len(left) // len(outs)
+    generation = torch.cuda.get_device_capability(outs[0].device)[0] if outs[0].is_cuda else 0
+    launches: dict[_Variant, list[_Product]] = defaultdict(list)
+    for g, out in enumerate(outs):
+        if out.numel():
+            terms = slice(g * pairs, (g + 1) * pairs)
+            product = _turned(_Product(out, left[terms], right[terms]))
+            launches[_variant(product, add, generation)].append(product)
+    for variant, products in launches.items():
+        _launch(variant, products)
+
+
+def _turned(product: _Product) -> _Product:
+    out, left, right = product
+    if out.shape[0] > 1 and out.stride(0) < out.stride(1):
+        return _Product(out.t(), [matrix.t() for matrix in right], [matrix.t() for matrix in left])
+    return product
+
+
+def _variant(product: _Product, add: bool, generation: int) -> _Variant:
+    out, left, right = product
+    sizes = product.sizes
+    along = tuple(map(_along, (left, right, [out])))
+    aligned = all(_aligned(m, a) for a, matrices in zip(along, (left, right, [out]), strict=True) for m in matrices)
+    blocks = blocks_of(*sizes[:2], len(left), left[0].dtype, aligned, add, generation)
+    even = not any(size % block for size, block in zip(sizes, blocks[:3], strict=True))
+    return _Variant(left[0].dtype, out.dtype, *along, aligned, even, add, blocks)
+
+
+def _along(matrices: Sequence[Tensor]) -> Along:
+    if all(matrix.stride(1) == 1 or matrix.shape[1] == 1 for matrix in matrices):
+        return "columns"
+    if all(matrix.stride(0) == 1 or matrix.shape[0] == 1 for matrix in matrices):
+        return "rows"
+    return "neither"
+
+
+def _aligned(matrix: Tensor, along: Along) -> bool:
+    """Whether a matrix is whole vectors of 16 bytes."""
+    axis = 0 if along == "rows" else 1
+    whole = 16 // matrix.element_size()
+    places = matrix.shape[axis], _strides(matrix)[1 - axis]
+    return along != "neither" and matrix.data_ptr() % 16 == 0 and not any(place % whole for place in places)
+
+
+def _strides(matrix: Tensor) -> list[int]:
+    """0 along an axis of one."""
+    return [stride if size > 1 else 0 for size, stride in zip(matrix.shape, matrix.stride(), strict=True)]
+
+
+def _words(matrix: Tensor, aligned: bool) -> list[int]:
+    unit = 16 // matrix.element_size() if aligned else 1
+    return [matrix.data_ptr(), *(stride // unit for stride in _strides(matrix))]
+
+
+def _launch(variant: _Variant, products: list[_Product]) -> None:
+    blocks, pairs = variant.blocks, len(products[0].left)
+    # Programs take equal shares of the tiles in turn: the longest sums first, so that short ones fill up the end.
+    products.sort(key=lambda product: -product.sizes[2])
+    tiles, firsts, out_words, pair_words = 0, [], [], []
+    pairs_at = len(products) * (1 + _OUT_WORDS.value)
+    for product in products:
+        height, width, depth = product.sizes
+        firsts.append(tiles)
+        tiles += triton.cdiv(height, blocks.rows) * triton.cdiv(width, blocks.columns)
+        where = pairs_at + len(pair_words)
+        out_words += [height, width, depth, where, *_words(product.out, variant.aligned)]
+        for matrices in zip(product.left, product.right, strict=True):
+            for matrix in matrices:
+                pair_words += _words(matrix, variant.aligned)
+    device = products[0].out.device
+    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    products_kernel[(min(tiles, processors * blocks.resident),)](
+        upload([*firsts, *out_words, *pair_words], device),
+        len(products),
+        tiles,
+        pairs,
+        FORMATS[variant.format],
+        FORMATS[variant.target],
+        variant.left,
+        variant.right,
+        variant.out,
+        variant.aligned,
+        variant.even,
+        variant.add,
+        blocks.rows,
+        blocks.columns,
+        blocks.inner,
+        num_warps=blocks.warps,
+        num_stages=blocks.stages,
+        maxnreg=blocks.registers,
+        # Each product and its sum are rounded once, which float32 takes half the instructions for.
+        enable_fp_fusion=True,
+    )
