@@ -29,8 +29,10 @@ def expand(
     layer l from layer l. With `structured`, `b` [O' - O, O] and `a` [I' - I, I] are the rows below an identity, and only
     they are multiplied. b=None or a=None leaves that side as it is. Vectors, [L1, O] or a list of [O], have one side: `b`, or
     `a`. Returns [L2, O', I'] ([L2, O']) of `dtype`, the weights' by default. Dtypes: float32/bfloat16/float16/float64 in any
-    mix; arithmetic in float32, in float64 if a tensor is. Differentiable in weights, b, a and depth; what backward needs is
-    computed again. Raises GrowthError for shapes, dtypes and devices that do not fit. LiGO, arXiv 2303.00980.
+    mix; arithmetic in float32, in float64 if a tensor is; on a GPU, where weights, b and a are all bfloat16, the factors of
+    products are rounded to it; under `torch.autocast` they are cast to its dtype, as those of `torch.mm` are. Differentiable
+    in weights, b, a and depth; what backward needs is computed again. Raises GrowthError for shapes, dtypes and devices that
+    do not fit. LiGO, arXiv 2303.00980.
     """
     return expand_many([Expansion(weights, b, a, depth, structured)], dtype, backend=backend)[0]
 
@@ -62,6 +64,9 @@ def expand_many(
     stacks = [_checked(expansion) for expansion in expansions]
     if not stacks:
         return []
+    device = stacks[0].weights[0].device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        stacks = [_cast(stack, torch.get_autocast_dtype(device)) for stack in stacks]
     if dtype is None:
         dtypes = {str(weight.dtype) for stack in stacks for weight in stack.weights}
         if len(dtypes) > 1:
@@ -98,6 +103,15 @@ def expand_many_(
     check_memory(targets, [*weights, *matrices])
     if targets:
         ops_of(backend, targets[0]).expand_(targets, weights, matrices, layout)
+
+
+def _cast(expansion: Expansion, dtype: torch.dtype) -> Expansion:
+    """Under autocast; float64 stays, as there."""
+    weights, b, a = (
+        [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+        for tensors in (expansion.weights, [expansion.b], [expansion.a])
+    )
+    return expansion._replace(weights=weights, b=b[0], a=a[0])
 
 
 def _layers(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -24,6 +25,20 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
             out.copy_(total)
 
 
+#: Share of cuBLAS's rate that Triton's products are taken to reach. An estimate: to be replaced by a measurement.
+_TRITON_RATE = 0.8
+_TILE = 128
+
+
+def fill_together(shapes: Sequence[Sequence[int]], processors: int) -> bool:
+    """Whether products of these shapes are faster all at once by Triton than one by one by cuBLAS.
+
+    A product takes as many rounds of a GPU's processors as its tiles need, the last one with processors that are idle.
+    """
+    tiles = [ceil(rows / _TILE) * ceil(columns / _TILE) for rows, columns in shapes]
+    return ceil(sum(tiles) / processors) < _TRITON_RATE * sum(ceil(each / processors) for each in tiles)
+
+
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize < 8 else dtype
 
@@ -34,10 +49,10 @@ def _accumulate(total: Tensor, pairs: Iterable[tuple[Tensor, Tensor]], add: bool
             # Only GPUs multiply 16-bit matrices with a float32 result.
             first, second = first.to(total.dtype), second.to(total.dtype)
         if first.dtype != total.dtype:
+            product = torch.empty_like(total) if add else total
+            torch.mm(first, second, out_dtype=total.dtype, out=product)
             if add:
-                total.add_(torch.mm(first, second, out_dtype=total.dtype))
-            else:
-                torch.mm(first, second, out_dtype=total.dtype, out=total)
+                total.add_(product)
         elif add:
             total.addmm_(first, second)
         else:

@@ -322,3 +322,23 @@ def test_float64_is_rounded_once(mix_first: bool, structured: bool, backend: str
     for depth in (None, torch.ones(1, 1)):
         grown = ops.expand([weight], *sides, depth, structured, torch.bfloat16, backend=backend)
         assert grown.eq(1 + 2**-7).all()
+
+
+@pytest.mark.parametrize("backend", [None, "emulated"])
+def test_autocast_casts_as_it_does_for_products(backend: str | None) -> None:
+    weights = [data((40, 30), torch.bfloat16, seed) for seed in range(2)]
+    leaves = [data(shape, seed=seed).requires_grad_() for seed, shape in enumerate([(50, 40), (60, 30), (3, 2)])]
+    cast = [leaf.detach().to(torch.bfloat16).requires_grad_() for leaf in leaves[:2]]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        grown = ops.expand([weights[0].float(), weights[1]], *leaves, backend=backend)
+        assert ops.expand(weights, *leaves, dtype=torch.float32, backend=backend).dtype == torch.float32
+        wide = ops.expand([weights[0].double()], leaves[0], None, backend=backend)
+    assert grown.dtype == torch.bfloat16 and wide.dtype == torch.float64
+    by_hand = ops.expand(weights, *cast, leaves[2].detach(), backend=backend)
+    assert_same_bits(grown, by_hand)
+    upstream = data(tuple(grown.shape), torch.bfloat16)
+    grown.backward(upstream)
+    by_hand.backward(upstream)
+    for leaf, half in zip(leaves[:2], cast, strict=True):
+        assert leaf.grad.dtype == torch.float32
+        assert_same_bits(leaf.grad, half.grad.float())
