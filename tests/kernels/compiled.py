@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z
 
 @dataclass(frozen=True)
 class Compiled:
-    """PTX, counts of SASS instructions by full name (`LDG.E.128`), and cuobjdump's resource usage."""
+    """PTX, counts of SASS instructions by full name (`LDG.E.128`), cuobjdump's resource usage, bytes of shared memory."""
 
     ptx: str
     sass: Counter[str]
     usage: str
+    shared: int
 
     def count(self, family: str) -> int:
         """Instructions of a family, such as `LDG`."""
@@ -38,13 +40,18 @@ class Compiled:
 
 
 def compiled(
-    kernel: triton.JITFunction, arch: int, signature: dict[str, str], num_warps: int = 4, **constants: Any
+    kernel: triton.JITFunction,
+    arch: int,
+    signature: dict[str, str],
+    num_warps: int = 4,
+    options: Mapping[str, Any] = EXACT,
+    **constants: Any,
 ) -> Compiled:
     """A kernel for sm_`arch`. signature: types of the parameters that are no constants; pointers are to whole vectors."""
     types = {name: "constexpr" if name in constants else signature[name] for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, type in enumerate(types.values()) if type.startswith("*")}
     source = ASTSource(kernel, types, constants, aligned)
-    built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={**EXACT, "num_warps": num_warps})
+    built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={**options, "num_warps": num_warps})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(built.asm["cubin"])
         file.flush()
@@ -52,4 +59,4 @@ def compiled(
             subprocess.run([_TOOL, option, file.name], capture_output=True, text=True, check=True).stdout
             for option in ("-sass", "-res-usage")
         )
-    return Compiled(built.asm["ptx"], Counter(_INSTRUCTION.findall(sass)), usage)
+    return Compiled(built.asm["ptx"], Counter(_INSTRUCTION.findall(sass)), usage, built.metadata.shared)

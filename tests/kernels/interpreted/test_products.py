@@ -79,14 +79,14 @@ def check(choose: Choose, exact: bool) -> None:
             assert (out._base == out.new_full((), POISON)).all()
 
 
-@settings(max_examples=12, phases=UNSHRUNK)
+@settings(max_examples=8, phases=UNSHRUNK)
 @given(st.data(), st.booleans())
 def test_products_are_exact_or_within_rounding(choices: st.DataObject, exact: bool) -> None:
     check(Drawn(choices.draw), exact)
 
 
 def test_seeded_products_are_exact_or_within_rounding() -> None:
-    for seed in range(20):
+    for seed in range(12):
         check(Seeded(seed), exact=seed % 2 == 0)
 
 
@@ -101,8 +101,7 @@ def test_many_seeded_products_are_exact_or_within_rounding() -> None:
     [products.SMALL, products.PAIRED, products.WIDE, products.LARGE_FLOAT],
     ids=lambda b: f"{b.rows}x{b.columns}x{b.inner}",
 )
-@pytest.mark.parametrize("out_dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_every_cut_of_many_tiles(blocks: Blocks, out_dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cut_of_many_tiles(blocks: Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows of tiles than are worked on together; whole tiles beside parts of tiles; sums of several steps."""
     monkeypatch.setattr(products, "blocks_of", lambda *_: blocks)
     dtype = torch.float32 if blocks == products.LARGE_FLOAT else torch.bfloat16
@@ -112,10 +111,10 @@ def test_every_cut_of_many_tiles(blocks: Blocks, out_dtype: torch.dtype, monkeyp
     )
     left = [whole((rows, inner), dtype, 1) for rows, _, inner in shapes]
     right = [whole((columns, inner), dtype, 2).t() for _, columns, inner in shapes]
-    outs = [poisoned((rows, columns), out_dtype) for rows, columns, _ in shapes]
+    outs = [poisoned((rows, columns), torch.bfloat16) for rows, columns, _ in shapes]
     products_(outs, left, right, False)
     for out, first, second in zip(outs, left, right, strict=True):
-        assert_same_bits(out, (first.double() @ second.double()).to(out_dtype))
+        assert_same_bits(out, (first.double() @ second.double()).bfloat16())
 
 
 @example(rows=1, columns=1, inner=0, add=True)
