@@ -178,7 +178,9 @@ struct Ops {
     const std::vector<View> targets = views_of(outs), terms = views_of(sources);
     const View factors = view_of(coefficients);
     check_pairs(targets, terms, factors, "coefficients");
-    check_memory(targets, terms);
+    std::vector<View> inputs = terms;
+    inputs.push_back(factors);
+    check_memory(targets, inputs);
     const OnDevice device(outs[0], outs, sources, coefficients);
     kernels.mix(targets, terms, factors);
   }
@@ -202,10 +204,6 @@ struct Ops {
     m.impl("replicate", TORCH_BOX(&Ops::replicate));
     m.impl("mean_square", TORCH_BOX(&Ops::mean_square));
     m.impl("normal_", TORCH_BOX(&Ops::normal_));
-  }
-
-  // Where these kernels exist.
-  static void add_mixes_to(torch::stable::detail::StableLibrary& m) {
     m.impl("mix_", TORCH_BOX(&Ops::mix_));
     m.impl("inner_products_", TORCH_BOX(&Ops::inner_products_));
   }
@@ -214,10 +212,7 @@ struct Ops {
 }  // namespace
 }  // namespace gk
 
-STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) {
-  gk::Ops<gk::cpu::kKernels>::add_to(m);
-  gk::Ops<gk::cpu::kKernels>::add_mixes_to(m);
-}
+STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) { gk::Ops<gk::cpu::kKernels>::add_to(m); }
 STABLE_TORCH_LIBRARY_IMPL(growkernels_emulated, CPU, m) { gk::Ops<gk::emulated::kKernels>::add_to(m); }
 #if defined(GK_CUDA)
 STABLE_TORCH_LIBRARY_IMPL(growkernels, CUDA, m) { gk::Ops<gk::cuda::kKernels>::add_to(m); }

@@ -1,6 +1,7 @@
 // What kernels are asked to do: host-side descriptions, checked by the caller, the same for every backend.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -12,6 +13,10 @@ namespace gk {
 
 // Whether arithmetic is in float64: if either side is stored in it.
 GK_INLINE bool computes_in_double(DType a, DType b) { return a == DType::kFloat64 || b == DType::kFloat64; }
+inline bool computes_in_double(const std::vector<View>& a, const std::vector<View>& b) {
+  const auto wide = [](const View& view) { return view.dtype == DType::kFloat64; };
+  return std::any_of(a.begin(), a.end(), wide) || std::any_of(b.begin(), b.end(), wide);
+}
 
 struct TileJob {
   View out, weight;  // two axes each
@@ -44,10 +49,10 @@ struct Kernels {
   // out[e] = z(key, field, start + e) in row-major order.
   void (*normal)(const View& out, uint64_t key, uint64_t field, uint64_t start);
   // outs[l] = sum over k of coefficients[l, k] * sources[k], in that order, every product and sum rounded; all of one
-  // shape. Null where torch does it.
-  void (*mix)(const std::vector<View>& outs, const std::vector<View>& sources, const View& coefficients) = nullptr;
-  // out[l, k] += <left[l], right[k]>, summed in one fixed order; all of one shape. Null where torch does it.
-  void (*inner_products)(const View& out, const std::vector<View>& left, const std::vector<View>& right) = nullptr;
+  // shape.
+  void (*mix)(const std::vector<View>& outs, const std::vector<View>& sources, const View& coefficients);
+  // out[l, k] += <left[l], right[k]>, summed in one fixed order; all of one shape.
+  void (*inner_products)(const View& out, const std::vector<View>& left, const std::vector<View>& right);
 };
 
 }  // namespace gk

@@ -26,6 +26,19 @@ View collapsed(const View& view) {
   return result;
 }
 
+std::vector<View> walked(const std::vector<View>& views, const View& leader) {
+  const bool down_columns = leader.sizes.size() == 2 && leader.sizes[0] > 1 && leader.strides[0] < leader.strides[1];
+  std::vector<View> result;
+  for (View view : views) {
+    if (down_columns) {
+      std::swap(view.sizes[0], view.sizes[1]);
+      std::swap(view.strides[0], view.strides[1]);
+    }
+    result.push_back(collapsed(view));
+  }
+  return result;
+}
+
 Reach reach(const View& view) {
   int64_t span = 0;
   for (size_t axis = 0; axis < view.sizes.size(); ++axis) span += (view.sizes[axis] - 1) * view.strides[axis];

@@ -26,6 +26,9 @@ struct View {
 // The same elements in the same order with as few axes as possible, at least one.
 View collapsed(const View& view);
 
+// Views of one shape, walked in the order in which the elements of `leader` lie, and collapsed.
+std::vector<View> walked(const std::vector<View>& views, const View& leader);
+
 // The bytes that a non-empty view reaches: [first, last).
 struct Reach {
   uintptr_t first, last;

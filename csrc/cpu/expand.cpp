@@ -1,7 +1,6 @@
 // The parts of `expand` that memory bounds: mixes of layers, and inner products of all pairs. Dense products are
 // torch's.
 #include <algorithm>
-#include <utility>
 
 #include "kernels.h"
 #include "parallel.h"
@@ -12,28 +11,6 @@ namespace {
 
 // Elements of every tensor that are worked on together, in cache; and about how many a unit of work has.
 constexpr int64_t kChunk = 1024, kUnit = 16 * kChunk;
-
-bool computes_in_double(const std::vector<View>& a, const std::vector<View>& b, const View& table) {
-  const auto wide = [](const View& view) { return view.dtype == DType::kFloat64; };
-  return std::any_of(a.begin(), a.end(), wide) || std::any_of(b.begin(), b.end(), wide) || wide(table);
-}
-
-bool down_columns(const View& view) {
-  return view.sizes.size() == 2 && view.sizes[0] > 1 && view.strides[0] < view.strides[1];
-}
-
-// Views of one shape, walked in the order in which the elements of the first of `leaders` lie.
-std::vector<View> walked(const std::vector<View>& views, const std::vector<View>& leaders) {
-  std::vector<View> result;
-  for (View view : views) {
-    if (down_columns(leaders[0])) {
-      std::swap(view.sizes[0], view.sizes[1]);
-      std::swap(view.strides[0], view.strides[1]);
-    }
-    result.push_back(collapsed(view));
-  }
-  return result;
-}
 
 template <class Compute>
 void load(Compute* values, const View& view, int64_t e, int64_t n) {
@@ -119,8 +96,8 @@ void inner_products(const View& out, const std::vector<View>& left, const std::v
 }  // namespace
 
 void cpu::mix(const std::vector<View>& outs, const std::vector<View>& sources, const View& coefficients) {
-  const std::vector<View> targets = walked(outs, outs), terms = walked(sources, outs);
-  if (computes_in_double(outs, sources, coefficients)) {
+  const std::vector<View> targets = walked(outs, outs[0]), terms = walked(sources, outs[0]);
+  if (computes_in_double(outs, sources) || coefficients.dtype == DType::kFloat64) {
     gk::mix(targets, terms, numbers<double>(coefficients));
   } else {
     gk::mix(targets, terms, numbers<float>(coefficients));
@@ -128,8 +105,8 @@ void cpu::mix(const std::vector<View>& outs, const std::vector<View>& sources, c
 }
 
 void cpu::inner_products(const View& out, const std::vector<View>& left, const std::vector<View>& right) {
-  const std::vector<View> first = walked(left, left), second = walked(right, left);
-  if (computes_in_double(left, right, left[0])) {
+  const std::vector<View> first = walked(left, left[0]), second = walked(right, left[0]);
+  if (computes_in_double(left, right)) {
     gk::inner_products<double>(out, first, second);
   } else {
     gk::inner_products<float>(out, first, second);

@@ -32,6 +32,10 @@ class EmulatedLanes {
     return shuffle(value, lane() + distance < kWarp ? lane() + distance : lane());
   }
   template <class T>
+  T shuffle_xor(T value, int mask) const {
+    return shuffle(value, lane() ^ mask);
+  }
+  template <class T>
   T first_of_warp(T value) const {
     return shuffle(value, 0);
   }

@@ -1,7 +1,9 @@
 // The CUDA kernels on the emulated machine.
 #include "emulate.h"
+#include "inner_products.h"
 #include "kernels.h"
 #include "mean_square.h"
+#include "mix.h"
 #include "noise.h"
 #include "replicate.h"
 #include "tile.h"
@@ -21,6 +23,14 @@ void emulated::mean_square(double* means, const std::vector<View>& views, const 
 
 void emulated::normal(const View& out, uint64_t key, uint64_t field, uint64_t start) {
   cuda::normal_on<cuda::Emulated>(out, key, field, start);
+}
+
+void emulated::mix(const std::vector<View>& outs, const std::vector<View>& sources, const View& coefficients) {
+  cuda::mix_on<cuda::Emulated>(outs, sources, coefficients);
+}
+
+void emulated::inner_products(const View& out, const std::vector<View>& left, const std::vector<View>& right) {
+  cuda::inner_products_on<cuda::Emulated>(out, left, right);
 }
 
 }  // namespace gk

@@ -51,6 +51,11 @@ struct Lanes {
   __device__ __forceinline__ T shuffle_down(T value, int distance) const {
     return __shfl_down_sync(0xffffffffu, value, distance);
   }
+  // The value of the lane whose number differs in the bits of `mask`.
+  template <class T>
+  __device__ __forceinline__ T shuffle_xor(T value, int mask) const {
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+  }
   // Bit l: whether lane l says yes.
   __device__ __forceinline__ uint32_t ballot(bool yes) const { return __ballot_sync(0xffffffffu, yes); }
   // The value of the warp's first lane.

@@ -14,7 +14,6 @@ from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
 from growkernels.ops import autograd, eager, expand_dense, triton
-from growkernels.ops.expand_reference import inner_products_, mix_
 from growkernels.ops.products import products_
 from growkernels.ops.schemas import EAGER, EMULATED, LIBRARY, TRITON
 
@@ -68,13 +67,13 @@ for _name, _implementation in triton.IMPLEMENTATIONS.items():
         LIBRARY.impl(_name, _implementation, "CUDA")
 if EXTENSION is not None:
     expand_dense.register(LIBRARY, "CPU", gpu=False, products_=products_)
-    expand_dense.register(EMULATED, "CPU", gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
+    expand_dense.register(EMULATED, "CPU", gpu=True, products_=products_)
 for _device in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
     expand_dense.register(TRITON, _device, gpu=True)
 if CUDA_BACKEND == "triton":
     expand_dense.register(LIBRARY, "CUDA", gpu=True)
 else:
-    expand_dense.register(LIBRARY, "CUDA", gpu=True, products_=products_, mix_=mix_, inner_products_=inner_products_)
+    expand_dense.register(LIBRARY, "CUDA", gpu=True, products_=products_)
 if EXTENSION is None:
     warnings.warn(
         f"growkernels runs on its slow eager reference: the compiled extension did not load ({EXTENSION_ERROR}). "

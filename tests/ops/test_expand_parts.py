@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +25,30 @@ def tensors(drawn: Drawn, count: int, shape: tuple[int, ...], seed: int) -> list
     ]
 
 
+def check_mix(outs: list[Tensor], sources: list[Tensor], coefficients: Tensor, library: Any) -> None:
+    """Mixes by a library have the bits of the reference."""
+    library.mix_(outs, sources, coefficients)
+    wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
+    expected = [torch.empty(out.shape, dtype=torch.float64 if wide else torch.float32) for out in outs]
+    expand_reference.mix_(expected, sources, coefficients)
+    for out, value in zip(outs, expected, strict=True):
+        assert_same_bits(out, store(value.numpy(), out.dtype))
+
+
+def check_inner_products(out: Tensor, left: list[Tensor], right: list[Tensor], library: Any) -> None:
+    """Inner products by a library are within rounding, added to an `out` in float64."""
+    expected, magnitude = out.clone(), out.abs()
+    library.inner_products_(out, left, right)
+    expand_reference.inner_products_(expected, left, right)
+    expand_reference.inner_products_(magnitude, [t.double().abs() for t in left], [t.double().abs() for t in right])
+    # A lane adds up 32 products in float32 (float64 if a tensor is); the rest is float64, in the reference too.
+    wide = torch.float64 in {t.dtype for t in (*left, *right)}
+    unit = torch.finfo(torch.float64 if wide else torch.float32).eps / 2
+    roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * torch.finfo(torch.float64).eps / 2
+    bound = (roundings / (1 - roundings) + elements / (1 - elements)) * magnitude
+    assert ((out - expected).abs() <= bound).all()
+
+
 @given(st.data())
 @settings(max_examples=30)
 def test_mixes_have_the_bits_of_the_reference(case: st.DataObject) -> None:
@@ -31,12 +57,7 @@ def test_mixes_have_the_bits_of_the_reference(case: st.DataObject) -> None:
     sources = tensors(drawn, drawn.integer(1, 5), shape, 0)
     coefficients = laid_out(data((drawn.integer(1, 4), len(sources)), drawn.pick(DTYPES), 9), drawn.pick(LAYOUTS))
     outs = [poisoned(shape, drawn.pick(DTYPES), drawn.pick(LAYOUTS)) for _ in coefficients]
-    mix_(outs, sources, coefficients)
-    wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
-    expected = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32) for _ in outs]
-    expand_reference.mix_(expected, sources, coefficients)
-    for out, value in zip(outs, expected, strict=True):
-        assert_same_bits(out, store(value.numpy(), out.dtype))
+    check_mix(outs, sources, coefficients, torch.ops.growkernels)
 
 
 @given(st.data())
@@ -48,17 +69,8 @@ def test_inner_products_are_within_rounding(case: st.DataObject) -> None:
         [laid_out(data(shape, drawn.pick(DTYPES), seed + k), drawn.pick(LAYOUTS)) for k in range(drawn.integer(1, 3))]
         for seed in (0, 5)
     )
-    start = data((len(left), len(right)), torch.float64, 9)
-    out, expected, magnitude = laid_out(start, drawn.pick(LAYOUTS)), start.clone(), start.abs()
-    inner_products_(out, left, right)
-    expand_reference.inner_products_(expected, left, right)
-    expand_reference.inner_products_(magnitude, [t.double().abs() for t in left], [t.double().abs() for t in right])
-    # 1024 products go through 32 lanes of float32 (float64 if a tensor is); the rest is float64, in the reference too.
-    wide = torch.float64 in {t.dtype for t in (*left, *right)}
-    unit = torch.finfo(torch.float64 if wide else torch.float32).eps / 2
-    roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * torch.finfo(torch.float64).eps / 2
-    bound = (roundings / (1 - roundings) + elements / (1 - elements)) * magnitude
-    assert ((out - expected).abs() <= bound).all()
+    out = laid_out(data((len(left), len(right)), torch.float64, 9), drawn.pick(LAYOUTS))
+    check_inner_products(out, left, right, torch.ops.growkernels)
 
 
 def test_results_depend_neither_on_threads_nor_on_the_layout(threads: None) -> None:
