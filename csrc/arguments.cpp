@@ -1,6 +1,7 @@
 #include "arguments.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gk {
 namespace {
@@ -39,6 +40,20 @@ void check_segments(const std::vector<Segment>& segments, int64_t source_size, i
   }
 }
 
+void check_numbers(const RuleNumbers& numbers, const std::vector<Segment>& cols) {
+  if (numbers.divisor == 0 || std::isnan(numbers.divisor)) refuse("divisor is ", numbers.divisor);
+  for (double std : {numbers.noise_std, numbers.new_column.std, numbers.new_row.std, numbers.new_both.std}) {
+    if (!(std >= 0 && std::isfinite(std))) refuse("a standard deviation is ", std, "; expected a finite number >= 0");
+  }
+  if (numbers.noise_std == 0 && !numbers.diagonal) return;
+  int64_t copies = 0;
+  for (const Segment& s : cols) {
+    if (s.is_new()) continue;
+    if (copies && s.copies != copies) refuse("noise and the diagonal structure need one number of column copies");
+    copies = s.copies;
+  }
+}
+
 // Reads the packed numbers of rules one after the other.
 class Reader {
  public:
@@ -52,6 +67,7 @@ class Reader {
     const int64_t count = next();
     if (count < 0) refuse("layout gives ", count, " segments");
     std::vector<Segment> result;
+    result.reserve(std::min<int64_t>(count, numbers_.size() / 4));
     for (int64_t i = 0; i < count; ++i) {
       const int64_t start = next(), length = next(), copies = next();
       result.push_back({start, length, copies, next()});
@@ -77,6 +93,7 @@ View view_of(const Tensor& tensor) {
 
 std::vector<View> views_of(const std::vector<Tensor>& tensors) {
   std::vector<View> views;
+  views.reserve(tensors.size());
   for (const Tensor& tensor : tensors) views.push_back(view_of(tensor));
   return views;
 }
@@ -99,6 +116,7 @@ void check_memory(const std::vector<View>& outs, const std::vector<View>& inputs
     bool is_out;
   };
   std::vector<Entry> entries;
+  entries.reserve(outs.size() + inputs.size());
   for (const View& out : outs) {
     if (self_overlapping(out)) refuse("entries of out share memory; copy it first");
     if (out.numel()) entries.push_back({reach(out), &out, true});
@@ -143,8 +161,8 @@ TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<S
   return job;
 }
 
-std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<View>& weights,
-                               const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
+std::vector<TileJob> tile_jobs(std::vector<View> outs, std::vector<View> weights, const std::vector<int64_t>& layout,
+                               const std::vector<double>& scalars) {
   constexpr size_t kScalars = 9;
   if (weights.size() != outs.size() || scalars.size() != kScalars * outs.size()) {
     refuse(outs.size(), " outs, ", weights.size(), " weights and ", scalars.size(),
@@ -152,13 +170,15 @@ std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<
   }
   Reader reader(layout);
   std::vector<TileJob> jobs;
+  jobs.reserve(outs.size());
   for (size_t i = 0; i < outs.size(); ++i) {
     const double* s = scalars.data() + kScalars * i;
     std::vector<Segment> rows = reader.segments(), cols = reader.segments();
     RuleNumbers numbers{s[0], s[1], s[2], nullptr, 0, {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}};
     numbers.diagonal = reader.next() != 0;
     numbers.key = uint64_t(reader.next());
-    jobs.push_back(tile_job(outs[i], weights[i], std::move(rows), std::move(cols), numbers));
+    check_numbers(numbers, cols);
+    jobs.push_back(tile_job(std::move(outs[i]), std::move(weights[i]), std::move(rows), std::move(cols), numbers));
   }
   if (!reader.done()) refuse("layout has numbers left over after the last rule");
   return jobs;

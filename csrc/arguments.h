@@ -5,19 +5,19 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <sstream>
-#include <stdexcept>
 #include <vector>
 
 #include "common/jobs.h"
+#include "common/refusal.h"
 
 namespace gk {
 
-// Throws an error with the pieces of its message in order.
+// Refuses arguments, with the pieces of the message in order.
 template <class... Pieces>
 [[noreturn]] void refuse(const Pieces&... pieces) {
   std::ostringstream message;
   (message << ... << pieces);
-  throw std::runtime_error(message.str());
+  throw Refusal(message.str());
 }
 
 View view_of(const torch::stable::Tensor& tensor);
@@ -36,8 +36,8 @@ void check_pairs(const std::vector<View>& left, const std::vector<View>& right, 
 TileJob tile_job(View out, View weight, std::vector<Segment> rows, std::vector<Segment> cols,
                  const RuleNumbers& numbers);
 
-// The rules packed into `layout` and `scalars` as the op's schema tells.
-std::vector<TileJob> tile_jobs(const std::vector<View>& outs, const std::vector<View>& weights,
-                               const std::vector<int64_t>& layout, const std::vector<double>& scalars);
+// The rules packed into `layout` and `scalars` as the op's schema tells, their numbers ones to compute with.
+std::vector<TileJob> tile_jobs(std::vector<View> outs, std::vector<View> weights, const std::vector<int64_t>& layout,
+                               const std::vector<double>& scalars);
 
 }  // namespace gk

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
@@ -117,10 +118,15 @@ struct Ops {
   static void tile_rules_(const std::vector<Tensor>& outs, const std::vector<Tensor>& weights,
                           const std::vector<int64_t>& layout, const std::vector<double>& scalars) {
     std::vector<View> targets, sources;
+    targets.reserve(outs.size());
+    sources.reserve(weights.size());
     for (const Tensor& out : outs) targets.push_back(matrix_of(out));
     for (const Tensor& weight : weights) sources.push_back(matrix_of(weight));
+    for (size_t i = 0; i < std::min(outs.size(), weights.size()); ++i) {
+      if (outs[i].dim() != weights[i].dim()) refuse("out has ", outs[i].dim(), " axes, weight ", weights[i].dim());
+    }
     check_memory(targets, sources);
-    const std::vector<TileJob> jobs = tile_jobs(targets, sources, layout, scalars);
+    const std::vector<TileJob> jobs = tile_jobs(std::move(targets), std::move(sources), layout, scalars);
     if (jobs.empty()) return;
     const OnDevice device(outs[0], outs, weights);
     kernels.tile(jobs);

@@ -35,6 +35,8 @@ struct Part {
 class Axis {
  public:
   explicit Axis(std::vector<Segment> segments) : segments_(std::move(segments)) {
+    first_visit_.reserve(segments_.size());
+    first_target_.reserve(segments_.size());
     for (const Segment& segment : segments_) {
       first_visit_.push_back(visits_);
       first_target_.push_back(size_);

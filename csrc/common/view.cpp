@@ -48,6 +48,14 @@ Reach reach(const View& view) {
 
 bool self_overlapping(const View& view) {
   if (view.numel() == 0) return false;
+  int64_t inner = 0;
+  bool nested = true;  // each axis steps over all that comes after it
+  for (size_t axis = view.sizes.size(); axis-- > 0 && nested;) {
+    if (view.sizes[axis] == 1) continue;
+    nested = view.strides[axis] > inner;
+    inner += view.strides[axis] * (view.sizes[axis] - 1);
+  }
+  if (nested) return false;
   std::vector<std::pair<int64_t, int64_t>> axes;
   for (size_t axis = 0; axis < view.sizes.size(); ++axis) {
     if (view.sizes[axis] > 1) axes.emplace_back(view.strides[axis], view.sizes[axis]);

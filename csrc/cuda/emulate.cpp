@@ -31,8 +31,9 @@ class EmulatedBlock {
     for (int warp = 0; warp < kWarps; ++warp) warps_.push_back({kWarp});
   }
 
-  // Fibers take turns, each from one meeting to the next.
-  void run() {
+  // Fibers take turns, each from one meeting to the next; in every other block the last begins, so that what one thread
+  // needs of another before they meet is missed in one of them, whichever is first.
+  void run(bool backward) {
     for (int thread = 0; thread < kThreads; ++thread) {
       ucontext_t& fiber = fibers_[thread];
       getcontext(&fiber);
@@ -43,7 +44,8 @@ class EmulatedBlock {
     }
     for (int left = kThreads; left;) {
       left = 0;
-      for (current_ = 0; current_ < kThreads; ++current_) {
+      for (int turn = 0; turn < kThreads; ++turn) {
+        current_ = backward ? kThreads - 1 - turn : turn;
         if (done_[current_]) continue;
         active_ = this;
         swapcontext(&home_, &fibers_[current_]);
@@ -95,7 +97,7 @@ void EmulatedLanes::sync_block() const { owner_.meet(owner_.block()); }
 void* EmulatedLanes::slot(int lane) const { return owner_.slot(warp() * kWarp + lane); }
 
 void Emulated::emulate_block(int64_t block, int64_t blocks, const std::function<void(EmulatedLanes&)>& body) {
-  EmulatedBlock(block, blocks, body).run();
+  EmulatedBlock(block, blocks, body).run(block % 2 != 0);
 }
 
 #else

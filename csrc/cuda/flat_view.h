@@ -1,9 +1,9 @@
 // A strided view that fits into kernel parameters.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
+#include "../common/refusal.h"
 #include "../common/view.h"
 #include "lanes.h"
 
@@ -46,9 +46,9 @@ struct FlatView {
 inline FlatView flat_view(const View& view) {
   const View few = collapsed(view);
   if (few.sizes.size() > kMaxAxes) {
-    throw std::runtime_error("a tensor has " + std::to_string(few.sizes.size()) +
-                             " axes that do not follow one another in"
-                             " memory, at most 8 are taken; make it contiguous first");
+    throw Refusal("a tensor has " + std::to_string(few.sizes.size()) +
+                  " axes that do not follow one another in memory, the CUDA kernels take " + std::to_string(kMaxAxes) +
+                  "; make it contiguous first, or choose backend 'triton'");
   }
   FlatView flat{few.data, few.dtype, int(few.sizes.size()), {}, {}};
   for (int axis = 0; axis < flat.axes; ++axis) {

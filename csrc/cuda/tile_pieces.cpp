@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <utility>
+
+#include "../common/refusal.h"
 
 namespace gk::cuda {
 namespace {
@@ -122,8 +123,7 @@ int64_t reach(const Stretch& s, int64_t source_stride, int64_t target_stride, in
 
 Span span(const Stretch& s, int64_t source_stride, int64_t target_stride, int64_t width) {
   if (s.copies > std::numeric_limits<int32_t>::max()) {
-    throw std::runtime_error("tile: " + std::to_string(s.copies) +
-                             " copies of one axis; CUDA kernels make up to 2^31 - 1");
+    throw Refusal(std::to_string(s.copies) + " copies of one axis; the CUDA kernels make up to 2^31 - 1");
   }
   return {uint32_t(s.count / width),     uint32_t(s.copies),      divisor(s.group / width),
           source_stride * width,         target_stride * width,   s.source_jump * source_stride,

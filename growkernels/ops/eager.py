@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from growkernels.ops import expand_reference, reference
+from growkernels.ops.checks import check_memory, check_rule, check_target
 from growkernels.ops.layout import unpack
 from growkernels.ops.spec import TileSpec
 
@@ -34,6 +35,8 @@ def tile_(
     snr_db: float | None,
     key: int,
 ) -> None:
+    check_rule(out, weight, tile_spec(weight, n_out, n_in, diagonal, noise_std, None, key))
+    check_memory((out,), (weight,))
     reference.tile_rules_([out], [weight], [tile_spec(weight, n_out, n_in, diagonal, noise_std, snr_db, key)])
 
 
@@ -48,7 +51,7 @@ def tile(
     dtype: torch.dtype,
 ) -> torch.Tensor:
     out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
-    tile_(out, weight, n_out, n_in, diagonal, noise_std, snr_db, key)
+    tile_(out, weight.detach(), n_out, n_in, diagonal, noise_std, snr_db, key)
     return out
 
 
@@ -61,7 +64,11 @@ def tiled_shape(weight: torch.Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
 def tile_rules_(
     outs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], layout: Sequence[int], scalars: Sequence[float]
 ) -> None:
-    reference.tile_rules_(outs, weights, unpack(layout, scalars))
+    specs = unpack(layout, scalars)
+    for out, weight, spec in zip(outs, weights, specs, strict=True):
+        check_rule(out, weight, spec)
+    check_memory(outs, weights)
+    reference.tile_rules_(outs, weights, specs)
 
 
 def replicate_(
@@ -73,6 +80,9 @@ def replicate_(
     noise_std: float,
     key: int,
 ) -> None:
+    for out, i in zip(outs, index, strict=True):
+        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
+    check_memory(outs, blocks)
     reference.replicate_(outs, blocks, index, scale, noise_alpha, noise_std, key)
 
 
@@ -85,7 +95,7 @@ def replicate(
     key: int,
 ) -> list[torch.Tensor]:
     outs = [torch.empty_like(blocks[i], memory_format=torch.contiguous_format) for i in index]
-    reference.replicate_(outs, blocks, index, scale, noise_alpha, noise_std, key)
+    replicate_(outs, [block.detach() for block in blocks], index, scale, noise_alpha, noise_std, key)
     return outs
 
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from growkernels.errors import GrowthError
 from growkernels.ops.spec import TileSpec
 
 
 def signed(key: int) -> int:
-    """An unsigned 64-bit key as the signed integer that op schemas carry."""
-    return key - 2**64 if key >= 2**63 else key
+    """An unsigned 64-bit key as the signed integer that op schemas carry; what does not fit stays for the op to refuse."""
+    return key - 2**64 if 2**63 <= key < 2**64 else key
 
 
 def pack(specs: Iterable[TileSpec]) -> tuple[list[int], list[float]]:
-    """`layout` and `scalars` of `tile_rules_`; see the schema."""
+    """`layout` and `scalars` of `tile_rules_`; see the schema. Raises GrowthError for axes that are not whole segments."""
     layout: list[int] = []
     scalars: list[float] = []
     for spec in specs:
-        layout += [
-            len(spec.rows) // 4,
-            *spec.rows,
-            len(spec.cols) // 4,
-            *spec.cols,
-            int(spec.diagonal),
-            signed(spec.key),
-        ]
-        scalars += [spec.divisor, spec.shift, spec.noise_std, *spec.fill[0], *spec.fill[1], *spec.fill[2]]
+        rows, cols = spec.rows, spec.cols
+        if len(rows) % 4 or len(cols) % 4:
+            name, flat = ("rows", rows) if len(rows) % 4 else ("cols", cols)
+            raise GrowthError(f"{name} has {len(flat)} numbers; expected (start, length, copies, groups) per segment")
+        layout += (len(rows) // 4, *rows, len(cols) // 4, *cols, 1 if spec.diagonal else 0, signed(spec.key))
+        column, row, both = spec.fill
+        scalars += (spec.divisor, spec.shift, spec.noise_std, *column, *row, *both)
     return layout, scalars
 
 

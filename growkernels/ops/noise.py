@@ -10,7 +10,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_devices, check_dtype, check_key
+from growkernels.ops.checks import check_devices, check_dtype, check_key, refuse
 
 
 def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str | None = None) -> None:
@@ -21,7 +21,10 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
     check_dtype("out", out.dtype)
     if start < 0:
         raise GrowthError(f"start is {start}; expected an index >= 0")
-    ops_of(backend, out).normal_(out, check_key(key), field, start)
+    try:
+        ops_of(backend, out).normal_(out, check_key(key), field, start)
+    except RuntimeError as error:
+        refuse(error)
 
 
 def mean_square(
@@ -44,4 +47,7 @@ def mean_square(
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
     check_devices(tensors)
-    return ops_of(backend, tensors[0]).mean_square([t.detach() for t in tensors], divisors)
+    try:
+        return ops_of(backend, tensors[0]).mean_square([t.detach() for t in tensors], divisors)
+    except RuntimeError as error:
+        refuse(error)

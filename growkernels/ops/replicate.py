@@ -8,7 +8,17 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_devices, check_dtype, check_key, check_memory, check_std, check_target
+from growkernels.ops.checks import (
+    check_devices,
+    check_dtype,
+    check_gradients,
+    check_key,
+    check_memory,
+    check_std,
+    check_target,
+    refuse,
+    seen_by_kernels,
+)
 
 
 def _check(
@@ -19,9 +29,9 @@ def _check(
     noise_std: float | None,
 ) -> tuple[list[float], float]:
     """One scale per output, and the noise level."""
-    for i in index:
-        if not 0 <= i < len(blocks):
-            raise GrowthError(f"index {i} is outside the {len(blocks)} blocks; expected 0 to {len(blocks) - 1}")
+    if index and not 0 <= min(index) <= max(index) < len(blocks):
+        i = next(i for i in index if not 0 <= i < len(blocks))
+        raise GrowthError(f"index {i} is outside the {len(blocks)} blocks; expected 0 to {len(blocks) - 1}")
     scales = list(scale) if isinstance(scale, (list, tuple)) else [1.0 if scale is None else float(scale)] * len(index)
     if len(scales) != len(index):
         raise GrowthError(f"{len(scales)} scales for {len(index)} outputs; give one number, or one per output")
@@ -55,7 +65,10 @@ def replicate(
     if not blocks:
         return []
     check_devices(blocks)
-    return ops_of(backend, blocks[0]).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
+    try:
+        return ops_of(backend, blocks[0]).replicate(list(blocks), list(index), scales, noise_alpha, std, check_key(key))
+    except RuntimeError as error:
+        refuse(error)
 
 
 def replicate_(
@@ -76,10 +89,21 @@ def replicate_(
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
     if len(outs) != len(index):
         raise GrowthError(f"{len(outs)} outs for {len(index)} indices; expected equal numbers")
-    for out, i in zip(outs, index, strict=True):
-        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
-    check_memory(outs, blocks)
-    if outs:
+    if not outs:
+        return
+    check_gradients(outs, blocks)
+    if not seen_by_kernels(outs, blocks):
+        _check_tensors(outs, blocks, index)
+    try:
         ops_of(backend, outs[0]).replicate_(
             list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key)
         )
+    except RuntimeError as error:
+        _check_tensors(outs, blocks, index)
+        refuse(error)
+
+
+def _check_tensors(outs: Sequence[Tensor], blocks: Sequence[Tensor], index: Sequence[int]) -> None:
+    for out, i in zip(outs, index, strict=True):
+        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
+    check_memory(outs, blocks)

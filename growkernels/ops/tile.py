@@ -10,7 +10,17 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_dtype, check_key, check_memory, check_rule, check_std, check_target
+from growkernels.ops.checks import (
+    check_dtype,
+    check_gradients,
+    check_key,
+    check_memory,
+    check_rule,
+    check_std,
+    check_target,
+    refuse,
+    seen_by_kernels,
+)
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.layout import pack
 from growkernels.ops.spec import TileSpec
@@ -61,11 +71,15 @@ def tile(
     check_dtype("dtype", dtype)
     std = check_std(noise_std, snr_db)
     ops = ops_of(backend, weight)
-    if weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
-        return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, check_key(key), dtype)
-    out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
-    ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
-    return out
+    key = check_key(key)
+    try:
+        if weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
+            return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, key, dtype)
+        out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
+        ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, key)
+        return out
+    except RuntimeError as error:
+        refuse(error)
 
 
 def tile_(
@@ -85,10 +99,15 @@ def tile_(
     Records no gradient. Raises GrowthError for arguments that do not fit.
     """
     diagonal = _check(weight, n_out, n_in, variant)
-    check_target(out, weight, tiled_shape(weight, n_out, n_in), "tile with these n_out and n_in")
-    check_memory((out,), (weight,))
     std = check_std(noise_std, snr_db)
-    ops_of(backend, out).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
+    check_gradients((out,), (weight,))
+    if not seen_by_kernels((out,), (weight,)):
+        _check_target(out, weight, n_out, n_in)
+    try:
+        ops_of(backend, out).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
+    except RuntimeError as error:
+        _check_target(out, weight, n_out, n_in)
+        refuse(error)
 
 
 def tile_rules_(
@@ -101,8 +120,25 @@ def tile_rules_(
     """
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
+    layout, scalars = pack(specs)
+    if not outs:
+        return
+    check_gradients(outs, weights)
+    if not seen_by_kernels(outs, weights):
+        _check_rules(outs, weights, specs)
+    try:
+        ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), layout, scalars)
+    except RuntimeError as error:
+        _check_rules(outs, weights, specs)
+        refuse(error)
+
+
+def _check_target(out: Tensor, weight: Tensor, n_out: int, n_in: int) -> None:
+    check_target(out, weight, tiled_shape(weight, n_out, n_in), "tile with these n_out and n_in")
+    check_memory((out,), (weight,))
+
+
+def _check_rules(outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[TileSpec]) -> None:
     for out, weight, spec in zip(outs, weights, specs, strict=True):
         check_rule(out, weight, spec)
     check_memory(outs, weights)
-    if outs:
-        ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), *pack(specs))

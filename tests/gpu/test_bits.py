@@ -72,6 +72,16 @@ def test_every_value_of_small_formats_converts_exactly(backend: str) -> None:
         assert_same_bits(ops.tile(weight.to(DEVICE), 1, 1, dtype=target, backend=backend).cpu(), weight.to(target))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_pairs_of_halves(backend: str, dtype: torch.dtype) -> None:
+    """Every value of a small format grown to two noisy halves: the second is what the first left, subtracted in 16 bits."""
+    weight = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).reshape(64, 1024)
+    for std in (2.0**-140, 2.0**-126, 2.0**-30, 2.0**-12, 0.1, 300.0, 2.0**120, 2.0**127):
+        arguments = 1, 2, "symmetric", std, None, 12
+        expected = ops.tile(weight, *arguments, backend="eager")
+        assert_same_bits(ops.tile(weight.to(DEVICE), *arguments, backend=backend).cpu(), expected)
+
+
 @pytest.mark.parametrize("target", [torch.bfloat16, torch.float16], ids=str)
 def test_neighbors_of_midpoints_round_to_even_once(backend: str, target: torch.dtype) -> None:
     values = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(target).double()

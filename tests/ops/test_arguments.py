@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
@@ -109,15 +110,89 @@ def test_an_output_that_is_an_input_of_another_rule_is_refused() -> None:
         (TileSpec((-1, 4, 2, 1), (0, 6, 1, 1)), "does not fit"),
         (TileSpec((-2, 4, 1, 1), (0, 6, 1, 1)), "does not fit"),
         (TileSpec((0, 4, 1), (0, 6, 1, 1)), "rows has 3 numbers"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1, 0)), "cols has 5 numbers"),
+        (TileSpec((0, 4, 2, 1), (0, 6, 1, 1)), r"out has shape \(4, 6\); the rule writes \(8, 6\)"),
         (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), divisor=0.0), "divisor is 0.0"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), divisor=float("nan")), "divisor is nan"),
         (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), noise_std=-1.0), "noise_std is -1.0"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), fill=((0.0, 0.0), (0.0, 0.0), (0.0, float("inf")))), "noise_std is inf"),
         (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), key=1 << 64), "64 bits"),
+        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), key=-(1 << 63) - 1), "64 bits"),
         (TileSpec((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), noise_std=0.1), "one number of column copies"),
+        (TileSpec((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), diagonal=True), "one number of column copies"),
     ],
 )
-def test_rules_are_checked(spec: TileSpec, message: str) -> None:
+@pytest.mark.parametrize("backend", [None, "eager", "emulated"])
+def test_rules_are_checked_before_anything_is_written(spec: TileSpec, message: str, backend: str | None) -> None:
+    """Also where the rule is the last of a list, and for tensors that no kernel sees."""
+    good, outs = TileSpec((0, 4, 1, 1), (0, 6, 1, 1)), [torch.full((4, 6), 7.0) for _ in range(2)]
     with pytest.raises(GrowthError, match=message):
-        ops.tile_rules_([torch.empty(4, 6)], [W], [spec])
+        ops.tile_rules_(outs, [W, W], [good, spec], backend=backend)
+    assert torch.equal(torch.stack(outs), torch.full((2, 4, 6), 7.0))
+    for like in (torch.empty(0, device="meta"), FakeTensorMode().from_tensor(torch.empty(0))):
+        with pytest.raises(GrowthError, match=message):
+            ops.tile_rules_([like.new_empty(4, 6)], [like.new_empty(4, 6)], [spec])
+
+
+@pytest.mark.parametrize("backend", [None, "eager", "emulated"])
+def test_tensors_are_checked_before_anything_is_written(backend: str | None) -> None:
+    rule = TileSpec((0, 1, 1, 1), (0, 6, 1, 1))
+    for out, weight, message in (
+        (torch.full((1, 6), 7.0), W[0], "(expected two matrices or two vectors|out has shape)"),
+        (torch.full((6,), 7.0), W[:1], "(expected two matrices or two vectors|out has shape)"),
+        (torch.full((1, 6), 7), W[:1], r"out has dtype torch\.int64"),
+        (torch.full((1, 6), 7.0), W[:1].to(torch.int8), r"the source has dtype torch\.int8"),
+        (torch.full((1, 6), 7.0), W[:1].to("meta"), "put them on one device"),
+        (torch.full((1, 6), 7.0), W[:1].clone().requires_grad_(), "no_grad"),
+        (torch.full((1, 1), 7.0).expand(1, 6), W[:1], "share memory"),
+    ):
+        first = torch.full((1, 6), 7.0)
+        with pytest.raises(GrowthError, match=message):
+            ops.tile_rules_([first, out], [W[:1], weight], [rule, rule], backend=backend)
+        with pytest.raises(GrowthError, match=message):
+            ops.replicate_([first, out], [W[:1], weight], [0, 1], backend=backend)
+        assert (first == 7).all()
+        assert (out == 7).all()
+
+
+def test_ops_themselves_refuse_what_would_not_be_what_it_says() -> None:
+    """Callers of torch.ops have no layer in Python before the kernels."""
+    vector, matrix = W[0], W[:1]
+    good = [1, 0, 1, 1, 1, 1, 0, 6, 1, 1, 0, 0]
+    parts = [1, 0, 1, 1, 1, 2, 0, 2, 1, 1, 2, 2, 2, 1, 0, 0]
+    for namespace in ("growkernels", "growkernels_emulated"):
+        op, out = getattr(torch.ops, namespace).tile_rules_, torch.full((1, 6), 7.0)
+        for weight, layout, scalars, message in (
+            (vector, good, [1.0] + [0.0] * 8, "out has 2 axes, weight 1"),
+            (matrix, good, [0.0] * 9, "divisor is 0"),
+            (matrix, good, [float("nan")] + [0.0] * 8, "divisor is nan"),
+            (matrix, good, [1.0, 0.0, -0.5] + [0.0] * 6, "standard deviation is -0.5"),
+            (matrix, good, [1.0] + [0.0] * 7 + [float("inf")], "standard deviation is inf"),
+            (matrix, parts, [1.0, 0.0, 0.5] + [0.0] * 6, "one number of column copies"),
+            (matrix, good[:-1], [1.0] + [0.0] * 8, "ends in the middle"),
+        ):
+            with pytest.raises(RuntimeError, match=message):
+                op([out], [weight], layout, scalars)
+        assert (out == 7).all()
+
+
+def test_more_axes_than_cuda_kernels_take_are_refused_before_anything_is_written() -> None:
+    axes = 9
+    block = torch.ones((3,) * axes)[(slice(0, 2),) * axes]
+    out = torch.full((2,) * axes, 7.0)
+    calls = (
+        lambda: ops.replicate_([torch.empty(1), out], [W[0, :1], block], [0, 1], backend="emulated"),
+        lambda: ops.replicate([block], [0], backend="emulated"),
+        lambda: ops.mean_square([block], backend="emulated"),
+        lambda: ops.normal_(block, 0, 0, backend="emulated"),
+    )
+    for call in calls:
+        with pytest.raises(GrowthError, match=r"9 axes that do not follow one another .* take 8; make it contiguous"):
+            call()
+    assert (out == 7).all()
+    assert (block == 1).all()
+    # Axes that follow one another count as one.
+    ops.replicate_([torch.empty((1, 2) * axes)], [torch.ones((1, 2) * axes)], [0], backend="emulated")
 
 
 def test_replicate_refuses() -> None:
