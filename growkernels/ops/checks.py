@@ -33,7 +33,7 @@ def seen_by_kernels(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> bool:
     return _PLAIN.issuperset(map(type, tensors)) and True not in [tensor.is_meta for tensor in tensors]
 
 
-def refuse(error: RuntimeError) -> NoReturn:
+def refuse(error: RuntimeError | GrowthError) -> NoReturn:
     """What a kernel refused as the error of this package; any other error as it is."""
     message = str(error)
     if message.startswith(REFUSED):

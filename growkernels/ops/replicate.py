@@ -98,7 +98,7 @@ def replicate_(
         ops_of(backend, outs[0]).replicate_(
             list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key)
         )
-    except RuntimeError as error:
+    except (RuntimeError, GrowthError) as error:
         _check_tensors(outs, blocks, index)
         refuse(error)
 

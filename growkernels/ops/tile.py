@@ -105,7 +105,7 @@ def tile_(
         _check_target(out, weight, n_out, n_in)
     try:
         ops_of(backend, out).tile_(out, weight, n_out, n_in, diagonal, std, snr_db, check_key(key))
-    except RuntimeError as error:
+    except (RuntimeError, GrowthError) as error:
         _check_target(out, weight, n_out, n_in)
         refuse(error)
 
@@ -128,7 +128,7 @@ def tile_rules_(
         _check_rules(outs, weights, specs)
     try:
         ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), layout, scalars)
-    except RuntimeError as error:
+    except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
 

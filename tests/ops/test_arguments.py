@@ -212,6 +212,16 @@ def test_replicate_refuses() -> None:
         ops.replicate_([torch.empty(4, 5)], [W], [0])
 
 
+def test_what_does_not_fit_is_named_before_a_backend_that_cannot_run() -> None:
+    out = torch.empty(8, 11)
+    with pytest.raises(GrowthError, match="out has shape"):
+        ops.tile_(out, W, 2, 2, backend="cuda")
+    with pytest.raises(GrowthError, match="out has shape"):
+        ops.tile_rules_([out], [W], [TileSpec((0, 4, 2, 1), (0, 6, 2, 1))], backend="cuda")
+    with pytest.raises(GrowthError, match="out has shape"):
+        ops.replicate_([out], [W], [0], backend="cuda")
+
+
 def test_unknown_backend() -> None:
     with pytest.raises(GrowthError, match="unknown backend 'tpu'"):
         ops.tile(W, 2, 2, backend="tpu")
