@@ -45,15 +45,17 @@ def wanted_matrices(rule: Rule) -> dict[str, tuple[int, int]]:
 def expand_rule(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
     """The target of a learned rule, in float32 (float64 from float64 sources), not yet rounded to the target's dtype.
 
-    weights: the rule's sources in order; matrices: float32, on their device.
+    weights: the rule's sources in order; matrices: float32, on their device. The same bits inside `torch.autocast`.
     """
-    return expand_rules([rule], weights, matrices)[0]
+    with torch.autocast(weights[0].device.type, enabled=False):
+        return expand_rules([rule], weights, matrices)[0]
 
 
 def expand_rules(rules: Sequence[Rule], weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
     """The targets of rules that differ in their row of coefficients alone, [rules, ...]: `expand_rule` up to rounding.
 
     Products are shared where that is less work: every layer of the source has them once, and not every layer of the target.
+    Follows `torch.autocast`.
     """
     learned = rules[0].learned
     assert learned is not None
@@ -70,7 +72,8 @@ def expand_rules(rules: Sequence[Rule], weights: Sequence[Tensor], matrices: Map
 def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor], gradient: Tensor) -> None:
     """Add to the gradients of a rule's matrices what the gradient of its target gives them.
 
-    The target is not computed again; of blocks with a side of whole heads, what that side multiplies is.
+    The target is not computed again; of blocks with a side of whole heads, what that side multiplies is. Follows
+    `torch.autocast`.
     """
     assert rule.learned is not None
     for block in _blocks(rule.learned):
@@ -78,7 +81,7 @@ def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tens
         if any(side.block > 1 for side in block.sides):
             _grow([rule], weights, block, matrices)[0].backward(part)
             continue
-        expansion = _expansion([rule], weights, block, matrices)
+        expansion, part = _expansion([rule], weights, block, matrices), _factor(part)
         if part.ndim == 1:
             # The op behind `expand` knows matrices alone: a vector is one row.
             sources, part = [weight.unsqueeze(0) for weight in expansion.weights], part.unsqueeze(0)
@@ -130,8 +133,16 @@ def _expansion(
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
     depth = torch.stack([matrices[rule.learned.mix][rule.learned.row] for rule in rules])
-    sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
-    return Expansion([weight[block.source] for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
+    sides = [None if p.matrix is None or p.block > 1 else _factor(matrices[p.matrix]) for p in block.sides]
+    return Expansion([_factor(weight[block.source]) for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
+
+
+def _factor(tensor: Tensor) -> Tensor:
+    """Cast under autocast as factors of products are, by `expand` too."""
+    device = tensor.device.type
+    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
 
 
 def _grow(rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 import growkernels
 from growkernels import GrowthError, LearnedGrowth, ops
-from growkernels.executors.learned import expand_rule
+from growkernels.executors.learned import expand_rule, pull_back
 from growkernels.verification.learned import learned_error
 from growkernels.verification.logits import load_model
 from tests.families import make_model
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_the_whole_graph(family: str, tmp_path: Path) -> 
         for name, rule in growth._rules.items()
     }
     # Those that a step trains through differ from these by rounding, and the loss is curved.
-    leaves = {name: weight.requires_grad_() for name, weight in growth._grown(growth._groups()).items()}
+    leaves = {name: weight.requires_grad_() for name, weight in growth._grown().items()}
     functional_call(growth._model, leaves, kwargs=batch).loss.backward()
     terms: dict[str, list[Tensor]] = defaultdict(list)
     names = list(growth.matrices)
@@ -75,7 +75,7 @@ def test_gradients_are_those_of_the_whole_graph(family: str, tmp_path: Path) -> 
 def test_a_step_trains_through_the_formula(family: str, options: dict, tmp_path: Path) -> None:
     growth = LearnedGrowth(saved(tmp_path, family), **options)
     growth.fit(batches(1), steps=1)
-    grown = growth._grown(growth._groups())
+    grown = growth._grown()
     assert grown.keys() == growth._rules.keys()
     matrices = growth.materialise().matrices
     for name, rule in growth._rules.items():
@@ -118,6 +118,48 @@ def test_a_step_holds_one_gradient_of_a_grown_weight_at_a_time(tmp_path: Path, m
     assert len(most) == len(leaves) > 30
     assert set(most) == {1}
     assert all(leaf.grad is None for leaf in leaves.values())
+
+
+def test_executors_give_the_same_bits_under_autocast(tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
+    batch, plan = batches(1)[0], growth.materialise()
+    grown = growkernels.load_grown(tmp_path / "llama-plain-False", plan=plan)
+    with torch.autocast("cpu", torch.bfloat16):
+        same(growkernels.load_grown(tmp_path / "llama-plain-False", plan=plan), grown)
+        with torch.no_grad():
+            assert growth.loss(batch) == float(grown(**batch, use_cache=False).loss)
+
+
+def test_a_fit_follows_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growth, plain = (LearnedGrowth(saved(tmp_path, "llama"), **BOTH) for _ in range(2))
+    growth._load_weights()
+    rule = growth._rules["model.layers.3.mlp.up_proj.weight"]
+    gradient = torch.randn(rule.spec.shape, generator=torch.Generator().manual_seed(2))
+    # What is rounded first gives the same, but that the gradients of what is cast are rounded too.
+    rounded = {
+        name: matrix.detach().bfloat16().float() if name in ("hidden", "ffn") else matrix.detach()
+        for name, matrix in growth.matrices.items()
+    }
+    rounded = {name: matrix.requires_grad_() for name, matrix in rounded.items()}
+    sources = [weight.bfloat16().float() for weight in growth._sources(rule)]
+    pull_back(rule, sources, rounded, gradient.bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        pull_back(rule, growth._sources(rule), growth.matrices, gradient)
+    assert torch.equal(growth.matrices[rule.learned.mix].grad, rounded[rule.learned.mix].grad)
+    for name in ("hidden", "ffn"):
+        assert torch.equal(growth.matrices[name].grad, rounded[name].grad.bfloat16().float())
+    run, cached = growth._run, []
+
+    def watched(*arguments: object) -> Tensor:
+        growth._model.register_forward_pre_hook(lambda *_: cached.append(torch.is_autocast_cache_enabled()))
+        return run(*arguments)
+
+    monkeypatch.setattr(growth, "_run", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = growth.fit(batches(1), steps=1)
+    assert losses != plain.fit(batches(1), steps=1)
+    # A cache would keep copies of the weights of every step.
+    assert cached == [False]
 
 
 @pytest.mark.parametrize("options", [BOTH, {"depth": 2}, {"width": 2, "width_init": "normal"}], ids="-".join)
