@@ -20,8 +20,9 @@ from torch import Tensor
 
 # Words of a tensor: address and strides, that between rows in vectors, as is the number of columns.
 _TENSOR_WORDS = tl.constexpr(3)
-#: Elements of a block of a mix, eight of each thread; and outs of a program, whose sums stay in registers.
-_MIX_BLOCK, _OUTS = 1024, 8
+#: Elements of a block of a mix, eight of each thread; and outs of a program: with sums of four in registers a processor of
+#: sm_90 holds six programs, with sums of eight three.
+_MIX_BLOCK, _OUTS = 1024, 4
 #: The same for inner products: four elements of each thread; tensors of either list, all pairs of which a program sums; and
 #: blocks whose products a lane adds up in the compute format.
 _PAIR_BLOCK, _PAIR_VECTOR, _SIDE, _STEPS = 512, 4, 4, 32
@@ -255,8 +256,7 @@ def _mix(
     items = [tensor.element_size() for tensor in tensors]
     whole, width = vector(tensors[-1].dtype, tensors[0].dtype), matrices.width(_MIX_BLOCK)
     whole = whole if matrices.aligned(items, whole) else 1
-    # Sums of float64 take two registers each, and so does every address where elements are apart.
-    together = _power_of_2(len(rows), _OUTS if factors.element_size() == 4 and matrices.unit else _OUTS // 2)
+    together = _power_of_2(len(rows), _OUTS)
     programs = matrices.blocks(_MIX_BLOCK, width) * triton.cdiv(len(rows), together)
     mix_kernel[(programs,)](
         upload([*matrices.words(whole), *rows], factors.device),

@@ -148,7 +148,7 @@ def test_products_of_any_strides(arch: int, format: tl.dtype) -> None:
 def mix(arch: int, source: tl.dtype, target: tl.dtype, **other: Any) -> Compiled:
     vector = 128 // min(source.primitive_bitwidth, target.primitive_bitwidth)
     constants = {"SOURCE": source, "TARGET": target, "COMPUTE": tl.float32, "UNIT": True, "VECTOR": vector}
-    shape = {"OUTS": 8, "COLUMNS": 256, "BLOCK": 1024}
+    shape = {"OUTS": 4, "COLUMNS": 256, "BLOCK": 1024}
     kernel = built(mix_kernel, arch, **{**constants, **shape, **other})
     kernel.assert_in_registers()
     assert not re.findall(r"\bfma\.|\bmad\.\S*f32|\.approx|\.ftz", kernel.ptx)
@@ -168,17 +168,25 @@ def mix(arch: int, source: tl.dtype, target: tl.dtype, **other: Any) -> Compiled
 )
 def test_mixes(arch: int, source: tl.dtype, target: tl.dtype) -> None:
     kernel = mix(arch, source, target)
-    # The first term, four in the loop, and one at its end; eight elements of each of eight outs.
+    # The first term, four in the loop, and one at its end; eight elements of each of four outs.
     assert kernel.sass["LDG.E.128"] == 6 * source.primitive_bitwidth // 16
     assert not {name for name in names(kernel, "LDG") if "U16" in name}
     assert names(kernel, "STG") == {"STG.E.128"}
-    assert kernel.sass["STG.E.128"] == 8 * target.primitive_bitwidth // 16
+    assert kernel.sass["STG.E.128"] == 4 * target.primitive_bitwidth // 16
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("unit", "together"), [(False, 4), (True, 8)])
-def test_mixes_of_any_strides(unit: bool, together: int) -> None:
-    mix(90, tl.bfloat16, tl.bfloat16, UNIT=unit, VECTOR=1, OUTS=together)
+@pytest.mark.parametrize("unit", [False, True])
+def test_mixes_of_any_strides(unit: bool) -> None:
+    mix(90, tl.bfloat16, tl.bfloat16, UNIT=unit, VECTOR=1)
+
+
+@pytest.mark.slow
+def test_mixes_in_float64() -> None:
+    """A product and its sum in one instruction would be rounded once."""
+    constants = {"COMPUTE": tl.float64, "VECTOR": 4}
+    kernel = mix(90, tl.float64, tl.float64, **constants)
+    assert kernel.count("DFMA") == 0 < kernel.count("DMUL")
 
 
 @pytest.mark.parametrize(
