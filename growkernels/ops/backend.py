@@ -72,6 +72,8 @@ for _device in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
     expand_dense.register(TRITON, _device, gpu=True)
 if CUDA_BACKEND == "triton":
     expand_dense.register(LIBRARY, "CUDA", gpu=True)
+elif TRITON_INSTALLED:
+    expand_dense.register(LIBRARY, "CUDA", gpu=True, products_=triton.fastest_products_)
 else:
     expand_dense.register(LIBRARY, "CUDA", gpu=True, products_=products_)
 if EXTENSION is None:

@@ -183,6 +183,16 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
         products_(outs, left, right, add)
 
 
+def fastest_products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
+    """By the Triton kernel, or one by one by cuBLAS: whichever is taken to be faster. cuBLAS alone multiplies float32."""
+    processors = torch.cuda.get_device_properties(outs[0].device).multi_processor_count
+    shapes = [out.shape for out in outs]
+    if left[0].dtype.itemsize == 2 and products.fill_together(shapes, processors):
+        products_(outs, left, right, add)
+    else:
+        products.products_(outs, left, right, add)
+
+
 def _check_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table: Tensor, name: str) -> None:
     """One shape, and a number in `table` for each pair."""
     if not left or not right:
