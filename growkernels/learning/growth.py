@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +91,17 @@ class LearnedGrowth:
         settings or batches that cannot be meant, and where the loss is not finite.
         """
         warmup = max(1, steps // 10) if warmup is None else warmup
-        if steps < 1 or not lr > 0 or not 0 <= warmup <= steps:
+        whole = isinstance(steps, int) and isinstance(warmup, int)
+        if not whole or steps < 1 or not isinstance(lr, float | int) or not 0 < lr < inf or not 0 <= warmup <= steps:
             raise GrowthError(
                 f"fit with {steps} steps, lr {lr} and {warmup} warm-up steps; expected at least 1 step, a positive learning "
-                f"rate and no more warm-up than steps."
+                f"rate and no more warm-up than steps, which are whole numbers."
             )
         self._load_weights()
         before, left = self.step, iter(batches)
         # A batch is taken only for a step that is to come: a generator may be gone on with.
         while self.step < steps and (batch := next(left, None)) is not None:
-            loss = self._loss_and_gradients({name: value.to(self.device) for name, value in batch.items()})
+            loss = self._loss_and_gradients(self._here(batch))
             self._optimizer.update(self.step, steps, lr, warmup)
             self.losses.append(loss)
             if on_step is not None:
@@ -117,7 +118,7 @@ class LearnedGrowth:
                 name: expand_rule(rule, self._sources(rule), self._fixed()).float()
                 for name, rule in self._rules.items()
             }
-            return float(self._run(weights, {name: value.to(self.device) for name, value in batch.items()}))
+            return float(self._run(weights, self._here(batch)))
 
     def materialise(self) -> Plan:
         """The plan with the matrices as they are now, for `grow_checkpoint(plan=...)` and every other executor."""
@@ -190,16 +191,32 @@ class LearnedGrowth:
             weights |= {name: layer.float() for name, layer in zip(names, layers, strict=True)}
         return weights
 
+    def _here(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch, Mapping) or not all(isinstance(value, Tensor) for value in batch.values()):
+            raise GrowthError(
+                f"a batch is {type(batch).__name__}; expected a dictionary of tensors, the keywords of "
+                f"{type(self._model).__name__}: input_ids and labels, say."
+            )
+        return {name: value.to(self.device) for name, value in batch.items()}
+
     def _run(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         device = self.device.type
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-        # Under autocast its cache would hold what it casts of the weights of every step, until the caller leaves it.
-        with torch.autocast(device, dtype, enabled, cache_enabled=False):
-            loss = functional_call(self._model, weights, kwargs={**batch, "use_cache": False}).loss
-        if loss is None:
+        model = type(self._model).__name__
+        try:
+            # Under autocast its cache would hold what it casts of the weights of every step, until the caller leaves it.
+            with torch.autocast(device, dtype, enabled, cache_enabled=False):
+                loss = functional_call(self._model, weights, kwargs={**batch, "use_cache": False}).loss
+        except torch.OutOfMemoryError:
+            raise
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            given = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in batch.items())
             raise GrowthError(
-                f"{type(self._model).__name__} gives no loss for {', '.join(batch)}; batches need labels."
-            )
+                f"{model} fails on a batch of {given} ({type(error).__name__}: {error}); give it what {model} takes, with "
+                f"token ids below its vocab_size."
+            ) from error
+        if loss is None:
+            raise GrowthError(f"{model} gives no loss for {', '.join(batch)}; batches need labels.")
         return loss
 
     def _loss_and_gradients(self, batch: Batch) -> float:
@@ -210,9 +227,12 @@ class LearnedGrowth:
         loss = self._run(weights, batch)
         value = float(loss.detach())
         if not isfinite(value):
-            raise GrowthError(
-                f"the loss is {value} at step {self.step + 1}; use a smaller learning rate, or more warm-up."
+            remedy = (
+                "use a smaller learning rate, or more warm-up"
+                if self.step
+                else "give a batch with labels to learn from"
             )
+            raise GrowthError(f"the loss is {value} at step {self.step + 1}; {remedy}.")
         loss.backward()
         return value
 
@@ -225,4 +245,6 @@ class LearnedGrowth:
 def _open(src: str | Path | PreTrainedModel | Source) -> Source | LiveSource:
     if isinstance(src, Source):
         return src
+    if isinstance(src, torch.nn.Module) and not isinstance(src, PreTrainedModel):
+        raise GrowthError(f"{type(src).__name__} is no model of transformers; give one, or a checkpoint.")
     return open_model(src) if isinstance(src, PreTrainedModel) else open_source(src)

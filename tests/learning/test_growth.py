@@ -22,6 +22,7 @@ from tests.families import make_model
 from tests.learning.support import TIES, saved
 
 BOTH = {"depth": 2, "width": 2}
+IDS = torch.arange(4)[None]
 
 
 def batches(count: int, seed: int = 0) -> list[dict[str, Tensor]]:
@@ -277,7 +278,18 @@ def test_a_changed_element_or_matrix_is_found(tmp_path: Path) -> None:
         ({"lr": 0.0}, "lr 0.0"),
         ({"lr": float("nan")}, "lr nan"),
         ({"steps": 2, "warmup": 3}, "3 warm-up steps"),
-        ({"batches": [{"input_ids": torch.ones(1, 4, dtype=torch.long)}]}, "need labels"),
+        ({"lr": float("inf")}, "lr inf"),
+        ({"lr": "1e-3"}, "lr 1e-3"),
+        ({"steps": 1.5}, "1.5 steps"),
+        ({"batches": [IDS]}, "a batch is Tensor"),
+        ({"batches": {"input_ids": IDS}}, "a batch is str"),
+        ({"batches": [{"input_ids": [[1, 2]]}]}, "a dictionary of tensors"),
+        ({"batches": [{"input_ids": IDS}]}, "need labels"),
+        ({"batches": [{"input_ids": IDS[:0], "labels": IDS[:0]}]}, r"input_ids \[0, 4\] torch.int64"),
+        ({"batches": [{"input_ids": IDS.float(), "labels": IDS}]}, r"input_ids \[1, 4\] torch.float32"),
+        ({"batches": [{"input_ids": IDS + 96, "labels": IDS}]}, "below its vocab_size"),
+        ({"batches": [{"input_ids": IDS, "labels": IDS[:, 1:]}]}, r"labels \[1, 3\]"),
+        ({"batches": [{"input_ids": IDS, "labels": IDS * 0 - 100}]}, "labels to learn from"),
     ],
 )
 def test_a_fit_that_cannot_be_meant_is_refused(settings: dict, words: str, tmp_path: Path) -> None:
@@ -289,10 +301,9 @@ def test_a_fit_that_cannot_be_meant_is_refused(settings: dict, words: str, tmp_p
 
 def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path: Path) -> None:
     growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
-    with torch.no_grad():
-        growth.matrices["hidden"].fill_(torch.inf)
-    with pytest.raises(GrowthError, match="at step 1"):
-        growth.fit(batches(2), steps=2)
+    with pytest.raises(GrowthError, match="at step 2; use a smaller learning rate"):
+        growth.fit(batches(2), steps=2, lr=1e30)
+    assert growth.step == 1
 
 
 def test_saved_operators_are_checked(tmp_path: Path) -> None:
@@ -306,6 +317,11 @@ def test_saved_operators_are_checked(tmp_path: Path) -> None:
     (folder / "operator.json").unlink()
     with pytest.raises(GrowthError, match=r"operator\.json"):
         LearnedGrowth.load(folder, source)
+
+
+def test_what_is_no_model_of_transformers_is_refused() -> None:
+    with pytest.raises(GrowthError, match="Linear is no model of transformers"):
+        LearnedGrowth(torch.nn.Linear(2, 2), **BOTH)
 
 
 def test_nothing_learned_is_refused(tmp_path: Path) -> None:
