@@ -45,7 +45,7 @@ constexpr float kNothing = -0.0f;
 template <int kWidth, int kOuts>
 struct MixVectors {
   // Sources that a thread has under way; sums that are left out together where outs are fewer.
-  static constexpr int kAhead = kOuts > 4 ? 4 : 8, kGroup = 4;
+  static constexpr int kAhead = kOuts > 4 ? 4 : kWidth == 8 ? 6 : 8, kGroup = 4;
   static constexpr int kBlocks = 2;
   using Shared = Factors<float, kOuts>;
 

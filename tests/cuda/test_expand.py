@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels.ops import backend
-from tests.ops.test_expand_parts import check_inner_products, check_mix
+from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.tools import (
     DTYPES,
     LAYOUTS,

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from growkernels import ops
 from growkernels.ops import reference
-from tests.gpu.device import DEVICE
+from tests.gpu.device import DEVICE, NAMESPACES
+from tests.ops.mixes import check_inner_products, mixes
 from tests.ops.rules import Choose, rule
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
 
@@ -105,9 +107,32 @@ def mean_square(choose: Choose, backend: str) -> None:
     assert_same_bits(actual.cpu(), reference.mean_square(values, divisors))
 
 
+def mix(choose: Choose, backend: str) -> None:
+    """Sums of scaled layers, of one dtype and strides as layers mostly are, or each of its own."""
+    shape = _layer(choose)
+    values, sources = _layers(choose, shape, choose.pick((1, 2, 3, 6, 13)), 0, special=choose.pick((False, True)))
+    count = choose.pick((1, 2, 5, 9, 18))
+    coefficients, on_device = _source(choose, (count, len(values)), 30)
+    dtype, layout = choose.pick((None, *DTYPES)), choose.pick(LAYOUTS)
+    outs = [poisoned(shape, dtype, layout, DEVICE) if dtype else _target(choose, shape) for _ in range(count)]
+    expected = mixes(outs, values, coefficients)
+    getattr(torch.ops, NAMESPACES[backend]).mix_(outs, sources, on_device)
+    for out, right in zip(outs, expected, strict=True):
+        assert_written(out, right)
+
+
+def inner_products(choose: Choose, backend: str) -> None:
+    """Of all pairs, added to what is there."""
+    shape = _layer(choose)
+    left, right = (_layers(choose, shape, choose.pick((1, 2, 3, 9, 17)), seed, special=False)[1] for seed in (0, 30))
+    start = data((len(left), len(right)), choose.pick((torch.float64, torch.float32)), 60)
+    out = laid_out(start.to(DEVICE), choose.pick(LAYOUTS))
+    check_inner_products(out, left, right, getattr(torch.ops, NAMESPACES[backend]))
+
+
 #: By name; a thousand examples of each take a GPU well under a minute.
 PROPERTIES: dict[str, Callable[[Choose, str], None]] = {
-    check.__name__: check for check in (tile_rules, tile, replicate, normal, mean_square)
+    check.__name__: check for check in (tile_rules, tile, replicate, normal, mean_square, mix, inner_products)
 }
 
 
@@ -126,6 +151,25 @@ def _matrix(choose: Choose) -> tuple[int, int]:
     """Mostly small; now and then wider or taller than what a block of threads takes."""
     largest = choose.pick(((40, 70), (40, 70), (40, 70), (6, 1100), (300, 9)))
     return choose.integer(0, largest[0]), choose.integer(0, largest[1])
+
+
+def _layer(choose: Choose) -> tuple[int, ...]:
+    """A shape of layers; whole vectors, ragged rows, or three axes."""
+    if choose.integer(0, 7) == 0:
+        return choose.integer(0, 5), choose.integer(0, 9), choose.integer(0, 30)
+    rows, columns = _matrix(choose)
+    return rows, columns * choose.pick((1, 8))
+
+
+def _layers(
+    choose: Choose, shape: tuple[int, ...], count: int, seed: int, special: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Layers for the reference, and the same on the device."""
+    dtype, layout = choose.pick((None, *DTYPES)), choose.pick(LAYOUTS)
+    values = [data(shape, dtype or choose.pick(DTYPES), seed + k) for k in range(count)]
+    if special:
+        values[-1] = with_special(values[-1])
+    return values, [laid_out(v.to(DEVICE), layout if dtype else choose.pick(LAYOUTS)) for v in values]
 
 
 def _source(choose: Choose, shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.ops import TileSpec
-from tests.gpu.device import BACKENDS, DEVICE
+from tests.gpu.device import BACKENDS, DEVICE, NAMESPACES
 from tests.gpu.work import Work
 from tests.ops.tensors import POISON, assert_same_bits
 
@@ -104,6 +104,10 @@ def in_place(backend: str) -> dict[str, tuple[Callable[[], None], list[Tensor]]]
     outs = [torch.full((16, 32), POISON, device=DEVICE) for _ in small]
     copies = [torch.full_like(weight, POISON) for _ in range(3)]
     spec = TileSpec((0, 8, 2, 1), (0, 16, 2, 1), 2.0, noise_std=0.1, key=1)
+    library = getattr(torch.ops, NAMESPACES[backend])
+    factors, sums = torch.randn(3, 4, device=DEVICE), torch.randn(4, 3, dtype=torch.float64, device=DEVICE)
+    layers = list(weight.view(4, 1024, 4096).unbind())
+    parts = [copy[:1024] for copy in copies]
     return {
         "tile_": (lambda: ops.tile_(out, weight, 2, 2, backend=backend), [out]),
         "tile_ std": (lambda: ops.tile_(out, weight, 2, 2, noise_std=0.1, backend=backend), [out]),
@@ -111,10 +115,14 @@ def in_place(backend: str) -> dict[str, tuple[Callable[[], None], list[Tensor]]]
         "tile_rules_": (lambda: ops.tile_rules_(outs, small, [spec] * len(small), backend=backend), outs),
         "replicate_": (lambda: ops.replicate_(copies, [weight], [0] * 3, 0.5, 0.2, 0.1, backend=backend), copies),
         "normal_": (lambda: ops.normal_(out, 1, 1, backend=backend), [out]),
+        "mix_": (lambda: library.mix_(parts, layers, factors), parts),
+        "inner_products_": (lambda: library.inner_products_(sums, layers, parts), [sums]),
     }
 
 
-@pytest.mark.parametrize("name", ["tile_", "tile_ std", "tile_ snr", "tile_rules_", "replicate_", "normal_"])
+@pytest.mark.parametrize(
+    "name", ["tile_", "tile_ std", "tile_ snr", "tile_rules_", "replicate_", "normal_", "mix_", "inner_products_"]
+)
 def test_in_place_ops_allocate_next_to_nothing(backend: str, name: str) -> None:
     run, outs = in_place(backend)[name]
     run()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from growkernels.ops import expand_reference
-from growkernels.ops.reference import store
+from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.tools import DTYPES, LAYOUTS, Drawn, assert_same_bits, data, laid_out, poisoned, with_special
 
 #: Bits do not depend on the instruction set.
@@ -23,30 +20,6 @@ def tensors(drawn: Drawn, count: int, shape: tuple[int, ...], seed: int) -> list
     return [
         laid_out(with_special(data(shape, drawn.pick(DTYPES), seed + k)), drawn.pick(LAYOUTS)) for k in range(count)
     ]
-
-
-def check_mix(outs: list[Tensor], sources: list[Tensor], coefficients: Tensor, library: Any) -> None:
-    """Mixes by a library have the bits of the reference."""
-    library.mix_(outs, sources, coefficients)
-    wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
-    expected = [torch.empty(out.shape, dtype=torch.float64 if wide else torch.float32) for out in outs]
-    expand_reference.mix_(expected, sources, coefficients)
-    for out, value in zip(outs, expected, strict=True):
-        assert_same_bits(out, store(value.numpy(), out.dtype))
-
-
-def check_inner_products(out: Tensor, left: list[Tensor], right: list[Tensor], library: Any) -> None:
-    """Inner products by a library are within rounding, added to an `out` in float64."""
-    expected, magnitude = out.clone(), out.abs()
-    library.inner_products_(out, left, right)
-    expand_reference.inner_products_(expected, left, right)
-    expand_reference.inner_products_(magnitude, [t.double().abs() for t in left], [t.double().abs() for t in right])
-    # A lane adds up 32 products in float32 (float64 if a tensor is); the rest is float64, in the reference too.
-    wide = torch.float64 in {t.dtype for t in (*left, *right)}
-    unit = torch.finfo(torch.float64 if wide else torch.float32).eps / 2
-    roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * torch.finfo(torch.float64).eps / 2
-    bound = (roundings / (1 - roundings) + elements / (1 - elements)) * magnitude
-    assert ((out - expected).abs() <= bound).all()
 
 
 @given(st.data())
