@@ -7,15 +7,17 @@ import torch
 
 from growkernels import ops
 from growkernels.ops import triton
+from tests.ops import test_expand_integration, test_integration
 from tests.ops.tensors import assert_same_bits, data
-from tests.ops.test_integration import samples
 
 
 @pytest.mark.parametrize("name", sorted(triton.IMPLEMENTATIONS))
 def test_opcheck(name: str) -> None:
     # The first sample: what the others add is the same for every backend. `mean_square` takes the interpreter half a second.
     some = {"test_utils": "test_schema"} if name == "mean_square" else {}
-    torch.library.opcheck(getattr(torch.ops.growkernels_triton, name).default, samples(name)[0], **some)
+    parts_of_expand = name in ("mix_", "inner_products_", "products_")
+    samples = (test_expand_integration if parts_of_expand else test_integration).samples(name)
+    torch.library.opcheck(getattr(torch.ops.growkernels_triton, name).default, samples[0], **some)
 
 
 def test_gradients_are_those_of_other_backends() -> None:
@@ -27,6 +29,20 @@ def test_gradients_are_those_of_other_backends() -> None:
         ((grown**2).sum() + (copies[0] * copies[1]).sum()).backward()
         gradients.append((weight.grad, block.grad))
     for actual, right in zip(*gradients, strict=True):
+        assert_same_bits(actual, right)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("structured", [False, True])
+def test_learned_growth_of_whole_numbers_is_exact(structured: bool, dtype: torch.dtype) -> None:
+    results = []
+    for backend in ("triton", "eager"):
+        shapes = (2, 5, 9), (7, 5), (11, 9), (3, 2)
+        leaves = [data(shape, seed=k).sign().to(dtype).requires_grad_() for k, shape in enumerate(shapes)]
+        grown = ops.expand(*leaves, structured, torch.float32, backend=backend)
+        grown.backward(data(tuple(grown.shape), seed=9).sign())
+        results.append([grown.detach(), *(leaf.grad for leaf in leaves)])
+    for actual, right in zip(*results, strict=True):
         assert_same_bits(actual, right)
 
 
