@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from benchmarks.case import COMPILED, EAGER, FLOOR, OURS, OURS_OUT, PAPER
 from benchmarks.cases.calls import PREFIX
 from benchmarks.cases.models import LARGEST, ONE_BY_ONE
+from benchmarks.cases.tile_shapes import ALIGNED
 from benchmarks.results import CaseResult, Results
 from benchmarks.targets.target import Target
 
@@ -29,6 +30,8 @@ def ops(results: Results) -> Iterator[Target]:
                 yield Target(f"{case.name}, fraction of the copy rate", fraction, NOISY[dtype], at_least=True, unit="")
             if case.name.startswith(LARGEST):
                 yield Target(f"{case.name}, against its copy floor", 1 / fraction, 1.2)
+        if (ratio := case.ratio(OURS_OUT, ALIGNED)) is not None:
+            yield Target(f"{case.name}, against an aligned source", ratio, 2.0)
         noisy = "noise" in case.name or "dB" in case.name
         if noisy and (speedup := case.ratio(PAPER, case.base)) is not None:
             yield Target(f"{case.name}, times as fast as the paper's", speedup, 5.0, at_least=True)

@@ -57,8 +57,9 @@ GK_KERNEL void unpack_two(float& first, float& second, uint32_t word) {
   }
 }
 
-// Two 16-bit items less two others. Differences in fp32 that are then rounded to 16 bits are the same: an item is kept
-// by what is too small for their sum to fit fp32, and is no nearer to the middle between two items for it.
+// Two 16-bit items less two others, rounded once. A difference in fp32 that is then rounded to 16 bits is the same: it
+// is exact unless one item is so much the smaller that what fp32 drops does not reach the middle between two items.
+// Zeros, infinities and what overflows come out alike; subnormals are kept.
 template <class Format>
 GK_KERNEL uint32_t subtract_two(uint32_t from, uint32_t what) {
 #if defined(__CUDACC__)

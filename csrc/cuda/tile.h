@@ -14,7 +14,6 @@ void launch_tile(const Pieces& pieces, const TileKernelId& id) {
   if (batch.pieces.empty()) return;
   TableBytes bytes;
   TileKernel<Body> kernel;
-  static_assert(sizeof(kernel) <= 4096, "parameters of a kernel");
   kernel.tasks = batch.tasks();
   kernel.pieces = bytes.add(batch.pieces);
   if (batch.listed) kernel.visits = bytes.add(pieces.visits);
