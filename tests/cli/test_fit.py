@@ -11,6 +11,8 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import growkernels
+from growkernels.api import Fit
 from tests.cli.support import json_of, run, save_small, snapshot
 
 LIGO = ("--depth", "2", "--width", "2", "--depth-operator", "ligo", "--width-operator", "ligo")
@@ -58,6 +60,21 @@ def test_a_growth_is_fitted_and_reported(checkpoint: Path, text: Path, tmp_path:
     assert again["fit"]["steps"] == len(again["fit"]["losses"]) == 3
     first, second = (snapshot(tmp_path / name) for name in ("dst", "again"))
     assert first["model.safetensors"] == second["model.safetensors"]
+
+
+def test_every_step_of_a_fit_is_told(checkpoint: Path, text: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    growkernels.grow_checkpoint(
+        checkpoint,
+        tmp_path / "dst",
+        depth=2,
+        depth_operator="ligo",
+        fit=Fit(text, steps=3, batch=2, length=16),
+        verify_logits=False,
+        on_progress=lambda *now: told.append(now),
+    )
+    assert [now for now in told if now[0] == "fitting"] == [("fitting", step, 3) for step in range(4)]
+    assert told.index(("fitting", 3, 3)) < min(place for place, now in enumerate(told) if now[0] == "growing")
 
 
 def test_masked_models_are_fitted_too(text: Path, tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ def test_a_terminal_sees_stages_bytes_and_time_left(monkeypatch: pytest.MonkeyPa
     assert "growing" not in text[text.index("verifying") :]
 
 
+def test_a_fit_is_shown_by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(progress, "notes", Console(file=out, force_terminal=True, width=80, color_system=None))
+    with ProgressDisplay() as advance:
+        for step in range(4):
+            advance("fitting", step, 3)
+    assert "fitting" in out.getvalue() and "3/3" in out.getvalue() and "MB" not in out.getvalue()
+
+
 def test_a_log_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert display(monkeypatch, terminal=False) == ""
 
