@@ -182,6 +182,20 @@ def test_pairs_of_halves(dtype: torch.dtype, noise_std: float) -> None:
     weight = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).reshape(64, 1024)
     rule = TileSpec((0, 64, 1, 1), (0, 1024, 2, 1), 2.0, noise_std=noise_std, key=12)
     assert grow(weight, rule) == [NOISY_VECTORS]
+    # More than a pair: two and a triangle.
+    rule = TileSpec((0, 4, 2, 1), (0, 1024, 7, 1), 2.0, noise_std=noise_std, key=12)
+    assert grow(weight[30:34], rule) == [NOISY_VECTORS]
+
+
+def test_warps_go_from_wide_rows_to_narrow_ones_and_back() -> None:
+    """Where a task lies waits in the warp's shared memory, in another way for each."""
+    outs, weights, rules = [], [], []
+    for k in range(40):
+        rows, columns = ((1 + k % 5, 1032 + 1024 * (k % 3)), (33, 64))[k % 2]
+        weights.append(data((rows, columns), torch.bfloat16, k))
+        rules.append(TileSpec((0, rows, 1, 1), (0, columns, 2, 1), 2.0, noise_std=0.1, key=k))
+        outs.append(poisoned(rules[-1].shape, torch.bfloat16))
+    assert run(outs, weights, rules) == [NOISY_VECTORS]
 
 
 @pytest.mark.parametrize("divisor", [2.0**-149, 2.0**-127, -4.0, 2.0**99, 2.0**100, 2.0**127, 1e300, 2.0**-1060, 0.7])
