@@ -4,8 +4,8 @@ Tiles of all outs are numbered one after the other and programs walk through the
 through one pipeline of asynchronous copies to shared memory, 16 bytes each, by plain addresses: tensor map descriptors would
 need one for every operand of every layer, made on each call, and refuse strides that are no multiple of 16 bytes.
 
-The blocks of an out, and with them the order of its sums, follow from its shape, its pairs and the GPU's generation alone,
-never from what was measured or from what else is in a call: results have the same bits in every run.
+The blocks of an out, and with them the order of its sums, follow from its own matrices and the GPU's generation alone, never
+from what was measured or from what else is in a call: results have the same bits in every run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`expand` on a GPU: exact where numbers are whole, as on the CPU; its gradients too, and the parts that it is made of."""
+"""`expand` on a GPU: exact where numbers are whole, as on the CPU; its gradients too, and the products that it is made of."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import expand_reference
-from growkernels.ops.reference import store
-from tests.gpu.device import BACKENDS, DEVICE, NAMESPACES, REHEARSAL, examples
-from tests.gpu.properties import assert_written
-from tests.ops.rules import Choose, Seeded
-from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
+from tests.gpu.device import BACKENDS, DEVICE, NAMESPACES, REHEARSAL
+from tests.ops.tensors import POISON, assert_same_bits, data, laid_out, poisoned
 
 #: Source and target layers, source shape, rows and columns added.
 SIZES = [((1, 1), (1, 1), (1, 2)), ((3, 5), (17, 30), (9, 20)), ((2, 2), (130, 70), (70, 130))]
@@ -106,56 +102,3 @@ def test_products_depend_on_nothing_else_in_a_call(backend: str) -> None:
             value, most = a.double() @ b.double(), a.double().abs() @ b.double().abs()
             roundings = 2 * (a.shape[1] + 1) * torch.finfo(torch.float32).eps
             assert ((out - value).abs() <= roundings / (1 - roundings) * most).all()
-
-
-def layers(choose: Choose, count: int, shape: tuple[int, ...], seed: int) -> list[Tensor]:
-    """Of one dtype and strides, as a model has them, or of any."""
-    alike, dtype, layout = choose.pick((False, True)), choose.pick(DTYPES), choose.pick(LAYOUTS)
-    values = [data(shape, dtype if alike else choose.pick(DTYPES), seed + k) for k in range(count)]
-    return [laid_out(v.to(DEVICE), layout if alike else choose.pick(LAYOUTS)) for v in values]
-
-
-def sizes(choose: Choose) -> tuple[int, ...]:
-    return choose.pick(((0, 3), (7, 11), (33, 129), (1100,), (2, 3, 5), (64, 512), (300, 16)))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_mixes_have_the_bits_of_the_reference(backend: str) -> None:
-    for seed in range(examples(200)):
-        choose = Seeded(seed)
-        shape = sizes(choose)
-        sources = [
-            with_special(t) if choose.pick((False, True)) else t for t in layers(choose, choose.integer(1, 7), shape, 0)
-        ]
-        coefficients = data((choose.integer(1, 10), len(sources)), choose.pick(DTYPES), 9).to(DEVICE)
-        outs = [t.fill_(POISON) for t in layers(choose, len(coefficients), shape, 20)]
-        parts(backend).mix_(outs, sources, coefficients)
-        wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
-        expected = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32) for _ in outs]
-        expand_reference.mix_(expected, [t.cpu() for t in sources], coefficients.cpu())
-        for out, value in zip(outs, expected, strict=True):
-            assert_written(out, store(value.numpy(), out.dtype))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_inner_products_are_within_rounding(backend: str) -> None:
-    for seed in range(examples(200)):
-        choose = Seeded(seed)
-        shape = sizes(choose)
-        left, right = (layers(choose, choose.integer(1, 6), shape, seed) for seed in (0, 10))
-        start = data((len(left), len(right)), torch.float64, 30)
-        out, again = start.to(DEVICE, copy=True), start.to(DEVICE, copy=True)
-        for sums in (out, again):
-            parts(backend).inner_products_(sums, left, right)
-        assert_same_bits(again, out)
-        value, most = start.clone(), start.abs()
-        expand_reference.inner_products_(value, [t.cpu() for t in left], [t.cpu() for t in right])
-        expand_reference.inner_products_(
-            most, [t.cpu().double().abs() for t in left], [t.cpu().double().abs() for t in right]
-        )
-        # At most 32 products are added up in float32 (float64 if a tensor is), the rest in float64.
-        wide = torch.float64 in {t.dtype for t in (*left, *right)}
-        unit, small = torch.finfo(torch.float64 if wide else torch.float32).eps / 2, torch.finfo(torch.float64).eps / 2
-        roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * small
-        bound = (roundings / (1 - roundings) + elements / (1 - elements)) * most
-        assert ((out.cpu() - value).abs() <= bound).all()

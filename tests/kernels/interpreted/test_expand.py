@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops import expand_reference
-from growkernels.ops.reference import store
+from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.rules import Choose, Seeded
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
 from tests.ops.tools import Drawn
@@ -41,7 +40,7 @@ def assert_untouched_around(out: Tensor) -> None:
         assert (out._base == out.new_full((), POISON)).all()
 
 
-def check_mix(choose: Choose) -> None:
+def check_drawn_mix(choose: Choose) -> None:
     shape = choose.pick(SHAPES)
     sources = tensors(choose, choose.integer(1, 7), shape, 0, special=True)
     rows = choose.integer(1, 10 if sources[0].numel() < 600 else 3)
@@ -51,30 +50,26 @@ def check_mix(choose: Choose) -> None:
         poisoned(shape, dtype if alike else choose.pick(DTYPES), layout if alike else choose.pick(LAYOUTS))
         for _ in range(rows)
     ]
-    mix_(outs, sources, coefficients)
-    wide = any(t.dtype == torch.float64 for t in (*outs, *sources, coefficients))
-    expected = [torch.empty(shape, dtype=torch.float64 if wide else torch.float32) for _ in outs]
-    expand_reference.mix_(expected, sources, coefficients)
-    for out, value in zip(outs, expected, strict=True):
-        assert_same_bits(out, store(value.numpy(), out.dtype))
+    check_mix(outs, sources, coefficients, OPS)
+    for out in outs:
         assert_untouched_around(out)
 
 
 @settings(max_examples=8, phases=UNSHRUNK)
 @given(st.data())
 def test_mixes_have_the_bits_of_the_reference(choices: st.DataObject) -> None:
-    check_mix(Drawn(choices.draw))
+    check_drawn_mix(Drawn(choices.draw))
 
 
 def test_seeded_mixes_have_the_bits_of_the_reference() -> None:
     for seed in range(8):
-        check_mix(Seeded(seed))
+        check_drawn_mix(Seeded(seed))
 
 
 @pytest.mark.slow
 def test_many_seeded_mixes_have_the_bits_of_the_reference() -> None:
     for seed in range(1000, 1300):
-        check_mix(Seeded(seed))
+        check_drawn_mix(Seeded(seed))
 
 
 def test_a_single_term_keeps_the_sign_of_zero() -> None:
@@ -83,40 +78,28 @@ def test_a_single_term_keeps_the_sign_of_zero() -> None:
     assert_same_bits(out, torch.full((2, 3), -0.0))
 
 
-def check_inner_products(choose: Choose) -> None:
+def check_drawn_inner_products(choose: Choose) -> None:
     shape = choose.pick((*SHAPES, (9, 2000)))
     left, right = (tensors(choose, choose.integer(1, 5), shape, seed, special=False) for seed in (0, 5))
-    start = data((len(left), len(right)), choose.pick((torch.float64, torch.float32)), 9)
-    out, expected = laid_out(start, choose.pick(LAYOUTS)), start.double()
-    magnitude = expected.abs()
-    inner_products_(out, left, right)
-    expand_reference.inner_products_(expected, left, right)
-    expand_reference.inner_products_(magnitude, [t.double().abs() for t in left], [t.double().abs() for t in right])
-    # A lane adds up 32 products in float32 (float64 if a tensor is); the rest is float64, in the reference too. A sum of n
-    # terms is off by n u / (1 - n u) of their absolute values at most, in any order.
-    wide = torch.float64 in {t.dtype for t in (*left, *right)}
-    unit, small = torch.finfo(torch.float64 if wide else torch.float32).eps / 2, torch.finfo(torch.float64).eps / 2
-    roundings, elements = 33 * unit, (2 * left[0].numel() + 2) * small
-    bound = (roundings / (1 - roundings) + elements / (1 - elements)) * magnitude
-    stored = torch.finfo(out.dtype).eps / 2 * (expected.abs() + bound)
-    assert ((out.double() - expected).abs() <= bound + stored).all()
+    out = data((len(left), len(right)), choose.pick((torch.float64, torch.float32)), 9)
+    check_inner_products(laid_out(out, choose.pick(LAYOUTS)), left, right, OPS)
 
 
 @settings(max_examples=8, phases=UNSHRUNK)
 @given(st.data())
 def test_inner_products_are_within_rounding(choices: st.DataObject) -> None:
-    check_inner_products(Drawn(choices.draw))
+    check_drawn_inner_products(Drawn(choices.draw))
 
 
 def test_seeded_inner_products_are_within_rounding() -> None:
     for seed in range(6):
-        check_inner_products(Seeded(seed))
+        check_drawn_inner_products(Seeded(seed))
 
 
 @pytest.mark.slow
 def test_many_seeded_inner_products_are_within_rounding() -> None:
     for seed in range(1000, 1200):
-        check_inner_products(Seeded(seed))
+        check_drawn_inner_products(Seeded(seed))
 
 
 def test_results_depend_on_nothing_else_in_a_call() -> None:
