@@ -4,8 +4,8 @@ Tiles of all outs are numbered one after the other and programs walk through the
 through one pipeline of asynchronous copies to shared memory, 16 bytes each, by plain addresses: tensor map descriptors would
 need one for every operand of every layer, made on each call, and refuse strides that are no multiple of 16 bytes.
 
-The blocks of an out, and with them the order of its sums, follow from its own matrices and the GPU's generation alone, never
-from what was measured or from what else is in a call: results have the same bits in every run.
+The blocks of an out, and with them the order of its sums, follow from its own matrices and the GPU alone (product_blocks.py):
+results have the same bits in every run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.language as tl
 from growkernels.kernels.dtype import _HARDWARE_ROUNDS, FORMATS, narrow, pointer, widen
+from growkernels.kernels.product_blocks import Blocks, blocks_of
 from growkernels.kernels.table import find, upload
 from torch import Tensor
 
@@ -26,50 +27,6 @@ from torch import Tensor
 _OUT_WORDS, _PAIR_WORDS = tl.constexpr(7), tl.constexpr(6)
 #: Rows of tiles that are worked on together: their operands are then found in L2.
 _BAND = tl.constexpr(8)
-#: Tiles that keep a GPU about full.
-_FULL = 128
-
-
-class Blocks(NamedTuple):
-    """How a product is cut: rows and columns of a tile, how much is summed at once; how a program runs.
-
-    resident: programs that a processor holds at once; registers: of a thread, at most.
-    """
-
-    rows: int
-    columns: int
-    inner: int
-    warps: int
-    stages: int
-    resident: int
-    registers: int | None = None
-
-
-#: For few or small tiles, and for any strides, whose addresses take all registers; for layers; the same for two programs to a
-#: processor, where warp groups multiply (sm_90, sm_100); and there for outs of many tiles.
-SMALL, LARGE = Blocks(64, 64, 64, 4, 4, 2), Blocks(128, 128, 64, 8, 3, 1)
-PAIRED, WIDE = LARGE._replace(resident=2, registers=128), Blocks(128, 256, 64, 8, 3, 1)
-#: In float32, without tensor cores: a thread multiplies 32 or 64 elements from registers.
-SMALL_FLOAT, LARGE_FLOAT = Blocks(64, 64, 32, 4, 3, 2), Blocks(128, 64, 32, 4, 3, 2)
-
-
-def blocks_of(
-    rows: int, columns: int, pairs: int, dtype: torch.dtype, aligned: bool, add: bool, generation: int
-) -> Blocks:
-    """The blocks of one out of these sizes; generation: the GPU's major compute capability.
-
-    A sum of several pairs, a gradient, often has a GPU for itself, and takes smaller tiles where larger ones would leave much
-    of it idle; a single product is one of many layers. What is added to needs registers of its own.
-    """
-    tiles = triton.cdiv(rows, 128) * triton.cdiv(columns, 128)
-    small = not aligned or min(rows, columns) <= 64 or (pairs > 1 and tiles < _FULL)
-    if dtype == torch.float32:
-        return SMALL_FLOAT if small else LARGE_FLOAT
-    if small:
-        return SMALL
-    if add or generation not in (9, 10):
-        return LARGE
-    return WIDE if tiles >= 2 * _FULL and columns > 128 else PAIRED
 
 
 @triton.jit
@@ -202,16 +159,29 @@ class _Variant(NamedTuple):
 
 
 class _Product(NamedTuple):
-    """One out and its pairs, the out's memory along its columns where it lies along an axis at all."""
+    """One out and its pairs."""
 
     out: Tensor
     left: Sequence[Tensor]
     right: Sequence[Tensor]
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Rows, columns, and what is summed over."""
-        return *self.out.shape, self.left[0].shape[1]
+    def turned(self) -> _Product:
+        """The transpose of it."""
+        return _Product(self.out.t(), [matrix.t() for matrix in self.right], [matrix.t() for matrix in self.left])
+
+
+class _Form(NamedTuple):
+    """What products have in common whose matrices differ in their addresses alone, as layers do.
+
+    turned: whether their transposes are made, so that the out's memory runs along its columns if along an axis at all;
+    strides: of the out, and of both matrices of every pair, as the kernel reads them.
+    """
+
+    variant: _Variant
+    sizes: tuple[int, int, int]
+    turned: bool
+    out_strides: list[int]
+    pair_strides: list[tuple[list[int], list[int]]]
 
 
 def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
@@ -222,31 +192,31 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
     """
     pairs = len(left) // len(outs)
     generation = torch.cuda.get_device_capability(outs[0].device)[0] if outs[0].is_cuda else 0
-    launches: dict[_Variant, list[_Product]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
     for g, out in enumerate(outs):
         if out.numel():
-            terms = slice(g * pairs, (g + 1) * pairs)
-            product = _turned(_Product(out, left[terms], right[terms]))
-            launches[_variant(product, add, generation)].append(product)
-    for variant, products in launches.items():
-        _launch(variant, products)
+            product = _Product(out, left[g * pairs : (g + 1) * pairs], right[g * pairs : (g + 1) * pairs])
+            matrices = out, *product.left, *product.right
+            alike[out.dtype, *((m.shape, m.stride(), m.data_ptr() % 16) for m in matrices)].append(product)
+    launches: dict[_Variant, list[tuple[_Form, list[_Product]]]] = defaultdict(list)
+    for products in alike.values():
+        form = _form(products[0], add, generation)
+        launches[form.variant].append((form, products))
+    for variant, forms in launches.items():
+        _launch(variant, forms)
 
 
-def _turned(product: _Product) -> _Product:
-    out, left, right = product
-    if out.shape[0] > 1 and out.stride(0) < out.stride(1):
-        return _Product(out.t(), [matrix.t() for matrix in right], [matrix.t() for matrix in left])
-    return product
-
-
-def _variant(product: _Product, add: bool, generation: int) -> _Variant:
-    out, left, right = product
-    sizes = product.sizes
-    along = tuple(map(_along, (left, right, [out])))
-    aligned = all(_aligned(m, a) for a, matrices in zip(along, (left, right, [out]), strict=True) for m in matrices)
-    blocks = blocks_of(*sizes[:2], len(left), left[0].dtype, aligned, add, generation)
+def _form(product: _Product, add: bool, generation: int) -> _Form:
+    turned = product.out.shape[0] > 1 and product.out.stride(0) < product.out.stride(1)
+    out, left, right = product.turned() if turned else product
+    sizes = (*out.shape, left[0].shape[1])
+    along = _along([out]), _along(left), _along(right)
+    aligned = all(_aligned(m, a) for a, matrices in zip(along, ([out], left, right), strict=True) for m in matrices)
+    blocks = blocks_of(*out.shape, len(left), left[0].dtype, aligned, add, generation)
     even = not any(size % block for size, block in zip(sizes, blocks[:3], strict=True))
-    return _Variant(left[0].dtype, out.dtype, *along, aligned, even, add, blocks)
+    variant = _Variant(left[0].dtype, out.dtype, along[1], along[2], along[0], aligned, even, add, blocks)
+    strides = [(_strides(a, aligned), _strides(b, aligned)) for a, b in zip(left, right, strict=True)]
+    return _Form(variant, sizes, turned, _strides(out, aligned), strides)
 
 
 def _along(matrices: Sequence[Tensor]) -> Along:
@@ -261,42 +231,39 @@ def _aligned(matrix: Tensor, along: Along) -> bool:
     """Whether a matrix is whole vectors of 16 bytes."""
     axis = 0 if along == "rows" else 1
     whole = 16 // matrix.element_size()
-    places = matrix.shape[axis], _strides(matrix)[1 - axis]
+    places = matrix.shape[axis], _strides(matrix, False)[1 - axis]
     return along != "neither" and matrix.data_ptr() % 16 == 0 and not any(place % whole for place in places)
 
 
-def _strides(matrix: Tensor) -> list[int]:
-    """0 along an axis of one."""
-    return [stride if size > 1 else 0 for size, stride in zip(matrix.shape, matrix.stride(), strict=True)]
-
-
-def _words(matrix: Tensor, aligned: bool) -> list[int]:
+def _strides(matrix: Tensor, aligned: bool) -> list[int]:
+    """In elements, or in vectors; 0 along an axis of one."""
     unit = 16 // matrix.element_size() if aligned else 1
-    return [matrix.data_ptr(), *(stride // unit for stride in _strides(matrix))]
+    return [stride // unit if size > 1 else 0 for size, stride in zip(matrix.shape, matrix.stride(), strict=True)]
 
 
-def _launch(variant: _Variant, products: list[_Product]) -> None:
-    blocks, pairs = variant.blocks, len(products[0].left)
+def _launch(variant: _Variant, forms: list[tuple[_Form, list[_Product]]]) -> None:
+    blocks, count = variant.blocks, sum(len(products) for _, products in forms)
     # Programs take equal shares of the tiles in turn: the longest sums first, so that short ones fill up the end.
-    products.sort(key=lambda product: -product.sizes[2])
+    forms.sort(key=lambda form: -form[0].sizes[2])
     tiles, firsts, out_words, pair_words = 0, [], [], []
-    pairs_at = len(products) * (1 + _OUT_WORDS.value)
-    for product in products:
-        height, width, depth = product.sizes
-        firsts.append(tiles)
-        tiles += triton.cdiv(height, blocks.rows) * triton.cdiv(width, blocks.columns)
-        where = pairs_at + len(pair_words)
-        out_words += [height, width, depth, where, *_words(product.out, variant.aligned)]
-        for matrices in zip(product.left, product.right, strict=True):
-            for matrix in matrices:
-                pair_words += _words(matrix, variant.aligned)
-    device = products[0].out.device
+    for form, products in forms:
+        height, width, _ = form.sizes
+        tiles_of_one = triton.cdiv(height, blocks.rows) * triton.cdiv(width, blocks.columns)
+        for out, left, right in products:
+            firsts.append(tiles)
+            tiles += tiles_of_one
+            where = count * (1 + _OUT_WORDS.value) + len(pair_words)
+            out_words += [*form.sizes, where, out.data_ptr(), *form.out_strides]
+            pairs = zip(right, left, strict=True) if form.turned else zip(left, right, strict=True)
+            for (first, second), (first_strides, second_strides) in zip(pairs, form.pair_strides, strict=True):
+                pair_words += [first.data_ptr(), *first_strides, second.data_ptr(), *second_strides]
+    device = forms[0][1][0].out.device
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     products_kernel[(min(tiles, processors * blocks.resident),)](
         upload([*firsts, *out_words, *pair_words], device),
-        len(products),
+        count,
         tiles,
-        pairs,
+        len(forms[0][0].pair_strides),
         FORMATS[variant.format],
         FORMATS[variant.target],
         variant.left,

@@ -159,12 +159,13 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
             f"{len(left)} left and {len(right)} right matrices for {len(outs)} outs; expected as many pairs for each out, "
             f"at least one"
         )
-    factors = [*left, *right]
-    for tensor in (*outs, *factors):
-        check_dtype("a tensor", tensor.dtype)
-    if len({factor.dtype for factor in factors}) > 1:
-        names = ", ".join(sorted({str(factor.dtype) for factor in factors}))
-        raise GrowthError(f"factors have dtypes {names}; expected one, convert them first")
+    of_factors, of_outs = {tensor.dtype for tensor in (*left, *right)}, {out.dtype for out in outs}
+    for dtype in of_factors | of_outs:
+        check_dtype("a tensor", dtype)
+    if len(of_factors) > 1:
+        raise GrowthError(
+            f"factors have dtypes {', '.join(sorted(map(str, of_factors)))}; expected one, convert them first"
+        )
     terms = len(left) // len(outs)
     for p, (first, second) in enumerate(zip(left, right, strict=True)):
         out = outs[p // terms]
@@ -174,8 +175,9 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
                 f"out {p // terms} has shape {tuple(out.shape)}, its factors {tuple(first.shape)} and {tuple(second.shape)}; "
                 f"expected m x n, m x k and k x n"
             )
-    check_memory(outs, factors)
-    if any(tensor.dtype == torch.float64 for tensor in (*outs, *factors)):
+    # A matrix that multiplies all layers is looked at once.
+    check_memory(outs, list({id(tensor): tensor for tensor in (*left, *right)}.values()))
+    if torch.float64 in of_factors | of_outs:
         # No kernel of ours multiplies in float64.
         products.products_(outs, left, right, add)
         return

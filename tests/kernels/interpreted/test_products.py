@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from growkernels.kernels import products
-from growkernels.kernels.products import Blocks, blocks_of, products_
+from growkernels.kernels.product_blocks import (
+    LARGE,
+    LARGE_FLOAT,
+    PAIRED,
+    SMALL,
+    SMALL_FLOAT,
+    WIDE,
+    Blocks,
+    blocks_of,
+)
+from growkernels.kernels.products import products_
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -98,13 +108,13 @@ def test_many_seeded_products_are_exact_or_within_rounding() -> None:
 
 @pytest.mark.parametrize(
     "blocks",
-    [products.SMALL, products.PAIRED, products.WIDE, products.LARGE_FLOAT],
+    [SMALL, PAIRED, WIDE, LARGE_FLOAT],
     ids=lambda b: f"{b.rows}x{b.columns}x{b.inner}",
 )
 def test_every_cut_of_many_tiles(blocks: Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows of tiles than are worked on together; whole tiles beside parts of tiles; sums of several steps."""
     monkeypatch.setattr(products, "blocks_of", lambda *_: blocks)
-    dtype = torch.float32 if blocks == products.LARGE_FLOAT else torch.bfloat16
+    dtype = torch.float32 if blocks == LARGE_FLOAT else torch.bfloat16
     shapes = (
         (9 * blocks.rows + 5, blocks.columns + 8, 2 * blocks.inner),
         (blocks.rows, 2 * blocks.columns, blocks.inner),
@@ -148,25 +158,13 @@ def test_results_depend_on_nothing_else_in_a_call() -> None:
 
 def test_blocks_follow_from_the_shape() -> None:
     half = torch.bfloat16
-    assert blocks_of(512, 768, 1, half, True, False, 9) == products.PAIRED
-    assert blocks_of(512, 768, 12, half, True, False, 9) == products.SMALL
-    assert (
-        blocks_of(4096, 4096, 1, half, True, False, 9)
-        == blocks_of(4096, 4096, 4, half, True, False, 10)
-        == products.WIDE
-    )
-    assert (
-        blocks_of(4096, 4096, 1, half, True, True, 9)
-        == blocks_of(4096, 4096, 1, half, True, False, 8)
-        == products.LARGE
-    )
-    assert (
-        blocks_of(4096, 64, 1, half, True, False, 9)
-        == blocks_of(4096, 4096, 1, half, False, False, 9)
-        == products.SMALL
-    )
-    assert blocks_of(4096, 4096, 1, torch.float32, True, False, 9) == products.LARGE_FLOAT
-    assert blocks_of(512, 768, 2, torch.float32, True, False, 9) == products.SMALL_FLOAT
+    assert blocks_of(512, 768, 1, half, True, False, 9) == PAIRED
+    assert blocks_of(512, 768, 12, half, True, False, 9) == SMALL
+    assert blocks_of(4096, 4096, 1, half, True, False, 9) == blocks_of(4096, 4096, 4, half, True, False, 10) == WIDE
+    assert blocks_of(4096, 4096, 1, half, True, True, 9) == blocks_of(4096, 4096, 1, half, True, False, 8) == LARGE
+    assert blocks_of(4096, 64, 1, half, True, False, 9) == blocks_of(4096, 4096, 1, half, False, False, 9) == SMALL
+    assert blocks_of(4096, 4096, 1, torch.float32, True, False, 9) == LARGE_FLOAT
+    assert blocks_of(512, 768, 2, torch.float32, True, False, 9) == SMALL_FLOAT
 
 
 def test_float64_is_multiplied_in_float64() -> None:
