@@ -87,8 +87,8 @@ class LearnedGrowth:
         all by default), then a cosine down to a tenth of it. AdamW without decay, gradients clipped at norm 1, no dropout. A
         later call takes up where this one ended: with the same `steps`, `lr` and `warmup` and the batches that were left, it
         gives the bits of a single call. on_step: called with the number of the step and its loss. Products are cast as
-        `torch.autocast` says, in the model and in its growth; bfloat16 is many times as fast on a GPU. Raises GrowthError for
-        settings or batches that cannot be meant, and where the loss is not finite.
+        `torch.autocast` says, in the model and in its growth. Raises GrowthError for settings or batches that cannot be meant,
+        and where the loss is not finite.
         """
         warmup = max(1, steps // 10) if warmup is None else warmup
         whole = isinstance(steps, int) and isinstance(warmup, int)

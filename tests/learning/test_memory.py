@@ -1,0 +1,27 @@
+"""What a training step of learned growth holds at its peak, measured in a process of its own, is what docs/memory.md states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.learning import run
+from growkernels.ops.expand_products import TUNING
+
+#: What torch's matrix library keeps to pack its factors in, measured as 2 to 10 MB.
+_LIBRARIES = 12 << 20
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of a process are read from /proc")
+def test_the_peak_of_a_step_is_the_stated_sum() -> None:
+    hidden = 256
+    found = run("ours", hidden, layers=4, tokens=8)
+    parts = found["parts"]
+    stated = sum(parts.values())
+    # Activations have gradients too; a gradient becomes those of its matrices panel by panel, which are then added.
+    panel, matrices = 4 * TUNING[False].panel, 4 * 2 * (1 + (11 / 4) ** 2) * hidden**2
+    room = parts["activations"] + panel + matrices + _LIBRARIES
+    assert stated - parts["activations"] <= found["peak"] <= stated + room
+    # It would not hide a second copy of what is grown, or the gradients of a quarter of it.
+    assert room < parts["grown"] / 3
