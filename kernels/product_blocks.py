@@ -35,12 +35,20 @@ SMALL_FLOAT, LARGE_FLOAT = Blocks(64, 64, 32, 4, 3, 2), Blocks(128, 64, 32, 4, 3
 
 
 def blocks_of(
-    rows: int, columns: int, pairs: int, dtype: torch.dtype, aligned: bool, add: bool, generation: int
+    rows: int,
+    columns: int,
+    pairs: int,
+    dtype: torch.dtype,
+    target: torch.dtype,
+    aligned: bool,
+    add: bool,
+    generation: int,
 ) -> Blocks:
-    """The blocks of one out of these sizes; generation: the GPU's major compute capability.
+    """The blocks of one out of these sizes and dtype `target`; generation: the GPU's major compute capability.
 
     A sum of several pairs, a gradient, often has a GPU for itself, and takes smaller tiles where larger ones would leave much
-    of it idle; a single product is one of many layers. What is added to needs registers of its own.
+    of it idle; a single product is one of many layers. What is added to needs registers of its own, and so does float32 on its
+    way from the tensor memory of sm_100.
     """
     tiles = triton.cdiv(rows, 128) * triton.cdiv(columns, 128)
     small = not aligned or min(rows, columns) <= 64 or (pairs > 1 and tiles < _FULL)
@@ -48,6 +56,6 @@ def blocks_of(
         return SMALL_FLOAT if small else LARGE_FLOAT
     if small:
         return SMALL
-    if add or generation not in (9, 10):
+    if add or generation not in (9, 10) or (generation == 10 and target == torch.float32):
         return LARGE
     return WIDE if tiles >= 2 * _FULL and columns > 128 else PAIRED

@@ -212,7 +212,7 @@ def _form(product: _Product, add: bool, generation: int) -> _Form:
     sizes = (*out.shape, left[0].shape[1])
     along = _along([out]), _along(left), _along(right)
     aligned = all(_aligned(m, a) for a, matrices in zip(along, ([out], left, right), strict=True) for m in matrices)
-    blocks = blocks_of(*out.shape, len(left), left[0].dtype, aligned, add, generation)
+    blocks = blocks_of(*out.shape, len(left), left[0].dtype, out.dtype, aligned, add, generation)
     even = not any(size % block for size, block in zip(sizes, blocks[:3], strict=True))
     variant = _Variant(left[0].dtype, out.dtype, along[1], along[2], along[0], aligned, even, add, blocks)
     strides = [(_strides(a, aligned), _strides(b, aligned)) for a, b in zip(left, right, strict=True)]

@@ -101,6 +101,15 @@ def test_products_of_16_bits(arch: int, blocks: Blocks, left: str, right: str, e
     assert kernel.count("F2FP") == blocks.rows * blocks.columns // (2 * 32 * blocks.warps)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "blocks"), [(90, PAIRED), (90, WIDE), (100, LARGE)])
+@pytest.mark.parametrize(("left", "right"), [("columns", "columns"), ("rows", "rows")])
+def test_products_of_16_bits_kept_in_float32(arch: int, blocks: Blocks, left: str, right: str) -> None:
+    kernel = product(arch, blocks, left, right, TARGET=tl.float32, EVEN=False)
+    assert_copied_in_vectors(kernel, blocks)
+    assert_on_tensor_cores(kernel, arch, blocks)
+
+
 @pytest.mark.parametrize("arch", [SLOW_80, 90, SLOW_100])
 def test_products_that_are_added(arch: int) -> None:
     blocks = LARGE if arch == 90 else SMALL

@@ -156,15 +156,27 @@ def test_results_depend_on_nothing_else_in_a_call() -> None:
             assert_same_bits(alone, outs[g])
 
 
-def test_blocks_follow_from_the_shape() -> None:
-    half = torch.bfloat16
-    assert blocks_of(512, 768, 1, half, True, False, 9) == PAIRED
-    assert blocks_of(512, 768, 12, half, True, False, 9) == SMALL
-    assert blocks_of(4096, 4096, 1, half, True, False, 9) == blocks_of(4096, 4096, 4, half, True, False, 10) == WIDE
-    assert blocks_of(4096, 4096, 1, half, True, True, 9) == blocks_of(4096, 4096, 1, half, True, False, 8) == LARGE
-    assert blocks_of(4096, 64, 1, half, True, False, 9) == blocks_of(4096, 4096, 1, half, False, False, 9) == SMALL
-    assert blocks_of(4096, 4096, 1, torch.float32, True, False, 9) == LARGE_FLOAT
-    assert blocks_of(512, 768, 2, torch.float32, True, False, 9) == SMALL_FLOAT
+@pytest.mark.parametrize(
+    ("sizes", "dtypes", "aligned", "add", "generation", "blocks"),
+    [
+        ((512, 768, 1), (torch.bfloat16, torch.bfloat16), True, False, 9, PAIRED),
+        ((512, 768, 12), (torch.bfloat16, torch.float32), True, True, 9, SMALL),
+        ((4096, 64, 1), (torch.float16, torch.float16), True, False, 9, SMALL),
+        ((4096, 4096, 1), (torch.float16, torch.float16), False, False, 9, SMALL),
+        ((4096, 4096, 1), (torch.bfloat16, torch.bfloat16), True, False, 9, WIDE),
+        ((4096, 4096, 4), (torch.bfloat16, torch.float32), True, False, 9, WIDE),
+        ((4096, 4096, 4), (torch.bfloat16, torch.float32), True, True, 9, LARGE),
+        ((4096, 4096, 4), (torch.bfloat16, torch.float32), True, False, 10, LARGE),
+        ((4096, 4096, 4), (torch.bfloat16, torch.bfloat16), True, False, 10, WIDE),
+        ((4096, 4096, 1), (torch.bfloat16, torch.bfloat16), True, False, 8, LARGE),
+        ((4096, 4096, 1), (torch.float32, torch.bfloat16), True, False, 9, LARGE_FLOAT),
+        ((512, 768, 2), (torch.float32, torch.float32), True, False, 9, SMALL_FLOAT),
+    ],
+)
+def test_blocks_follow_from_an_out_alone(
+    sizes: tuple, dtypes: tuple, aligned: bool, add: bool, generation: int, blocks: Blocks
+) -> None:
+    assert blocks_of(*sizes, *dtypes, aligned, add, generation) == blocks
 
 
 def test_float64_is_multiplied_in_float64() -> None:
