@@ -12,6 +12,7 @@ from torch import Tensor
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Expansion
+from growkernels.ops.autocast import factor
 from growkernels.ops.backend import ops_of
 from growkernels.ops.expand_layout import pack
 from growkernels.plan import Learned, LearnedPart, Plan, Rule
@@ -81,7 +82,7 @@ def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tens
         if any(side.block > 1 for side in block.sides):
             _grow([rule], weights, block, matrices)[0].backward(part)
             continue
-        expansion, part = _expansion([rule], weights, block, matrices), _factor(part)
+        expansion, part = _expansion([rule], weights, block, matrices), factor(part)
         if part.ndim == 1:
             # The op behind `expand` knows matrices alone: a vector is one row.
             sources, part = [weight.unsqueeze(0) for weight in expansion.weights], part.unsqueeze(0)
@@ -133,16 +134,8 @@ def _expansion(
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
     depth = torch.stack([matrices[rule.learned.mix][rule.learned.row] for rule in rules])
-    sides = [None if p.matrix is None or p.block > 1 else _factor(matrices[p.matrix]) for p in block.sides]
-    return Expansion([_factor(weight[block.source]) for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
-
-
-def _factor(tensor: Tensor) -> Tensor:
-    """Cast under autocast as factors of products are, by `expand` too."""
-    device = tensor.device.type
-    if tensor.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(device))
+    sides = [None if p.matrix is None or p.block > 1 else factor(matrices[p.matrix]) for p in block.sides]
+    return Expansion([factor(weight[block.source]) for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
 
 
 def _grow(rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.ops.autocast import factor
 from growkernels.ops.backend import ops_of
 from growkernels.ops.checks import check_dtype, check_memory, check_target
 from growkernels.ops.expand_layout import Expansion, pack
@@ -64,9 +65,7 @@ def expand_many(
     stacks = [_checked(expansion) for expansion in expansions]
     if not stacks:
         return []
-    device = stacks[0].weights[0].device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        stacks = [_cast(stack, torch.get_autocast_dtype(device)) for stack in stacks]
+    stacks = [_cast(stack) for stack in stacks]
     if dtype is None:
         dtypes = {str(weight.dtype) for stack in stacks for weight in stack.weights}
         if len(dtypes) > 1:
@@ -105,13 +104,9 @@ def expand_many_(
         ops_of(backend, targets[0]).expand_(targets, weights, matrices, layout)
 
 
-def _cast(expansion: Expansion, dtype: torch.dtype) -> Expansion:
-    """Under autocast; float64 stays, as there."""
-    weights, b, a = (
-        [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
-        for tensors in (expansion.weights, [expansion.b], [expansion.a])
-    )
-    return expansion._replace(weights=weights, b=b[0], a=a[0])
+def _cast(expansion: Expansion) -> Expansion:
+    weights, b, a, *others = expansion
+    return Expansion([factor(w) for w in weights], *(m if m is None else factor(m) for m in (b, a)), *others)
 
 
 def _layers(tensors: Tensor | Sequence[Tensor]) -> list[Tensor]:

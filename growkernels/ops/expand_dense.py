@@ -20,12 +20,12 @@ def _wide(*groups: Sequence[Tensor]) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-def _formats(wide: torch.dtype, gpu: bool, expansion: Expansion, *others: Tensor) -> Formats:
+def _formats(wide: torch.dtype, gpu: bool, expansion: Expansion) -> Formats:
     """A GPU multiplies bfloat16 many times as fast as float32: what it is made of stays in it where all factors are.
 
     Not float16, whose range is less than float32's: what fits it may be grown from what does not.
     """
-    factors = [t for t in (*expansion.weights, expansion.b, expansion.a, *others) if t is not None]
+    factors = [t for t in (*expansion.weights, expansion.b, expansion.a) if t is not None]
     halves = gpu and wide == torch.float32 and all(tensor.dtype == torch.bfloat16 for tensor in factors)
     return Formats(torch.bfloat16 if halves else wide, wide)
 
@@ -85,7 +85,7 @@ def expand_backward(
     of_expansions = unpack(totals[:count], totals[count:], layout)
     for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
         weights_needed = any(total is not None for total in of.weights)
-        formats = _formats(wide, gpu, expansion, grad)
+        formats = _formats(wide, gpu, expansion)
         order = choose(expansion, _rate(gpu, formats), backward=True, weights_needed=weights_needed)
         add_gradients(Products(ops, expansion, order, formats, gpu), grad.unbind(), of)
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
