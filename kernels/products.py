@@ -69,12 +69,9 @@ def _matrix(words):
 
 
 @triton.jit
-def _size(word, FORMAT: tl.constexpr, WHOLE: tl.constexpr):
-    """A size that is `WHOLE` vectors of 16 bytes, or any."""
-    size = tl.load(word)
-    if WHOLE:
-        size = tl.multiple_of(size, 128 // FORMAT.primitive_bitwidth)
-    return size
+def _size(word, VECTOR: tl.constexpr):
+    """A size that is a multiple of VECTOR."""
+    return tl.multiple_of(tl.load(word), VECTOR)
 
 
 @triton.jit(do_not_specialize=["count", "tiles", "pairs"])
@@ -102,9 +99,12 @@ def products_kernel(
     for tile in range(tl.program_id(0), tiles, tl.num_programs(0)):
         number = find(table, count, tile)
         words = table + count + number * _OUT_WORDS
-        height = _size(words, FORMAT, ALIGNED and LEFT == "rows")
-        width = _size(words + 1, FORMAT, ALIGNED)
-        depth = _size(words + 2, FORMAT, ALIGNED and (LEFT == "columns" or RIGHT == "rows"))
+        # Whole vectors along the axes on which aligned matrices lie; the out lies along its columns.
+        VECTOR: tl.constexpr = 128 // FORMAT.primitive_bitwidth if ALIGNED else 1
+        OUT_VECTOR: tl.constexpr = 128 // TARGET.primitive_bitwidth if ALIGNED else 1
+        height = _size(words, VECTOR if LEFT == "rows" else 1)
+        width = _size(words + 1, max(VECTOR, OUT_VECTOR) if RIGHT == "columns" else OUT_VECTOR)
+        depth = _size(words + 2, VECTOR if LEFT == "columns" or RIGHT == "rows" else 1)
         down, across = tl.cdiv(height, ROWS).to(tl.int32), tl.cdiv(width, COLUMNS).to(tl.int32)
         within = (tile - tl.load(table + number)).to(tl.int32)
         above = within // (_BAND * across) * _BAND
