@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -25,7 +27,26 @@ def _on_device(*lists: Sequence[Tensor]) -> AbstractContextManager[Any]:
     if len(devices) > 1:
         raise GrowthError(f"tensors are on {sorted(map(str, devices))}; put them on one device")
     device = devices.pop()
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    if device.type != "cuda":
+        return nullcontext()
+    if why := fuses(*torch.cuda.get_device_capability(device)):
+        raise GrowthError(why)
+    return torch.cuda.device(device)
+
+
+@cache
+def fuses(major: int, minor: int) -> str:
+    """Why this Triton's code would not have the reference's bits on a GPU of this compute capability, and what to do.
+
+    Empty if it has. The ptxas that Triton 3.6 carries for these GPUs makes one instruction of a product and a sum that are to
+    be rounded each, whatever it is told; that of 3.7 does not.
+    """
+    if major < 10 or tuple(map(int, version("triton").split(".")[:2])) >= (3, 7):
+        return ""
+    return (
+        f"Triton {version('triton')} fuses products and sums on compute capability {major}.{minor}, which changes the bits of "
+        f"noise and mixes; install Triton 3.7 or later, or build the extension with nvcc and choose backend 'cuda'"
+    )
 
 
 def _matrix(tensor: Tensor) -> Tensor:

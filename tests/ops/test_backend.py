@@ -8,7 +8,7 @@ from torch._subclasses import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, backend
+from growkernels.ops import TileSpec, backend, triton
 from tests.ops.tools import data
 
 W = data((4, 6))
@@ -136,3 +136,15 @@ def test_tensors_on_several_devices_are_refused(monkeypatch: pytest.MonkeyPatch)
                 ops.tile_rules_([torch.empty_like(weight) for weight in pair], pair, [spec] * 2)
             with pytest.raises(GrowthError, match=message):
                 ops.replicate_([torch.empty_like(block) for block in pair], pair, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "refused"),
+    [((9, 0), "3.6.0", False), ((10, 0), "3.6.0", True), ((12, 0), "3.6.0+git1", True), ((10, 0), "3.7.1", False)],
+)
+def test_a_triton_that_fuses_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], installed: str, refused: bool
+) -> None:
+    monkeypatch.setattr(triton, "version", lambda name: installed)
+    why = triton.fuses.__wrapped__(*capability)
+    assert (f"Triton {installed} fuses" in why and "3.7 or later" in why) if refused else why == ""
