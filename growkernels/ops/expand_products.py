@@ -151,7 +151,7 @@ class Products:
             self.ops.mix_(outs, weights, self.depth)
         elif self.depth is None or self.order.mix_first:
             # Results that products take as factors again need no memory of their own.
-            direct = outs[0].dtype == self.factor and (self.tuning.grouped or self.together == 1)
+            direct = all(out.dtype == self.factor for out in outs) and (self.tuning.grouped or self.together == 1)
             placed = direct and self.depth is not None and self.b.kept > 0 and self.a.kept > 0
             blocks = [out[: weights[0].shape[0], : weights[0].shape[1]] for out in outs] if placed else None
             for batch, operands in self.batches(blocks):

@@ -243,6 +243,28 @@ def test_many_at_once_share_matrices() -> None:
     assert ops.expand_many([]) == []
 
 
+@pytest.mark.parametrize("backend", [None, "emulated"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_outs_of_several_dtypes(order: Order, backend: str | None, monkeypatch) -> None:
+    """Products go straight into outs of their factors' dtype, but not where other layers' outs have another one."""
+    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
+    for gpu, tuning in expand_products.TUNING.items():
+        monkeypatch.setitem(expand_products.TUNING, gpu, tuning._replace(together=1))
+    for dtype, structured in itertools.product((torch.bfloat16, torch.float32, torch.float64), (True, False)):
+        weights = [data((4, 5), dtype, seed) for seed in range(3)]
+        b, a = data((6, 4), dtype, 5), data((7, 5), dtype, 6)
+        for depth in (None, data((3, 3), seed=7)):
+            expansion = Expansion(weights, b, a, depth, structured)
+            dtypes = (dtype, torch.float16, torch.float32)
+            outs = [poisoned(expansion.target_shape, each, "transposed") for each in dtypes]
+            ops.expand_(outs, *expansion, backend=backend)
+            value, magnitude = exact(expansion), exact(mapped(expansion, absolute))
+            of_factors = 2 if backend == "emulated" and dtype == torch.bfloat16 else 0
+            for k, out in enumerate(outs):
+                limit = bound(value[k], magnitude[k], 12, dtype == torch.float64, out.dtype, of_factors)
+                assert ((out.double() - value[k]).abs() <= limit).all()
+
+
 @pytest.mark.parametrize("mix_first", [True, False])
 def test_the_same_bits_every_time(mix_first: bool, monkeypatch) -> None:
     monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: Order(mix_first, True))
