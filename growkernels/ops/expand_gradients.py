@@ -125,8 +125,9 @@ def _add_of_factors(
             of_operand[rows].add_(part)
         return
     if of_b is not None:
-        factors = [operand.to(products.factor).t() for operand in operands]
-        products.ops.products_([of_b[first:last]], inner.parts, factors, True)
+        for some in products.factors_at_once(operands):
+            factors = [operand.to(products.factor).t() for operand in operands[some]]
+            products.ops.products_([of_b[first:last]], inner.parts[some], factors, True)
     if wanted:
         outs, parts = zip(*wanted, strict=True)
         products.ops.products_(outs, [products.learned(rows).t()] * len(outs), parts, True)

@@ -138,11 +138,16 @@ class Products:
         """Write `B X` of every operand X for these target rows."""
         if rows.start < self.b.kept:
             self.move(outs, [operand[rows] for operand in operands])
-        elif self.tuning.grouped:
-            self.ops.products_(outs, [self.learned(rows)] * len(outs), [x.to(self.factor) for x in operands], False)
-        else:
-            for out, operand in zip(outs, operands, strict=True):
-                self.ops.products_([out], [self.learned(rows)], [operand.to(self.factor)], False)
+            return
+        for some in self.factors_at_once(operands):
+            factors = [operand.to(self.factor) for operand in operands[some]]
+            self.ops.products_(outs[some], [self.learned(rows)] * len(factors), factors, False)
+
+    def factors_at_once(self, operands: Sequence[Tensor]) -> Iterator[slice]:
+        """All of them, but only so many that must be converted first: that takes memory."""
+        step = self.together if any(operand.dtype != self.factor for operand in operands) else len(operands)
+        for first in range(0, len(operands), step):
+            yield slice(first, first + step)
 
     def write(self, outs: Sequence[Tensor]) -> None:
         """Write the target layers."""

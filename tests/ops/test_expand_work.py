@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,6 +131,30 @@ def test_no_stack_is_held_beyond_the_result(order: Order, dtype: torch.dtype, mo
     panel = layers * 16 * (side + 2 * side)
     # One layer as it is multiplied, and before or after that the one it was mixed or converted from.
     assert 0 < forward.peak <= 4 * (2 * side * side + 2 * panel) < sum(out.nbytes for out in outs) / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_layers_are_converted_one_by_one(gpu: bool, dtype: torch.dtype, monkeypatch) -> None:
+    """Mixing last, all of them are multiplied; converted at once they would be a stack."""
+    monkeypatch.setitem(expand_products.TUNING, gpu, expand_products.TUNING[gpu]._replace(together=1))
+    expansion = make("square x1.5")
+    expansion = expansion._replace(weights=[weight.to(dtype) for weight in expansion.weights])
+    real = torch.ops.growkernels_emulated if gpu else torch.ops.growkernels
+    factors: list[int] = []
+
+    def products_(outs: list[Tensor], left: list[Tensor], right: list[Tensor], add: bool) -> None:
+        factors.append(len(right))
+        real.products_(outs, left, right, add)
+
+    parts = {name: getattr(real, name) for name in ("mix_", "inner_products_", "replicate_")}
+    ops = SimpleNamespace(products_=products_, **parts)
+    products = Products(ops, expansion, Order(mix_first=False, b_first=True), FLOAT32, gpu)
+    outs = [data(expansion.target_shape, seed=seed) for seed in range(expansion.target_layers)]
+    for work_of in (lambda: products.write(outs), lambda: add_gradients(products, outs, totals_of(expansion))):
+        factors.clear()
+        work_of()
+        assert max(factors) == (len(expansion.weights) if dtype == torch.float32 else 1)
 
 
 @pytest.mark.slow
