@@ -219,6 +219,7 @@ class LearnedGrowth:
             raise GrowthError(f"{model} gives no loss for {', '.join(batch)}; batches need labels.")
         return loss
 
+    @torch.enable_grad()
     def _loss_and_gradients(self, batch: Batch) -> float:
         self._optimizer.forget_gradients()
         weights = self._grown()

@@ -17,10 +17,11 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
     terms = len(left) // len(outs)
     for g, out in enumerate(outs):
         pairs = zip(left[g * terms : (g + 1) * terms], right[g * terms : (g + 1) * terms], strict=True)
-        if out.dtype == left[0].dtype and (out.dtype.itemsize > 2 or (terms == 1 and not add)):
+        wide = torch.float64 if torch.float64 in (out.dtype, left[0].dtype) else torch.float32
+        if out.dtype == wide or (out.dtype == left[0].dtype and terms == 1 and not add):
             _accumulate(out, pairs, add)
         else:
-            total = out.to(_wide(left[0].dtype)) if add else out.new_empty(out.shape, dtype=_wide(left[0].dtype))
+            total = out.to(wide) if add else torch.empty_like(out, dtype=wide)
             _accumulate(total, pairs, add)
             out.copy_(total)
 
@@ -39,14 +40,10 @@ def fill_together(shapes: Sequence[Sequence[int]], processors: int) -> bool:
     return ceil(sum(tiles) / processors) < _TRITON_RATE * sum(ceil(each / processors) for each in tiles)
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float32 if dtype.itemsize < 8 else dtype
-
-
 def _accumulate(total: Tensor, pairs: Iterable[tuple[Tensor, Tensor]], add: bool) -> None:
     for first, second in pairs:
-        if first.dtype != total.dtype and not first.is_cuda:
-            # Only GPUs multiply 16-bit matrices with a float32 result.
+        if first.dtype != total.dtype and (not first.is_cuda or total.dtype == torch.float64):
+            # Only GPUs multiply 16-bit matrices with a wider result, which is float32.
             first, second = first.to(total.dtype), second.to(total.dtype)
         if first.dtype != total.dtype:
             product = torch.empty_like(total) if add else total

@@ -327,3 +327,10 @@ def test_what_is_no_model_of_transformers_is_refused() -> None:
 def test_nothing_learned_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GrowthError, match="nothing is learned"):
         LearnedGrowth(saved(tmp_path, "llama"), depth=2, depth_operator="gstack", width_operator="hypercloning")
+
+
+def test_fitting_does_not_heed_no_grad(tmp_path: Path) -> None:
+    growth, other = (LearnedGrowth(saved(tmp_path, "llama"), **BOTH) for _ in range(2))
+    with torch.no_grad():
+        losses = growth.fit(batches(2), steps=2)
+    assert losses == other.fit(batches(2), steps=2)

@@ -17,7 +17,7 @@ def test_whole_numbers_are_exact(terms: int, add: bool, dtype: torch.dtype) -> N
     """Whatever the dtype of the out: sums are rounded once, where stored."""
     left = [laid_out(data((5, 7), seed=k).mul(4).round().to(dtype), "transposed") for k in range(2 * terms)]
     right = [data((7, 3), seed=9 + k).mul(4).round().to(dtype) for k in range(2 * terms)]
-    for target in {dtype, torch.bfloat16, torch.float32 if dtype != torch.float64 else dtype}:
+    for target in (torch.bfloat16, torch.float32, torch.float64):
         outs = [data((5, 3), seed=k).mul(64).round().to(target) if add else poisoned((5, 3), target) for k in range(2)]
         expected = [
             sum((first.double() @ second.double() for first, second in list(zip(left, right, strict=True))[g::2]), 0)
