@@ -39,9 +39,10 @@ class Growth:
     few: tuple[int, int]
 
 
+DEEPER = Growth("410M to 1.1B", 1024, 2.0, (6, 24), (6, 24))
 GROWTHS = (
     Growth("BERT-small to -base", 512, 1.5, (6, 12), (6, 12)),
-    Growth("410M to 1.1B", 1024, 2.0, (6, 24), (6, 24)),
+    DEEPER,
     Growth("Llama-1B to -3B", 2048, 1.5, (16, 28), (2, 3)),
 )
 
