@@ -188,7 +188,8 @@ class Cutter {
   }
 
   void add(const Stretch& rows, const Stretch& cols, const Fill* fill, uint64_t field, bool drawn) {
-    const DType source_dtype = fill ? out_.dtype : weight_.dtype;
+    // Fills have no source, and join the launch of the copies.
+    const DType source_dtype = weight_.dtype;
     const bool wide = computes_in_double(weight_.dtype, out_.dtype);
     const int64_t elements = fill ? out_.sizes[1] : weight_.sizes[1];
     const int width =
