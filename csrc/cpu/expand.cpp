@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "runs.h"
 #include "vector.h"
 
 namespace gk {
@@ -11,26 +12,6 @@ namespace {
 
 // Elements of every tensor that are worked on together, in cache; and about how many a unit of work has.
 constexpr int64_t kChunk = 1024, kUnit = 16 * kChunk;
-
-template <class Compute>
-void load(Compute* values, const View& view, int64_t e, int64_t n) {
-  const auto read = loops().compute<Compute>().load[int(view.dtype)];
-  for_each_run(view, e, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
-    read(values + done, view.at(offset), stride, count);
-  });
-}
-
-template <class Compute>
-void store(const View& view, const Compute* values, int64_t e, int64_t n) {
-  const auto write = loops().compute<Compute>().store[int(view.dtype)];
-  for_each_run(view, e, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
-    if (stride == 1) {
-      write(view.at(offset), values + done, count);
-    } else {
-      for (int64_t i = 0; i < count; ++i) write(view.at(offset + i * stride), values + done + i, 1);
-    }
-  });
-}
 
 // The numbers of a table, row by row.
 template <class Compute>
@@ -54,18 +35,37 @@ void for_each_chunk(int64_t elements, int64_t tensors, const Chunk& chunk) {
   });
 }
 
+// Memory of this thread for `count` chunks, each beginning a cache line: vectors that reach over two take twice as long
+// (24 layers of 2048 x 2048 from 6: 27 -> 20 ms).
+template <class Compute>
+Compute* chunks(int64_t count) {
+  constexpr uintptr_t kLine = 64;
+  thread_local std::vector<Compute> memory;
+  memory.resize(count * kChunk + kLine / sizeof(Compute));
+  return reinterpret_cast<Compute*>((reinterpret_cast<uintptr_t>(memory.data()) + kLine - 1) & ~(kLine - 1));
+}
+
 template <class Compute>
 void mix(const std::vector<View>& outs, const std::vector<View>& sources, const std::vector<Compute>& factors) {
   const int64_t terms = sources.size(), elements = outs[0].numel();
+  int64_t bytes = 0;
+  for (const View& out : outs) bytes += elements * out.item();
+  // 24 layers of 2048 x 2048 from 6: 47 -> 31 ms.
+  const bool streamed = bytes >= cpu::kStreamBytes;
+  constexpr DType kOwn = sizeof(Compute) == sizeof(float) ? DType::kFloat32 : DType::kFloat64;
+  const auto& compute = loops().compute<Compute>();
   for_each_chunk(elements, terms + outs.size(), [&](int64_t, int64_t e, int64_t n) {
-    thread_local std::vector<Compute> values;
-    values.resize((terms + 1) * kChunk);
-    for (int64_t k = 0; k < terms; ++k) load(values.data() + k * kChunk, sources[k], e, n);
-    Compute* sum = values.data() + terms * kChunk;
+    Compute* const values = chunks<Compute>(terms);
+    alignas(64) Compute sum[kChunk];
+    alignas(64) char stored[kChunk * sizeof(Compute)];
+    for (int64_t k = 0; k < terms; ++k) load(values + k * kChunk, sources[k], e, n);
     for (size_t l = 0; l < outs.size(); ++l) {
-      loops().compute<Compute>().mix(sum, values.data(), kChunk, factors.data() + l * terms, terms, n);
-      store(outs[l], sum, e, n);
+      compute.mix(sum, values, kChunk, factors.data() + l * terms, terms, n);
+      const bool exact = outs[l].dtype == kOwn;
+      if (!exact) compute.store[int(outs[l].dtype)](stored, sum, n);
+      write(outs[l], e, n, exact ? static_cast<const void*>(sum) : stored, streamed);
     }
+    if (streamed) loops().fence();
   });
 }
 
@@ -75,13 +75,12 @@ void inner_products(const View& out, const std::vector<View>& left, const std::v
   // One row of sums for each unit, so that they do not depend on the threads.
   std::vector<double> sums((elements + kUnit - 1) / kUnit * pairs);
   for_each_chunk(elements, rows + columns, [&](int64_t unit, int64_t e, int64_t n) {
-    thread_local std::vector<Compute> values;
-    values.resize((rows + columns) * kChunk);
-    for (int64_t l = 0; l < rows; ++l) load(values.data() + l * kChunk, left[l], e, n);
-    for (int64_t k = 0; k < columns; ++k) load(values.data() + (rows + k) * kChunk, right[k], e, n);
+    Compute* const values = chunks<Compute>(rows + columns);
+    for (int64_t l = 0; l < rows; ++l) load(values + l * kChunk, left[l], e, n);
+    for (int64_t k = 0; k < columns; ++k) load(values + (rows + k) * kChunk, right[k], e, n);
     for (int64_t pair = 0; pair < pairs; ++pair) {
-      const Compute* x = values.data() + pair / columns * kChunk;
-      const Compute* y = values.data() + (rows + pair % columns) * kChunk;
+      const Compute* x = values + pair / columns * kChunk;
+      const Compute* y = values + (rows + pair % columns) * kChunk;
       sums[unit * pairs + pair] += loops().compute<Compute>().dot(x, y, n);
     }
   });

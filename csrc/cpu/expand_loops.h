@@ -18,7 +18,7 @@ void mix(Compute* __restrict values, const Compute* __restrict x, int64_t pitch,
         sums[v] = k ? sums[v] + factors[k] * term : factors[k] * term;
       }
     }
-    std::memcpy(values + i, sums, sizeof(sums));
+    for (int v = 0; v < kVectors; ++v) std::memcpy(values + i + v * kLanes, &sums[v], sizeof(sums[v]));
   }
   for (; i < n; ++i) {
     values[i] = factors[0] * x[i];

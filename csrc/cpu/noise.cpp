@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "runs.h"
 #include "vector.h"
 
 namespace gk {
@@ -37,12 +38,9 @@ double reduce(std::vector<double> sums) {
 
 template <class Compute>
 double block_sum(const View& view, double divisor, int64_t block, int64_t n) {
-  const auto& compute = loops().compute<Compute>();
   Compute values[kSumBlock];
-  for_each_run(view, block * kSumBlock, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
-    compute.load[int(view.dtype)](values + done, view.at(offset), stride, count);
-  });
-  return compute.square_sum(values, Compute(divisor), n);
+  load(values, view, block * kSumBlock, n);
+  return loops().compute<Compute>().square_sum(values, Compute(divisor), n);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "parallel.h"
+#include "runs.h"
 #include "vector.h"
 
 namespace gk {
@@ -25,28 +26,11 @@ struct Group {
   int64_t unit_length;
 };
 
-void write(const View& out, int64_t e, int64_t n, const char* values, bool streamed) {
-  const int item = out.item();
-  for_each_run(out, e, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
-    const char* from = values + done * item;
-    if (stride == 1 && streamed) {
-      loops().stream(out.at(offset), 0, from, 0, 1, count * item);
-    } else if (stride == 1) {
-      std::copy(from, from + count * item, out.at(offset));
-    } else {
-      for (int64_t i = 0; i < count; ++i)
-        std::copy(from + i * item, from + (i + 1) * item, out.at(offset + i * stride));
-    }
-  });
-}
-
 template <class Compute>
 void compute(const View& block, const Copy& copy, int64_t e, int64_t n, const ReplicateNumbers& numbers, char* stored) {
   const auto& run = loops().compute<Compute>();
   alignas(64) Compute values[kChunk];
-  for_each_run(block, e, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
-    run.load[int(block.dtype)](values + done, block.at(offset), stride, count);
-  });
+  load(values, block, e, n);
   run.multiply(values, Compute(copy.scale), n);
   if (numbers.alpha != 0) {
     alignas(64) float buffer[kChunk + kNormalsSlack];

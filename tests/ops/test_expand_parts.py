@@ -62,6 +62,17 @@ def test_results_depend_neither_on_threads_nor_on_the_layout(threads: None) -> N
         assert_same_bits(sums, results[0][1])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_large_mix_goes_past_the_caches(dtype: torch.dtype) -> None:
+    """8 MB and more; rows begin and end within a cache line, and one target is transposed."""
+    sources = [data((1031, 1017), torch.float32, k) for k in range(2)]
+    wide = torch.full((1031, 2 * 1017 + 5), torch.nan, dtype=dtype)
+    outs = [wide[:, 3:1020], wide[:, 1020:2037], poisoned((1031, 1017), dtype, "transposed")]
+    outs += [poisoned((1031, 1017), dtype) for _ in range(2)]
+    assert sum(out.nbytes for out in outs) >= 8 << 20
+    check_mix(outs, sources, data((5, 2), seed=9), torch.ops.growkernels)
+
+
 def test_bands_of_columns_lie_apart() -> None:
     """What panels of a transposed target are; also where a panel is one row."""
     for rows in (1, 4):
