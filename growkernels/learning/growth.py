@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from growkernels.layouts import discover
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.live import LiveSource, open_model
+from growkernels.learning.checks import iterator, schedule
 from growkernels.learning.optimizer import OperatorOptimizer
 from growkernels.learning.start import start_matrices
 from growkernels.learning.state import State, read_state, write_state
@@ -31,6 +33,8 @@ from growkernels.plan import Matrices, Plan, Rule
 
 #: What a model of transformers takes as keywords, and computes its loss from.
 Batch = Mapping[str, Tensor]
+_FILE = "operator.safetensors"
+_END: Any = object()
 
 
 class LearnedGrowth:
@@ -67,6 +71,7 @@ class LearnedGrowth:
         self._optimizer = OperatorOptimizer(self.matrices)
         #: Loss of every step so far.
         self.losses: list[float] = []
+        self._updating = False
 
     @property
     def step(self) -> int:
@@ -90,24 +95,27 @@ class LearnedGrowth:
         `torch.autocast` says, in the model and in its growth. Raises GrowthError for settings or batches that cannot be meant,
         and where the loss is not finite.
         """
-        warmup = max(1, steps // 10) if warmup is None else warmup
-        whole = isinstance(steps, int) and isinstance(warmup, int)
-        if not whole or steps < 1 or not isinstance(lr, float | int) or not 0 < lr < inf or not 0 <= warmup <= steps:
-            raise GrowthError(
-                f"fit with {steps} steps, lr {lr} and {warmup} warm-up steps; expected at least 1 step, a positive learning "
-                f"rate and no more warm-up than steps, which are whole numbers."
-            )
-        self._load_weights()
-        before, left = self.step, iter(batches)
+        steps, lr, warmup = schedule(steps, lr, warmup)
+        left = iterator(batches)
+        if on_step is not None and not callable(on_step):
+            raise GrowthError(f"on_step is {on_step!r}; expected a function of a step's number and loss, or None.")
+        self._check_whole()
+        before = self.step
         # A batch is taken only for a step that is to come: a generator may be gone on with.
-        while self.step < steps and (batch := next(left, None)) is not None:
-            loss = self._loss_and_gradients(self._here(batch))
+        while self.step < steps and (batch := next(left, _END)) is not _END:
+            here = self._here(batch)
+            self._load_weights()
+            loss = self._loss_and_gradients(here)
+            self._updating = True
             self._optimizer.update(self.step, steps, lr, warmup)
             self.losses.append(loss)
+            self._updating = False
             if on_step is not None:
                 on_step(self.step, loss)
-        if self.step == 0:
-            raise GrowthError("there are no batches to fit on; give at least one.")
+        if self.step == before < steps:
+            raise GrowthError(
+                f"there are no batches to fit on, with {before} of {steps} steps taken; give at least one."
+            )
         return self.losses[before:]
 
     def loss(self, batch: Batch) -> float:
@@ -122,31 +130,65 @@ class LearnedGrowth:
 
     def materialise(self) -> Plan:
         """The plan with the matrices as they are now, for `grow_checkpoint(plan=...)` and every other executor."""
+        self._check_whole()
         return self._plan.with_matrices(Matrices({n: m.detach().cpu().numpy() for n, m in self.matrices.items()}))
 
     def save(self, folder: str | Path) -> None:
-        """Write matrices, moments and losses into a folder, made if need be, for `load`."""
-        values = {name: matrix.detach() for name, matrix in self.matrices.items()}
-        state = State(self._plan.digest(), self.losses, values, *self._optimizer.moments())
-        write_state(Path(folder), state, self.options)
+        """Write matrices, moments and losses into a folder, made if need be, for `load`. Older ones are replaced at once."""
+        write_state(Path(folder) / _FILE, self.state())
 
     @classmethod
     def load(
         cls, folder: str | Path, src: str | Path | PreTrainedModel | Source, *, device: str | torch.device = "cpu"
     ) -> LearnedGrowth:
         """What `save` wrote, to be trained on. Raises GrowthError if it is damaged or `src` is not the source it grew from."""
-        options, state = read_state(Path(folder))
-        growth = cls(src, device=device, **options)
-        if state.plan_digest != growth._plan.digest():
-            raise GrowthError(
-                f"{folder} was saved for another source than {growth.source.name}, or by another version."
-            )
-        with torch.no_grad():
-            for name, matrix in growth.matrices.items():
-                matrix.copy_(state.matrices[name])
-        growth._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
-        growth.losses = list(state.losses)
+        path = Path(folder) / _FILE
+        state = read_state(path)
+        growth = cls(src, device=device, **state.options)
+        growth.restore(state, path)
         return growth
+
+    def state(self, fit: dict[str, Any] | None = None) -> State:
+        """All that training goes on from; `fit`: see `State`. The tensors are those that training changes, not copies."""
+        self._check_whole()
+        matrices = {name: matrix.detach() for name, matrix in self.matrices.items()}
+        return State(
+            asdict(self.options),
+            self._plan.digest(),
+            self._source_digest(),
+            list(self.losses),
+            fit,
+            matrices,
+            *self._optimizer.moments(),
+        )
+
+    def restore(self, state: State, path: Path) -> None:
+        """Take over what another growth of the same source left in a file. Raises GrowthError if it does not fit this one."""
+        ours, theirs = self._source_digest(), state.source_digest
+        if state.plan_digest != self._plan.digest() or (ours and theirs and ours != theirs):
+            raise GrowthError(f"{path} was saved for another source than {self.source.name}, or by another version.")
+        shapes = {name: matrix.shape for name, matrix in self.matrices.items()}
+        moments = {name: value.shape for name, value in state.exp_avg.items()}
+        if (
+            {name: value.shape for name, value in state.matrices.items()} != shapes
+            or {name: value.shape for name, value in state.exp_avg_sq.items()} != moments
+            or not moments.items() <= shapes.items()
+        ):
+            raise GrowthError(f"{path} is damaged: its tensors are not those of this growth. Remove it and fit again.")
+        with torch.no_grad():
+            for name, matrix in self.matrices.items():
+                matrix.copy_(state.matrices[name])
+        self._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
+        self.losses = list(state.losses)
+
+    def _source_digest(self) -> str | None:
+        return self.source.digest() if isinstance(self.source, Source) else None
+
+    def _check_whole(self) -> None:
+        if self._updating:
+            raise GrowthError(
+                f"step {self.step + 1} was stopped while it changed the matrices; go on from what was saved before it, or anew."
+            )
 
     def _empty_target(self, model_type: str, architecture: str) -> tuple[PreTrainedModel, dict[str, Rule]]:
         """The target without weights, and the rule of each of its parameters. What else files hold is grown but not trained."""
@@ -192,9 +234,9 @@ class LearnedGrowth:
         return weights
 
     def _here(self, batch: Batch) -> dict[str, Tensor]:
-        if not isinstance(batch, Mapping) or not all(isinstance(value, Tensor) for value in batch.values()):
+        if not isinstance(batch, Mapping) or not all(isinstance(v, Tensor) and not v.is_meta for v in batch.values()):
             raise GrowthError(
-                f"a batch is {type(batch).__name__}; expected a dictionary of tensors, the keywords of "
+                f"a batch is {type(batch).__name__}; expected a dictionary of tensors with values, the keywords of "
                 f"{type(self._model).__name__}: input_ids and labels, say."
             )
         return {name: value.to(self.device) for name, value in batch.items()}
@@ -206,17 +248,20 @@ class LearnedGrowth:
         try:
             # Under autocast its cache would hold what it casts of the weights of every step, until the caller leaves it.
             with torch.autocast(device, dtype, enabled, cache_enabled=False):
-                loss = functional_call(self._model, weights, kwargs={**batch, "use_cache": False}).loss
+                output = functional_call(self._model, weights, kwargs={**batch, "use_cache": False})
         except torch.OutOfMemoryError:
             raise
-        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             given = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in batch.items())
             raise GrowthError(
                 f"{model} fails on a batch of {given} ({type(error).__name__}: {error}); give it what {model} takes, with "
                 f"token ids below its vocab_size."
             ) from error
+        loss = getattr(output, "loss", None)
         if loss is None:
-            raise GrowthError(f"{model} gives no loss for {', '.join(batch)}; batches need labels.")
+            raise GrowthError(
+                f"{model} gives no loss for {', '.join(batch)}; batches need labels, and a class that learns from them."
+            )
         return loss
 
     @torch.enable_grad()
@@ -229,7 +274,7 @@ class LearnedGrowth:
         value = float(loss.detach())
         if not isfinite(value):
             remedy = (
-                "use a smaller learning rate, or more warm-up"
+                "use a smaller learning rate, or more warm-up, and give every batch labels to learn from"
                 if self.step
                 else "give a batch with labels to learn from"
             )

@@ -1,73 +1,116 @@
-"""A half-trained operator on the disk: `operator.safetensors` for the tensors, `operator.json` for the rest."""
+"""A half-trained operator on the disk: one safetensors file, its tensors and, in the metadata, the rest."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.operators import GrowthOptions
 
-_TENSORS, _REST = "operator.safetensors", "operator.json"
-_FORMAT = 1
+_KEY, _FORMAT = "growkernels", 2
 _GROUPS = ("matrices", "exp_avg", "exp_avg_sq")
+_REST = ("options", "plan_digest", "source_digest", "losses", "fit")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Matrices and Adam's moments by name, the losses so far, and the digest of the plan without matrices."""
+    """Matrices and Adam's moments by name, and the losses so far.
 
+    `options` are the growth's, `plan_digest` is that of the plan without matrices, `source_digest` that of the checkpoint, None
+    for a live model. `fit` holds what a fit on a text must have alike to go on, and is None where batches are the caller's.
+    """
+
+    options: dict[str, Any]
     plan_digest: str
+    source_digest: str | None
     losses: list[float]
+    fit: dict[str, Any] | None
     matrices: dict[str, Tensor]
     exp_avg: dict[str, Tensor]
     exp_avg_sq: dict[str, Tensor]
 
 
-def write_state(folder: Path, state: State, options: GrowthOptions) -> None:
-    """Write or replace both files. Each says how many steps it is from: an interruption in between is found out."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_state(path: Path, state: State) -> None:
+    """Write or replace the file in one step: however the process or the machine ends, it is the old one or the new one.
+    Its folder is made if need be.
+
+    Raises GrowthError where the file cannot be written.
+    """
     tensors = {
         f"{group}/{name}": value.contiguous() for group in _GROUPS for name, value in getattr(state, group).items()
     }
-    steps = str(len(state.losses))
-    rest = {"format": _FORMAT, "plan_digest": state.plan_digest, "options": asdict(options), "losses": state.losses}
-    save_file(tensors, folder / f"{_TENSORS}.partial", metadata={"steps": steps})
-    (folder / f"{_REST}.partial").write_text(json.dumps(rest) + "\n")
-    for name in (_TENSORS, _REST):
-        os.replace(folder / f"{name}.partial", folder / name)
-
-
-def read_state(folder: Path) -> tuple[dict[str, Any], State]:
-    """The growth's options, and its state. Raises GrowthError for what is missing or damaged."""
+    rest = {"format": _FORMAT, **{name: getattr(state, name) for name in _REST}}
+    data = save(tensors, metadata={_KEY: json.dumps(rest)})
+    part = path.with_name(f".{path.name}.partial")
     try:
-        rest = json.loads((folder / _REST).read_bytes())
-        if rest["format"] != _FORMAT:
-            raise GrowthError(f"{folder / _REST} has format {rest['format']}; this version reads {_FORMAT}.")
-        groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
-        with safe_open(folder / _TENSORS, "pt") as file:
-            if (file.metadata() or {}).get("steps") != str(len(rest["losses"])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _open_alone(part) as file:
+            try:
+                file.truncate(0)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise GrowthError(
+            f"{path} cannot be written: {error.strerror or error}. What it held before is still there; make room, or name "
+            f"another place."
+        ) from error
+
+
+def read_state(path: Path) -> State:
+    """What `write_state` wrote. Raises GrowthError for what is missing, damaged or another file."""
+    try:
+        with safe_open(path, "pt") as file:
+            rest = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            if rest.get("format") != _FORMAT:
                 raise GrowthError(
-                    f"{folder} holds tensors and losses of different steps: saving was interrupted. Fit it again."
+                    f"{path} is no half-trained operator of format {_FORMAT}, which this version reads; name one, or a new "
+                    f"file, and fit again."
                 )
+            groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
             for key in file.keys():  # noqa: SIM118 (the file is no mapping)
                 group, _, name = key.partition("/")
                 groups[group][name] = file.get_tensor(key)
-        return rest["options"], State(rest["plan_digest"], rest["losses"], **groups)
+        return State(**{name: rest[name] for name in _REST}, **groups)
     except GrowthError:
         raise
     except OSError as error:
         raise GrowthError(
-            f"{folder} holds no operator that can be read: {error}. Name a folder that `save` wrote."
+            f"{path} cannot be read: {error.strerror or error}. Name what a fit or `save` wrote, or fit again."
         ) from error
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise GrowthError(
-            f"{folder} holds a damaged operator: {type(error).__name__} {error}. Fit it again."
+            f"{path} is no half-trained operator, or a damaged one: {type(error).__name__} {error}. Name another file, or "
+            f"remove it and fit again."
         ) from error
+
+
+def _open_alone(part: Path) -> BinaryIO:
+    """The file to be written, held against other runs that write it; what a killed one left of it is taken over."""
+    while True:
+        file = part.open("ab")
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                return file
+        # While this run waited, another one moved it into place.
+        file.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.learning.checks import file_path, whole_number
 
 #: What is read of a file: enough for any fit, and little beside a model.
 _MOST_BYTES = 64 << 20
@@ -23,7 +26,7 @@ class TextBatches:
         self,
         file: str | Path,
         checkpoint: Path,
-        config: dict[str, Any],
+        config: Mapping[str, Any],
         size: int = 8,
         length: int = 256,
         seed: int = 0,
@@ -33,24 +36,43 @@ class TextBatches:
         config: of the model, whose class decides on the labels; size: windows a batch; length: tokens a window, fewer where
         the model or the text has fewer. Raises GrowthError for a text or a model that cannot be used.
         """
-        if size < 1 or length < 2:
-            raise GrowthError(f"batches of {size} windows of {length} tokens; expected at least 1 window of 2 tokens.")
-        tokenizer = _tokenizer(checkpoint)
+        self.size, length = whole_number(size, "size", 1), whole_number(length, "length", 2)
+        self.seed = whole_number(seed, "seed", 0, 2**64 - 1)
+        file = file_path(file, "the text")
+        if not isinstance(config, Mapping):
+            raise GrowthError(
+                f"config is {type(config).__name__}; expected the dictionary in config.json, which to_dict() gives too."
+            )
+        tokenizer = _tokenizer(file_path(checkpoint, "checkpoint"))
         self._mask_token = _mask_token(config, tokenizer)
-        self._tokens = _tokens(Path(file), tokenizer, config)
-        self.length = min(
-            length, len(self._tokens), config.get("max_position_embeddings") or config.get("n_positions") or length
-        )
-        self.size, self.seed = size, seed
+        self._tokens = _tokens(file, tokenizer, config)
+        positions = config.get("max_position_embeddings") or config.get("n_positions") or length
+        if positions < 2:
+            raise GrowthError(f"the model takes {positions} token; there is nothing to learn from fewer than 2.")
+        self.length = min(length, len(self._tokens), positions)
+
+    def digest(self) -> str:
+        """Identity of the tokens, XXH3-128 in hexadecimal: equal for texts that give equal batches, whatever their names."""
+        hasher = xxhash.xxh3_128(self._tokens.numpy().data)
+        hasher.update(str(self._mask_token).encode())
+        return hasher.hexdigest()
 
     def since(self, step: int) -> Iterator[dict[str, Tensor]]:
-        """The batches of a step and all later ones: `input_ids` and `labels`, int64 [size, length]."""
-        while True:
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        """The batches of a step and all later ones: `input_ids` and `labels`, int64 [size, length]. Steps count from 0."""
+        return map(self._batch, count(whole_number(step, "step", 0)))
+
+    def _batch(self, step: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        try:
             starts = torch.randint(len(self._tokens) - self.length + 1, (self.size, 1), generator=generator)
             tokens = self._tokens[starts + torch.arange(self.length)].long()
-            yield {"input_ids": tokens, "labels": tokens} if self._mask_token is None else self._mask(tokens, generator)
-            step += 1
+        except RuntimeError as error:
+            raise GrowthError(
+                f"there is no memory for {self.size} windows of {self.length} tokens; ask for fewer or shorter ones."
+            ) from error
+        if self._mask_token is None:
+            return {"input_ids": tokens, "labels": tokens}
+        return self._mask(tokens, generator)
 
     def _mask(self, tokens: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         hidden = torch.rand(tokens.shape, generator=generator) < _MASKED
@@ -75,7 +97,7 @@ def _tokenizer(checkpoint: Path) -> Any:
         ) from error
 
 
-def _mask_token(config: dict[str, Any], tokenizer: Any) -> int | None:
+def _mask_token(config: Mapping[str, Any], tokenizer: Any) -> int | None:
     """The token that hides others from a masked language model; None for a causal one."""
     architecture = (config.get("architectures") or [""])[0]
     if architecture.endswith(("ForCausalLM", "LMHeadModel")):
@@ -90,7 +112,7 @@ def _mask_token(config: dict[str, Any], tokenizer: Any) -> int | None:
     return tokenizer.mask_token_id
 
 
-def _tokens(file: Path, tokenizer: Any, config: dict[str, Any]) -> Tensor:
+def _tokens(file: Path, tokenizer: Any, config: Mapping[str, Any]) -> Tensor:
     try:
         with file.open("rb") as opened:
             text = opened.read(_MOST_BYTES).decode(errors="ignore" if file.stat().st_size > _MOST_BYTES else "strict")

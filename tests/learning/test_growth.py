@@ -274,15 +274,28 @@ def test_a_changed_element_or_matrix_is_found(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"batches": []}, "no batches"),
-        ({"steps": 0}, "0 steps"),
-        ({"lr": 0.0}, "lr 0.0"),
-        ({"lr": float("nan")}, "lr nan"),
-        ({"steps": 2, "warmup": 3}, "3 warm-up steps"),
-        ({"lr": float("inf")}, "lr inf"),
-        ({"lr": "1e-3"}, "lr 1e-3"),
-        ({"steps": 1.5}, "1.5 steps"),
+        ({"steps": 0}, "steps is 0"),
+        ({"lr": 0.0}, r"lr is 0\.0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"steps": 2, "warmup": 3}, "warmup is 3 and steps 2"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr": "1e-3"}, "lr is '1e-3'"),
+        ({"lr": True}, "lr is True"),
+        ({"steps": True}, "steps is True"),
+        ({"steps": "10"}, "steps is '10'"),
+        ({"warmup": True}, "warmup is True"),
+        ({"on_step": 5}, "on_step is 5; expected a function"),
+        ({"batches": 5}, "batches is 5; expected one batch after the other"),
+        ({"batches": None}, "batches is None"),
+        (
+            {"batches": {"input_ids": IDS, "labels": IDS}},
+            r"a single batch; expected one after the other: give \[batch\]",
+        ),
+        ({"batches": [None]}, "a batch is NoneType"),
+        ({"batches": [{"input_ids": IDS.to("meta"), "labels": IDS}]}, "tensors with values"),
+        ({"batches": [{"input_ids": IDS, "labels": IDS, "past_key_values": IDS}]}, "past_key_values"),
+        ({"steps": 1.5}, r"steps is 1\.5"),
         ({"batches": [IDS]}, "a batch is Tensor"),
-        ({"batches": {"input_ids": IDS}}, "a batch is str"),
         ({"batches": [{"input_ids": [[1, 2]]}]}, "a dictionary of tensors"),
         ({"batches": [{"input_ids": IDS}]}, "need labels"),
         ({"batches": [{"input_ids": IDS[:0], "labels": IDS[:0]}]}, r"input_ids \[0, 4\] torch.int64"),
@@ -306,17 +319,19 @@ def test_a_loss_that_is_not_finite_stops_the_fit(tmp_path: Path) -> None:
     assert growth.step == 1
 
 
-def test_saved_operators_are_checked(tmp_path: Path) -> None:
-    source, folder = saved(tmp_path, "llama"), tmp_path / "operator"
-    LearnedGrowth(source, **BOTH).save(folder)
-    with pytest.raises(GrowthError, match="another source"):
-        LearnedGrowth.load(folder, saved(tmp_path, "qwen3"))
-    (folder / "operator.safetensors").write_bytes(b"12345678" * 3)
-    with pytest.raises(GrowthError, match="damaged"):
-        LearnedGrowth.load(folder, source)
-    (folder / "operator.json").unlink()
-    with pytest.raises(GrowthError, match=r"operator\.json"):
-        LearnedGrowth.load(folder, source)
+def test_no_more_batches_are_no_fit(tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), **BOTH)
+    left = iter(batches(1))
+    assert len(growth.fit(left, steps=3)) == 1
+    with pytest.raises(GrowthError, match="no batches to fit on, with 1 of 3 steps taken"):
+        growth.fit(left, steps=3)
+    assert growth.step == 1
+
+
+def test_a_class_without_a_loss_is_refused() -> None:
+    _, model = make_model("llama", architecture="LlamaModel")
+    with pytest.raises(GrowthError, match="LlamaModel gives no loss for input_ids, labels; batches need labels"):
+        LearnedGrowth(model, **BOTH).fit(batches(1), steps=1)
 
 
 def test_what_is_no_model_of_transformers_is_refused() -> None:
