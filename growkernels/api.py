@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +23,7 @@ from growkernels.executors import (
 )
 from growkernels.executors.source import Source
 from growkernels.layouts import ModelLayout, discover
-from growkernels.learning import Fit, FitReport, draw_losses, fit_plan, start_matrices
+from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan, start_matrices
 from growkernels.operators import GrowthOptions, make_plan
 from growkernels.plan import Plan
 from growkernels.plan.summary import Summary, summarize
@@ -101,8 +101,8 @@ def grow_checkpoint(
     options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
     such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory. `device`:
     where weights are computed; with "cuda" only the source's tensors are sent there. The bits are the same.
-    `fit`: train the matrices of learned growth (ligo) first; without it they stay as they start. `plan`: carry out this one,
-    such as `LearnedGrowth.materialise` gives, in place of options.
+    `fit`: train the matrices of learned growth (ligo) first, or go on from its checkpoint; without it they stay as they
+    start. `plan`: carry out this one, such as `LearnedGrowth.materialise` gives, in place of options.
     What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
     VerificationFailed; `dst` is then as it was before.
     """
@@ -110,6 +110,8 @@ def grow_checkpoint(
     if plan is not None and (options or fit is not None):
         raise GrowthError(f"plan and {', '.join(options) or 'fit'} both say what to grow; give one of the two.")
     growth = GrowthOptions.from_keywords(plan.options if plan is not None else options)
+    if fit is not None and not isinstance(fit, Fit):
+        raise GrowthError(f"fit is {fit!r}; expected a growkernels.api.Fit, such as Fit('text.txt', steps=100).")
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size, place = parse_size(max_shard_size), open_device(device)
@@ -120,6 +122,8 @@ def grow_checkpoint(
         raise GrowthError(
             "fit trains learned growth, and nothing is learned here; give depth_operator or width_operator ligo."
         )
+    if fit is not None and fit.checkpoint is not None:
+        fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     check_duplicates(source, layout.duplicates)
     for text in planned.warnings:
         warnings.warn(text, stacklevel=2)

@@ -75,6 +75,8 @@ def _fit_text(fit: FitReport) -> str:
     tenth = max(1, len(fit.losses) // 10)
     first, last = (sum(part) / tenth for part in (fit.losses[:tenth], fit.losses[-tenth:]))
     steps = f"{len(fit.losses)} steps on {fit.text} in {fit.seconds:.1f} s"
+    if fit.resumed_from:
+        steps += f" (the first {fit.resumed_from} were in the checkpoint)"
     return f"{steps}, loss {first:.3f} -> {last:.3f} (means of {tenth}; growkernels-fit.png)"
 
 

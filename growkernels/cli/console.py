@@ -73,10 +73,10 @@ class Guarded(TyperGroup):
                 self._fail(ctx, str(error), "refused", REFUSED)
             except VerificationFailed as error:
                 self._fail(ctx, f"verification failed: {error}", "failed", FAILED)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 self._fail(
                     ctx,
-                    "interrupted; nothing was put in place",
+                    "; ".join(["interrupted; nothing was put in place", *getattr(error, "__notes__", [])]),
                     "interrupted",
                     INTERRUPTED,
                 )

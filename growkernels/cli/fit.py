@@ -45,16 +45,38 @@ FitBatch = Annotated[int, typer.Option(metavar="N", rich_help_panel=LEARNED, hel
 FitLength = Annotated[
     int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Tokens in a stretch, at most what the model takes.")
 ]
+FitCheckpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=LEARNED,
+        help="Keep the state of the fit in FILE: every half minute at most, at its end, and when it is interrupted. A fit "
+        "whose FILE exists goes on from it, to the same bits; source, text and options must be the same, also "
+        "--fit-steps. FILE stays.",
+        show_default=False,
+    ),
+]
 
 
-def make_fit(growth: dict[str, Any], text: Path | None, steps: int, **settings: Any) -> Fit | None:
-    """The fit that the options ask for; None if nothing is learned, or by no steps. Raises GrowthError without a text."""
+def given(ctx: typer.Context) -> list[str]:
+    """The options of a fit that stand in the command."""
+    names = [name for name in ctx.params if name.startswith("fit_")]
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name != "DEFAULT"]
+
+
+def make_fit(given: list[str], growth: dict[str, Any], text: Path | None, steps: int, **settings: Any) -> Fit | None:
+    """The fit that the options ask for; None if nothing is learned, or by no steps.
+
+    given: names of the options that were given. Raises GrowthError for them where nothing is learned, and without a text.
+    """
     from growkernels.learning import Fit
 
     learned = "ligo" in (growth["depth_operator"], growth["width_operator"])
-    if not learned and text is not None:
+    if given and not learned:
         raise GrowthError(
-            "--fit-text is for learned growth; add --depth-operator ligo, --width-operator ligo, or both."
+            f"{', '.join(given)}: there is a fit for learned growth only; add --depth-operator ligo, --width-operator ligo, or "
+            f"both."
         )
     if not learned or steps == 0:
         return None

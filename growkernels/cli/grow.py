@@ -13,6 +13,7 @@ from growkernels.cli.progress import ProgressDisplay
 
 
 def grow(
+    ctx: typer.Context,
     src: options.Source,
     dst: Annotated[
         Path,
@@ -37,6 +38,7 @@ def grow(
     fit_warmup: fit.FitWarmup = None,
     fit_batch: fit.FitBatch = 8,
     fit_length: fit.FitLength = 256,
+    fit_checkpoint: fit.FitCheckpoint = None,
     depth_init: options.DepthInit = "stack",
     width_init: options.WidthInit = "tile",
     init_noise: options.InitNoise = 0.03,
@@ -86,7 +88,7 @@ def grow(
     Width and depth may be combined. The target is a standard Hugging Face checkpoint: config, safetensors, the source's
     tokenizer and generation config, and growkernels.json, which says how it was made. Weights are streamed from file to
     file: memory does not depend on the model's size, but fitting learned growth holds both models in memory. A run that
-    fails or is interrupted leaves DST as it was.
+    fails or is interrupted leaves DST as it was; with --fit-checkpoint, the same command takes up an interrupted fit.
 
     Always verified: random slices of every tensor, bit for bit against an independent reference. Where both models fit in a
     quarter of the free memory, also their outputs on the same tokens.
@@ -133,7 +135,15 @@ def grow(
             device=device,
             on_progress=advance,
             fit=fit.make_fit(
-                growth, fit_text, fit_steps, lr=fit_lr, warmup=fit_warmup, batch=fit_batch, length=fit_length
+                fit.given(ctx),
+                growth,
+                fit_text,
+                fit_steps,
+                lr=fit_lr,
+                warmup=fit_warmup,
+                batch=fit_batch,
+                length=fit_length,
+                checkpoint=fit_checkpoint,
             ),
             **growth,
         )

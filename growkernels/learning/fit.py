@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 from growkernels.executors.source import Source
+from growkernels.learning.checkpoint import FitCheckpoint
+from growkernels.learning.checks import file_path, schedule, whole_number
 from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.text import TextBatches
 from growkernels.operators import GrowthOptions
@@ -21,7 +24,9 @@ from growkernels.plan import Plan
 class Fit:
     """How to train the matrices of learned growth on a text; see `LearnedGrowth.fit` and `TextBatches`.
 
-    `batch`: windows a step; `length`: tokens a window. Batches follow from the growth's seed.
+    `batch`: windows a step; `length`: tokens a window. Batches follow from the growth's seed. `checkpoint`: file that the state
+    is kept in, every half minute at most, at the end and at an interruption; a fit whose file exists goes on from it, to the
+    bits of one without a pause. It stays. Raises GrowthError for what cannot be meant.
     """
 
     text: str | Path
@@ -30,19 +35,44 @@ class Fit:
     warmup: int | None = None
     batch: int = 8
     length: int = 256
+    checkpoint: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        steps, lr, warmup = schedule(self.steps, self.lr, self.warmup)
+        checked = {
+            "text": file_path(self.text, "the text"),
+            "steps": steps,
+            "lr": lr,
+            "warmup": warmup,
+            "batch": whole_number(self.batch, "batch", 1),
+            "length": whole_number(self.length, "length", 2),
+            "checkpoint": None if self.checkpoint is None else file_path(self.checkpoint, "the fit's checkpoint"),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """A fit that was carried out: the loss of every step, in nats per token, before that step's update."""
+    """A fit that was carried out: the loss of every step, in nats per token, before that step's update.
+
+    `resumed_from`: how many of the steps are from the checkpoint; `seconds` is the time of the others.
+    """
 
     text: str
     losses: tuple[float, ...]
     seconds: float
+    resumed_from: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return {"text": self.text, "steps": len(self.losses), "seconds": self.seconds, "losses": list(self.losses)}
+        return {
+            "text": self.text,
+            "steps": len(self.losses),
+            "resumed_from": self.resumed_from,
+            "seconds": self.seconds,
+            "losses": list(self.losses),
+        }
 
 
 def fit_plan(
@@ -59,6 +89,21 @@ def fit_plan(
     start = perf_counter()
     growth = LearnedGrowth(source, device=device, **asdict(options))
     batches = TextBatches(fit.text, source.path, source.config, fit.batch, fit.length, options.seed)
-    on_step(0, fit.steps)
-    growth.fit(batches.since(0), fit.steps, fit.lr, fit.warmup, lambda step, loss: on_step(step, fit.steps))
-    return growth.materialise(), FitReport(str(fit.text), tuple(growth.losses), perf_counter() - start)
+    checkpoint = None
+    if fit.checkpoint is not None:
+        settings = {name: getattr(fit, name) for name in ("steps", "lr", "warmup", "batch")}
+        settings |= {"length": batches.length, "text": batches.digest()}
+        checkpoint = FitCheckpoint(Path(fit.checkpoint), growth, settings)
+    resumed_from = growth.step
+    on_step(resumed_from, fit.steps)
+
+    def after_step(step: int, loss: float) -> None:
+        del loss
+        if checkpoint is not None:
+            checkpoint.after_step()
+        on_step(step, fit.steps)
+
+    with checkpoint or nullcontext():
+        growth.fit(batches.since(resumed_from), fit.steps, fit.lr, fit.warmup, after_step)
+    report = FitReport(str(fit.text), tuple(growth.losses), perf_counter() - start, resumed_from)
+    return growth.materialise(), report

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner, Result
 
 from growkernels.cli import app
@@ -36,6 +38,14 @@ def save_small(folder: Path, family: str = "llama", **variant: Any) -> Path:
     model.save_pretrained(folder)
     (folder / "tokenizer_config.json").write_text("{}")
     return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A token for every printable character, and a mask."""
+    vocab = {"?": 0, "[MASK]": 1, **{chr(code): code - 30 for code in range(32, 127) if chr(code) != "?"}}
+    built = Tokenizer(models.WordLevel(vocab, unk_token="?"))
+    built.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=built, unk_token="?", mask_token="[MASK]").save_pretrained(folder)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

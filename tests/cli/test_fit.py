@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import growkernels
 from growkernels.api import Fit
-from tests.cli.support import json_of, run, save_small, snapshot
+from tests.cli.support import json_of, run, save_small, save_tokenizer, snapshot
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LIGO = ("--depth", "2", "--width", "2", "--depth-operator", "ligo", "--width-operator", "ligo")
 SHORT = ("--fit-steps", "3", "--fit-batch", "2", "--fit-length", "16", "--no-verify-logits")
 
 
-def tokenizer(folder: Path) -> None:
-    """A token for every printable character, and a mask."""
-    vocab = {"?": 0, "[MASK]": 1, **{chr(code): code - 30 for code in range(32, 127) if chr(code) != "?"}}
-    built = Tokenizer(models.WordLevel(vocab, unk_token="?"))
-    built.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=built, unk_token="?", mask_token="[MASK]").save_pretrained(folder)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models: more threads cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def checkpoint(src: Path) -> Path:
-    tokenizer(src)
+    save_tokenizer(src)
     return src
 
 
@@ -79,7 +62,7 @@ def test_every_step_of_a_fit_is_told(checkpoint: Path, text: Path, tmp_path: Pat
 
 def test_masked_models_are_fitted_too(text: Path, tmp_path: Path) -> None:
     source = save_small(tmp_path / "bert", "bert")
-    tokenizer(source)
+    save_tokenizer(source)
     shown = json_of(run("grow", source, tmp_path / "dst", *LIGO, "--fit-text", text, *SHORT, "--json"))
     assert shown["fit"]["steps"] == 3
     assert shown["verification"]["passed"]
@@ -105,10 +88,22 @@ BAD: dict[str, tuple[Callable[[Path, Path], Any], tuple[object, ...], tuple[str,
         lambda src, text: (src / "tokenizer.json").unlink(), (*LIGO, "--fit-text", "text.txt"), ("no tokenizer",)
     ),
     "text for nothing": (lambda src, text: None, ("--width", "2", "--fit-text", "text.txt"), ("--depth-operator ligo",)),
-    "steps": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-steps", "-1"), ("-1 steps",)),
-    "rate": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-lr", "0"), ("lr 0.0",)),
-    "batch": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-batch", "0"), ("0 windows",)),
-    "length": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-length", "1"), ("1 tokens",)),
+    "steps": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-steps", "-1"), ("steps is -1",)),
+    "rate": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-lr", "0"), ("lr is 0.0",)),
+    "rate without end": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-lr", "inf"), ("lr is inf",)),
+    "rate that is none": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-lr", "nan"), ("lr is nan",)),
+    "warm-up": (
+        lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-steps", "3", "--fit-warmup", "4"),
+        ("warmup is 4 and steps 3",),
+    ),
+    "many windows": (
+        lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-batch", "1000000000000"), ("batch is 1000000000000",)
+    ),
+    "steps for nothing": (
+        lambda src, text: None, ("--width", "2", "--fit-steps", "3"), ("--fit-steps: there is a fit for learned growth only",)
+    ),
+    "batch": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-batch", "0"), ("batch is 0",)),
+    "length": (lambda src, text: None, (*LIGO, "--fit-text", "text.txt", "--fit-length", "1"), ("length is 1",)),
     "fewer layers": (
         lambda src, text: None, ("--layers", "0", "--depth-operator", "ligo", "--fit-text", "text.txt"), ("does not shrink",)
     ),
@@ -135,7 +130,7 @@ def test_what_cannot_be_fitted_is_refused(
 
 def test_models_without_a_language_loss_are_sent_to_python(text: Path, tmp_path: Path) -> None:
     source = save_small(tmp_path / "base", architecture="LlamaModel")
-    tokenizer(source)
+    save_tokenizer(source)
     shown = run("grow", source, tmp_path / "dst", *LIGO, "--fit-text", text, columns=300)
     assert shown.exit_code == 2
     assert "LlamaModel is no causal or masked language model" in shown.stderr
@@ -145,7 +140,7 @@ def test_models_without_a_language_loss_are_sent_to_python(text: Path, tmp_path:
 def test_masks_leave_something_to_guess(tmp_path: Path, text: Path) -> None:
     from growkernels.learning import TextBatches
 
-    tokenizer(tmp_path)
+    save_tokenizer(tmp_path)
     config = {"architectures": ["BertForMaskedLM"], "vocab_size": 97, "max_position_embeddings": 64}
     data = TextBatches(text, tmp_path, config, size=50, length=4)
     batch = next(data.since(7))
