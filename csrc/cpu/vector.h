@@ -10,6 +10,9 @@
 
 namespace gk {
 
+// Rows of `dot` for which y is loaded once.
+constexpr int kDotRows = 4;
+
 template <class Compute>
 struct ComputeLoops {
   // values[i] = source[i * stride]
@@ -33,8 +36,8 @@ struct ComputeLoops {
   double (*square_sum)(const Compute* values, Compute divisor, int64_t n);
   // values[i] = sum over k < terms of factors[k] * x[k * pitch + i], in that order
   void (*mix)(Compute* values, const Compute* x, int64_t pitch, const Compute* factors, int64_t terms, int64_t n);
-  // Sum of x[i] * y[i], in kSumLanes lanes
-  double (*dot)(const Compute* x, const Compute* y, int64_t n);
+  // sums[row * step] += sum of x[row * pitch + i] * y[i], in kSumLanes lanes
+  void (*dot)(double* sums, int64_t step, const Compute* x, int64_t pitch, int64_t rows, const Compute* y, int64_t n);
 };
 
 constexpr int64_t kNormalsSlack = 128;
