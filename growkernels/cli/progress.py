@@ -56,7 +56,8 @@ class ProgressDisplay:
             else:
                 columns = (SpinnerColumn(), TimeElapsedColumn())
             progress = Progress(TextColumn("{task.description}"), *columns, console=notes, transient=True)
-            self._bar = (self._shown.enter_context(progress), progress.add_task(stage, total=total or None))
+            task = progress.add_task(stage, total=total or None, completed=done)
+            self._bar = (self._shown.enter_context(progress), task)
         if self._bar:
             progress, task = self._bar
             progress.update(task, completed=done)

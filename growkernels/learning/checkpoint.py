@@ -100,6 +100,6 @@ def _check_same(path: Path, there: State, here: State) -> None:
         differing.append("another version of growkernels")
     if differing:
         raise GrowthError(
-            f"{path} belongs to another fit: {'; '.join(differing)}. Give what it was begun with, all of it, for its steps "
-            f"depend on it, the learning rates on the number of steps too; or name another file to fit anew."
+            f"{path} belongs to another fit: {'; '.join(differing)}. Give the source, text and options that it was "
+            f"begun with (steps too: every learning rate follows from their number), or name another file to fit anew."
         )

@@ -41,6 +41,15 @@ def test_a_fit_is_shown_by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fitting" in out.getvalue() and "3/3" in out.getvalue() and "MB" not in out.getvalue()
 
 
+def test_a_fit_that_goes_on_starts_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(progress, "notes", Console(file=out, force_terminal=True, width=80, color_system=None))
+    with ProgressDisplay() as advance:
+        for step in (40, 41):
+            advance("fitting", step, 60)
+    assert "40/60" in out.getvalue() and " 0/60" not in out.getvalue()
+
+
 def test_a_log_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert display(monkeypatch, terminal=False) == ""
 
