@@ -10,6 +10,7 @@
 #include "common/philox.h"
 #include "cpu/vector.h"
 #include "cuda/emulate.h"
+#include "pages.h"
 
 namespace {
 
@@ -46,6 +47,13 @@ PyObject* emulated_traffic(PyObject*, PyObject*) {
                        static_cast<long long>(traffic.written));
 }
 
+PyObject* ask_for_huge_pages(PyObject*, PyObject* args) {
+  unsigned long long data, bytes;
+  if (!PyArg_ParseTuple(args, "KK:ask_for_huge_pages", &data, &bytes)) return nullptr;
+  gk::ask_for_huge_pages(reinterpret_cast<void*>(data), bytes);
+  Py_RETURN_NONE;
+}
+
 PyObject* build_info(PyObject*, PyObject*) {
 #if defined(GK_CUDA)
   constexpr const char* cuda = GK_CUDA;
@@ -65,6 +73,8 @@ PyMethodDef methods[] = {
      "emulated_traffic() -> dict: names of the kernels emulated on this thread since the last call, bytes of tensors "
      "that "
      "they read and wrote."},
+    {"ask_for_huge_pages", ask_for_huge_pages, METH_VARARGS,
+     "ask_for_huge_pages(address, bytes) -> None: for fresh memory of the CPU; only advice."},
     {"build_info", build_info, METH_NOARGS,
      "build_info() -> dict: version, torch built against, compiler, GPU architectures of the CUDA kernels or None."},
     {nullptr, nullptr, 0, nullptr},

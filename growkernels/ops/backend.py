@@ -54,6 +54,11 @@ CUDA_BACKEND = "cuda" if _HAS_CUDA else "triton" if TRITON_INSTALLED else None
 #: Under Triton's interpreter its kernels run on CPU tensors.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
+
+def _on_huge_pages(tensor: Tensor) -> None:
+    EXTENSION.ask_for_huge_pages(tensor.data_ptr(), tensor.nbytes)
+
+
 autograd.register()
 for _name, _implementation in eager.IMPLEMENTATIONS.items():
     EAGER.impl(_name, _implementation, "CompositeExplicitAutograd")
@@ -66,7 +71,7 @@ for _name, _implementation in triton.IMPLEMENTATIONS.items():
     if CUDA_BACKEND == "triton":
         LIBRARY.impl(_name, _implementation, "CUDA")
 if EXTENSION is not None:
-    expand_dense.register(LIBRARY, "CPU", gpu=False, products_=products_)
+    expand_dense.register(LIBRARY, "CPU", gpu=False, fresh=_on_huge_pages, products_=products_)
     expand_dense.register(EMULATED, "CPU", gpu=True, products_=products_)
 for _device in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
     expand_dense.register(TRITON, _device, gpu=True)

@@ -56,12 +56,16 @@ def expand_(
 def expand(
     ops: Any,
     gpu: bool,
+    fresh: Callable[[Tensor], None] | None,
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
     layout: Sequence[int],
     dtype: torch.dtype,
 ) -> list[Tensor]:
     outs = empty_targets(weights, matrices, layout, dtype)
+    if fresh is not None:
+        for out in outs:
+            fresh(out)
     expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout)
     return outs
 
@@ -91,9 +95,20 @@ def expand_backward(
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
 
 
-def register(library: torch.library.Library, device: str, gpu: bool, **parts: Callable[..., None]) -> None:
-    """Implement the ops for tensors of a device, which works as a GPU does or not; `parts` are those without a kernel."""
+def register(
+    library: torch.library.Library,
+    device: str,
+    gpu: bool,
+    fresh: Callable[[Tensor], None] | None = None,
+    **parts: Callable[..., None],
+) -> None:
+    """Implement the ops for tensors of a device, which works as a GPU does or not.
+
+    fresh: called with every result before it is written. parts: ops that the library has no kernel of.
+    """
+    ops = getattr(torch.ops, library.ns)
     for name, function in parts.items():
         library.impl(name, function, device)
-    for function in (expand_, expand, expand_backward):
-        library.impl(function.__name__, partial(function, getattr(torch.ops, library.ns), gpu), device)
+    library.impl("expand", partial(expand, ops, gpu, fresh), device)
+    for function in (expand_, expand_backward):
+        library.impl(function.__name__, partial(function, ops, gpu), device)

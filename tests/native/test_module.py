@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
 import growkernels
 
@@ -88,3 +89,11 @@ def test_it_loads_where_there_is_no_cuda() -> None:
     exported = subprocess.run(["nm", "-D", "--defined-only", _C.__file__], capture_output=True, text=True, check=True)
     # Torch has a runtime of its own: the two must not see each other's functions.
     assert not [line for line in exported.stdout.splitlines() if " cuda" in line or " __cuda" in line]
+
+
+def test_pages_are_advice() -> None:
+    """Memory that was asked for is used as before, also where it is small or does not begin with a page."""
+    for size in (1, 5 << 20):
+        tensor = torch.arange(size, dtype=torch.int32)
+        _C.ask_for_huge_pages(tensor[1:].data_ptr(), tensor[1:].nbytes)
+        assert tensor.equal(torch.arange(size, dtype=torch.int32))
