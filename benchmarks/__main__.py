@@ -104,7 +104,6 @@ def _measure(
         "load_before": os.getloadavg()[0],
         "load_after": os.getloadavg()[0],
         "copies": ", ".join(f"{name} {rate / 1e9:.1f} GB/s" for name, rate in copies.items()),
-        "rounds": f"{effort.least} to {effort.most}",
     }
     rates = {"copy": max(copies.values()), "operations": operation_rate(setting.device, NORMAL)}
     results = Results(about, provenance.versions(), run, rates, [])

@@ -68,9 +68,14 @@ def _head(results: Results) -> str:
         f"* copy rate {rates['copy'] / 1e9:.1f} GB/s read + written (the fastest of {run['copies']}), "
         f"noise in cache {rates['operations'] / 1e9:.0f} G operations/s\n"
         f"* main source {run['side']} x {run['side']}; every output is checked against the reference "
-        f"before it is timed; providers take turns; "
-        f"medians of {run['rounds']} rounds"
+        f"before it is timed; providers take turns; medians of {_rounds(results)} rounds"
     )
+
+
+def _rounds(results: Results) -> str:
+    counts = [len(measured.seconds) for case in results.cases for measured in case.measurements.values()]
+    fewest, most = min(counts, default=0), max(counts, default=0)
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -38,6 +38,10 @@ class Growth:
     layers: tuple[int, int]
     few: tuple[int, int]
 
+    def counts(self, setting: Setting) -> tuple[int, int]:
+        """Source and target layers."""
+        return self.layers if setting.kind == "cuda" else self.few
+
 
 DEEPER = Growth("410M to 1.1B", 1024, 2.0, (6, 24), (6, 24))
 GROWTHS = (
@@ -54,7 +58,8 @@ def cases(setting: Setting) -> Iterator[Case]:
     """
     dtypes = (torch.float32, torch.bfloat16) if setting.kind == "cuda" else (torch.float32,)
     for growth, dtype, structured, trained in product(GROWTHS, dtypes, (False, True), (False, True)):
-        words = growth.name, "structured" if structured else "", "step" if trained else "", short(dtype)
+        layers = "{} to {} layers".format(*growth.counts(setting))
+        words = growth.name, layers, "structured" if structured else "", "step" if trained else "", short(dtype)
         shape = partial(_expansion, setting, growth, structured, dtype)
         meta = shape(torch.device("meta"))
         build = partial(_build_step if trained else _build, setting, shape)
@@ -66,7 +71,7 @@ def _expansion(
 ) -> Expansion:
     source = growth.hidden // setting.shrink
     target = int(source * growth.ratio)
-    layers, target_layers = growth.layers if setting.kind == "cuda" else growth.few
+    layers, target_layers = growth.counts(setting)
     rows = target - source if structured else target
     weights = [data((source, source), dtype, device) for _ in range(layers)]
     b, a = (data((rows, source), dtype, device) for _ in range(2))

@@ -117,7 +117,7 @@ def on_a_gpu(*cases):
     machine = {"name": "chip", "gpu": "Chip", "cuda": "13.0", "backend": "cuda", "processor": "p", "cores": 1}
     machine |= {"threads": 1, "memory_bytes": 2**30, "system": "Linux", "instructions": "avx2"}
     run = {"commit": "abc", "dirty": False, "date": "today", "command": "c", "load_before": 0.0, "load_after": 0.1}
-    run |= {"copies": "torch_copy 4300.0 GB/s", "rounds": "5 to 31", "side": 16}
+    run |= {"copies": "torch_copy 4300.0 GB/s", "side": 16}
     return Results(machine, {"torch": "2"}, run, {"copy": 4.3e12, "operations": 3e13}, list(cases))
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from benchmarks import __main__ as suite
-from benchmarks import checks, floor, machine, measure, provenance, rivals
+from benchmarks import checks, clock, floor, machine, measure, provenance, rivals
 from benchmarks.case import COMPILED, FLOOR, OURS, OURS_OUT, PAPER, TRITON, Case, Provider, Setting, Work
 from benchmarks.cases import all_cases
 from benchmarks.cases.models import ONE_BY_ONE
 from benchmarks.measure import Effort
-from benchmarks.memory import peak_above
+from benchmarks.memory import peak_above, touch
 from benchmarks.picture import draw
 from benchmarks.results import CaseResult, Measurement, Results, read
 from benchmarks.table import markdown, table
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 def results(*cases):
     run = {"commit": "abc", "dirty": True, "date": "today", "command": "c", "load_before": 0.0, "load_after": 0.1}
-    run |= {"copies": "torch_copy 20.0 GB/s", "rounds": "3 to 3", "side": 16}
+    run |= {"copies": "torch_copy 20.0 GB/s", "side": 16}
     return Results(machine.describe(CPU), provenance.versions(), run, {"copy": 2e10, "operations": 3e10}, list(cases))
 
 
@@ -90,7 +90,8 @@ def test_outputs_are_poisoned_before_they_are_checked():
     with pytest.raises(AssertionError):
         measure._try(idle, 1, CPU)
     writing = Provider(OURS_OUT, lambda: [out.fill_(1)], check, fresh=False)
-    assert measure._try(writing, 1, CPU).first_seconds > 0
+    found, _ = measure._try(writing, 1, CPU)
+    assert found.first_seconds > 0
 
 
 def test_a_case_runs_with_its_floor():
@@ -99,6 +100,22 @@ def test_a_case_runs_with_its_floor():
     assert set(measured.measurements) >= {OURS_OUT, OURS, "eager", FLOOR}
     assert {len(m.seconds) for m in measured.measurements.values()} == {3}
     assert measured.bytes == case.work.bytes
+
+
+def test_timed_calls_find_the_memory_that_the_case_takes(monkeypatch):
+    touched = []
+    monkeypatch.setattr(clock, "touch", touched.append)
+    size = 64 << 20
+    provider = Provider(OURS, lambda: [torch.ones(size, dtype=torch.uint8)], lambda outputs: None)
+    case = Case("fresh", Work(size, 1), lambda: [provider])
+    measure.run_case(case, Setting.tiny(CPU), floor.memmove_shares, measure.QUICK)
+    assert touched and all(amount > size / 2 for amount in touched)
+
+
+def test_touching_memory_leaves_nothing():
+    touch(0)
+    assert peak_above(lambda: touch(32 << 20), CPU) > 16 << 20
+    assert peak_above(lambda: None, CPU) < 16 << 20
 
 
 @pytest.mark.parametrize("copy", [floor.torch_copy, floor.memmove_pieces, floor.memmove_shares])
