@@ -56,7 +56,7 @@ def grow_model(
     or does not fit into memory.
     """
     source = open_model(model)
-    layout = discover(source.config, source.tensors)
+    layout = discover(source.config, source.tensors, source.fresh)
     planned = _planned(layout, plan, options)
     check_duplicates(source, layout.duplicates)
     target = _empty_model(layout, planned)

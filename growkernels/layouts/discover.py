@@ -10,31 +10,37 @@ from growkernels.layouts import checks
 from growkernels.layouts.base import ModelLayout, TensorLayout
 from growkernels.layouts.classes import ModelClass, Parameter, split_layer
 from growkernels.layouts.families import BUFFERS, Family
-from growkernels.layouts.knobs import count_layers, read_sizes
+from growkernels.layouts.knobs import config_object, quiet, read_sizes
 from growkernels.layouts.probe import Probed, probe
 from growkernels.plan.rule import Kind
 from growkernels.plan.tensor import TensorSpec
 
 
-def discover(config: Mapping[str, Any], tensors: Mapping[str, TensorSpec]) -> ModelLayout:
+@quiet()
+def discover(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorSpec], own: ModelClass | None = None
+) -> ModelLayout:
     """What every axis of every stored tensor means.
 
-    `config` is the JSON of `config.json`, `tensors` are the stored tensors in file order. No weights are read and none
-    are allocated. Raises GrowthError, with the reason and the remedy, for checkpoints that cannot be grown.
+    `config` is the JSON of `config.json`, `tensors` are the stored tensors in file order; `own` is the config's class, if
+    it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
+    remedy, for checkpoints that cannot be grown.
     """
     family = checks.find_family(config)
     architecture = checks.find_architecture(family, config)
     dropped = {name: reason for name in tensors if (reason := _buffer(family, name))}
     stored = {name: spec for name, spec in tensors.items() if name not in dropped}
     checks.check_dtypes(stored)
-    sizes, num_layers = read_sizes(family, config), count_layers(family, config)
+    loaded = config_object(family, config)
+    sizes, num_layers = read_sizes(family, loaded), getattr(loaded, family.layers)
     checks.check_layers(stored, num_layers)
-    own = ModelClass(family, architecture, config)
-    whole = _whole_class(family, own, config, list(stored))
-    owners = _owners(own, whole, stored)
+    own = own or ModelClass(family, architecture, config)
+    mine = own.parameter_names(stored)
+    whole, names = _whole_class(family, own, mine, config)
+    owners = _owners(own, mine, whole, names, stored)
     ties, duplicates = _ties(whole, owners)
     dropped |= {name: f"equals {original}, to which the class ties it" for name, original in duplicates.items()}
-    probed = probe(family, whole.architecture, config)
+    probed = probe(family, whole, config, sizes, getattr(loaded, family.positions))
     # A tied tensor is what its first parameter is (the embedding), even where the file calls it by the head's name.
     first = {name: whole.parameters[owners[name].shares] for name in stored if name not in duplicates}
     layouts = {name: _tensor(name, stored[name], p, probed[split_layer(p.name)[0]]) for name, p in first.items()}
@@ -67,29 +73,38 @@ def _buffer(family: Family, name: str) -> str | None:
     return None
 
 
-def _whole_class(family: Family, own: ModelClass, config: Mapping[str, Any], names: list[str]) -> ModelClass:
-    """The config's class, or the first superset of it that knows every stored tensor."""
-    if own.knows(names):
-        return own
+def _whole_class(
+    family: Family, own: ModelClass, mine: Mapping[str, str], config: Mapping[str, Any]
+) -> tuple[ModelClass, Mapping[str, str]]:
+    """The config's class, or the first superset of it that knows every stored tensor; with the parameters' names in it."""
+    if own.knows(mine):
+        return own, mine
     for architecture in family.supersets:
         other = ModelClass(family, architecture, config)
+        names = other.parameter_names(mine)
         if other.knows(names):
-            return other
-    raise checks.unexpected([n for n in names if own.parameter_name(n) not in own.parameters], own.architecture)
+            return other, names
+    raise checks.unexpected([n for n, p in mine.items() if p not in own.parameters], own.architecture)
 
 
-def _owners(own: ModelClass, whole: ModelClass, stored: Mapping[str, TensorSpec]) -> dict[str, Parameter]:
+def _owners(
+    own: ModelClass,
+    mine: Mapping[str, str],
+    whole: ModelClass,
+    names: Mapping[str, str],
+    stored: Mapping[str, TensorSpec],
+) -> dict[str, Parameter]:
     """The parameter of each stored tensor, checked for shape and for completeness."""
     owners: dict[str, Parameter] = {}
-    names: dict[str, str] = {}
+    holders: dict[str, str] = {}
     for name, spec in stored.items():
-        parameter = whole.parameters[whole.parameter_name(name)]
-        if parameter.name in names:
-            raise GrowthError(f"{names[parameter.name]} and {name} both hold {parameter.name}; remove one of them.")
+        parameter = whole.parameters[names[name]]
+        if parameter.name in holders:
+            raise GrowthError(f"{holders[parameter.name]} and {name} both hold {parameter.name}; remove one of them.")
         checks.check_shape(name, spec.shape, parameter.shape)
-        names[parameter.name] = name
+        holders[parameter.name] = name
         owners[name] = parameter
-    loaded = {own.parameters[p].shares for name in stored if (p := own.parameter_name(name)) in own.parameters}
+    loaded = {own.parameters[p].shares for p in mine.values() if p in own.parameters}
     absent = [name for name, parameter in own.parameters.items() if parameter.shares not in loaded]
     if absent:
         raise checks.missing(absent, own.architecture)
@@ -105,9 +120,10 @@ def _ties(whole: ModelClass, owners: Mapping[str, Parameter]) -> tuple[dict[str,
             kept.setdefault(parameter.shares, names[parameter.name])
     ties = {}
     for parameter in whole.parameters.values():
-        name = names.get(parameter.name, whole.file_name(parameter.name))
-        if parameter.shares in kept and name != kept[parameter.shares]:
-            ties[name] = kept[parameter.shares]
+        if parameter.shares in kept:
+            name = names.get(parameter.name) or whole.file_name(parameter.name)
+            if name != kept[parameter.shares]:
+                ties[name] = kept[parameter.shares]
     return ties, {name: original for name, original in ties.items() if name in owners}
 
 

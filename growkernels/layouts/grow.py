@@ -8,9 +8,10 @@ from typing import Any
 
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.layouts.families import FAMILIES, LAYER_COUNTS, LAYER_LISTS, LAYER_NUMBERS, Family
-from growkernels.layouts.knobs import config_object, set_key, set_sizes
+from growkernels.layouts.knobs import config_object, quiet, set_key, set_sizes
 
 
+@quiet()
 def grow_config(
     layout: ModelLayout, ratios: Mapping[Symbol, int], layer_index: Sequence[int], untie: bool, dtype: str | None
 ) -> dict[str, Any]:

@@ -1,23 +1,34 @@
-"""What each axis means, learned by turning one knob of the config after another and watching the class's shapes."""
+"""What each axis means, learned by turning the knobs of the config and watching the class's shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, Part, Symbol
-from growkernels.layouts.classes import ModelClass, Parameter, split_layer
+from growkernels.layouts.classes import ModelClass, Parameter, build, read_parameters, split_layer
 from growkernels.layouts.families import LAYER_LISTS, Family, Parts
-from growkernels.layouts.knobs import config_object, read_sizes, set_key, set_sizes
+from growkernels.layouts.knobs import set_key, set_sizes
 
 #: Stands for the knob of the position embedding's length, which never grows.
 _POSITIONS = "positions"
 
-#: The doubled knobs and the parameter's shape, stage by stage.
-_Shapes = list[tuple[frozenset[str], tuple[int, ...]]]
+#: How much each knob is turned in the first and in the second probe. As points of a plane, these pairs and (1, 1) are the
+#: corners of a convex polygon: no sum of several sizes grows as one of them does. Nor does a product of two. Heads stay
+#: whole multiples of kv heads, and hidden of heads.
+TURNS: dict[str, tuple[int, int]] = {
+    "hidden": (6, 6),
+    "heads": (2, 6),
+    "kv_heads": (1, 3),
+    "ffn": (7, 5),
+    "vocab": (7, 2),
+    _POSITIONS: (5, 1),
+}
+
+#: What each knob is multiplied by, and the parameter's shape, probe by probe.
+_Shapes = list[tuple[Mapping[str, int], tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +40,29 @@ class Probed:
     positions: bool
 
 
-def probe(family: Family, architecture: str, config: Mapping[str, Any]) -> dict[str, Probed]:
-    """What the axes of every parameter mean, by name with the layer number as `{}`. Sizes are those of `config`.
+def probe(
+    family: Family, whole: ModelClass, config: Mapping[str, Any], sizes: Mapping[str, int], positions: int
+) -> dict[str, Probed]:
+    """What the axes of every parameter mean, by name with the layer number as `{}`. `sizes` and `positions` are `config`'s.
 
-    One layer is built again and again, each time with one more knob doubled. An axis that doubles with a knob counts what
-    the knob counts. Where the family's table declares parts, they must predict every size seen. Raises GrowthError where
-    an axis answers otherwise.
+    `whole` is the class as it is; one layer of it is built twice more, with all knobs turned, each by factors of its own. An
+    axis that grows as a knob does counts what the knob counts. Where the family's table declares parts, they must predict
+    every size seen. Raises GrowthError where an axis answers otherwise.
     """
-    stages = _stages(family, config)
-    classes = [(doubled, ModelClass(family, architecture, stage)) for doubled, stage in stages]
-    features = _features(read_sizes(family, config))
+    turns = [{knob: pair[number] for knob, pair in _turns(family).items()} for number in range(2)]
+    turned = [_turned(family, whole.architecture, config, sizes, positions, turn) for turn in turns]
+    features = _features(sizes)
     probed: dict[str, Probed] = {}
-    for name, parameter in classes[0][1].parameters.items():
-        shapes = [(doubled, built.parameters[name].shape) for doubled, built in classes]
-        group = split_layer(name)[0]
-        symbols = [_symbols(axis, shapes) for axis in range(len(parameter.shape))]
+    for name in turned[0]:
+        parameter = whole.parameters[name]
+        shapes = [({}, parameter.shape), *((turn, seen[name].shape) for turn, seen in zip(turns, turned, strict=True))]
+        symbols = [_symbol(axis, shapes) for axis in range(len(parameter.shape))]
         axes = tuple(_axis(family, parameter, axis, symbols[axis], features) for axis in range(len(symbols)))
         for axis, meaning in enumerate(axes):
-            _check(name, axis, meaning, symbols[axis], shapes)
-        positions = parameter.module == "embedding" and symbols[0] == {_POSITIONS}
-        probed[group] = Probed(axes, input_axis(parameter), positions)
+            if symbols[axis] != _POSITIONS:
+                _check(name, axis, meaning, shapes)
+        is_positions = parameter.module == "embedding" and symbols[0] == _POSITIONS
+        probed[split_layer(name)[0]] = Probed(axes, input_axis(parameter), is_positions)
     return probed
 
 
@@ -59,29 +73,32 @@ def input_axis(parameter: Parameter) -> int | None:
     return 1 if parameter.module == "linear" else 0
 
 
-def _stages(family: Family, config: Mapping[str, Any]) -> list[tuple[frozenset[str], dict[str, Any]]]:
-    """Configs of one layer with ever more knobs doubled, and which."""
-    loaded = config_object(family, config)
-    sizes = read_sizes(family, config)
-    positions = getattr(loaded, family.positions)
-    base = dict(config)
-    set_key(family, base, family.layers, 1)
+def _turns(family: Family) -> dict[str, tuple[int, int]]:
+    """How much each knob of the family is turned."""
+    turns = {knob: pair for knob, pair in TURNS.items() if knob in family.knobs or knob == _POSITIONS}
+    if not family.head_dim:
+        # Without a pinned head_dim, hidden cannot grow unless the heads do.
+        turns |= dict.fromkeys(("heads", "kv_heads"), turns["hidden"])
+    return turns
+
+
+def _turned(
+    family: Family,
+    architecture: str,
+    config: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    positions: int,
+    turn: Mapping[str, int],
+) -> dict[str, Parameter]:
+    """The parameters of one layer with every knob turned."""
+    turned = dict(config)
+    set_key(family, turned, family.layers, 1)
     for key in LAYER_LISTS:
-        if base.get(key):
-            base[key] = base[key][:1]
-    # Without a pinned head_dim, hidden cannot grow unless the heads do.
-    first = ("hidden",) if family.head_dim else ("hidden", "heads", "kv_heads")
-    steps: list[tuple[str, ...]] = [(), first]
-    steps += [(s,) for s in ("heads", "kv_heads", "ffn", "vocab") if s in family.knobs and s not in first]
-    steps.append((_POSITIONS,))
-    stages, doubled = [], frozenset[str]()
-    for step in steps:
-        doubled |= set(step)
-        stage = dict(base)
-        set_sizes(family, stage, {s: size * 2 if s in doubled else size for s, size in sizes.items()})
-        set_key(family, stage, family.positions, positions * 2 if _POSITIONS in doubled else positions)
-        stages.append((doubled, stage))
-    return stages
+        if turned.get(key):
+            turned[key] = turned[key][:1]
+    set_key(family, turned, family.positions, positions * turn[_POSITIONS])
+    loaded = set_sizes(family, turned, {symbol: size * turn.get(symbol, 1) for symbol, size in sizes.items()})
+    return read_parameters(build(architecture, loaded))
 
 
 def _features(sizes: Mapping[str, int]) -> dict[Symbol, int]:
@@ -96,23 +113,19 @@ def _features(sizes: Mapping[str, int]) -> dict[Symbol, int]:
     }
 
 
-def _symbols(axis: int, shapes: _Shapes) -> set[str]:
-    """The knobs that the axis answers to; where two turn together, the first of them."""
-    found: set[str] = set()
-    for (before, small), (after, large) in pairwise(shapes):
-        if large[axis] != small[axis]:
-            turned = after - before
-            found.add("hidden" if "hidden" in turned else next(iter(turned)))
-    return found
+def _symbol(axis: int, shapes: _Shapes) -> str:
+    """The knob that the axis grows with; "fixed" for none, and for what only a declaration can explain."""
+    size, turned = shapes[0][1][axis], shapes[1:]
+    knobs = ("fixed", *turned[0][0])
+    return next((k for k in knobs if all(shape[axis] == size * turn.get(k, 1) for turn, shape in turned)), "fixed")
 
 
-def _axis(family: Family, parameter: Parameter, axis: int, symbols: set[str], features: Mapping[Symbol, int]) -> Axis:
-    size = parameter.shape[axis]
+def _axis(family: Family, parameter: Parameter, axis: int, symbol: str, features: Mapping[Symbol, int]) -> Axis:
     declared = _declared(family, parameter, axis)
     if declared:
-        return Axis(tuple(Part(symbol, features[symbol] * times) for symbol, times in declared))
-    symbol = next((symbol for symbol in features if symbols == {symbol}), "fixed")
-    return Axis((Part(symbol, size),))
+        return Axis(tuple(Part(part, features[part] * times) for part, times in declared))
+    known = next((known for known in features if known == symbol), "fixed")
+    return Axis((Part(known, parameter.shape[axis]),))
 
 
 def _declared(family: Family, parameter: Parameter, axis: int) -> Parts | None:
@@ -121,13 +134,12 @@ def _declared(family: Family, parameter: Parameter, axis: int) -> Parts | None:
     return next((parts for ending, parts in table.items() if module.endswith("." + ending)), None)
 
 
-def _check(name: str, axis: int, meaning: Axis, symbols: set[str], shapes: _Shapes) -> None:
-    for doubled, shape in shapes:
-        if symbols == {_POSITIONS}:
-            continue
-        predicted = sum(part.size * (2 if part.symbol in doubled else 1) for part in meaning.parts)
+def _check(name: str, axis: int, meaning: Axis, shapes: _Shapes) -> None:
+    for turn, shape in shapes:
+        predicted = sum(part.size * turn.get(part.symbol, 1) for part in meaning.parts)
         if predicted != shape[axis]:
+            turned = ", ".join(f"{knob} times {factor}" for knob, factor in turn.items()) or "the config as it is"
             raise GrowthError(
-                f"{name}: axis {axis} has {shape[axis]} entries with {sorted(doubled) or 'nothing'} doubled, "
-                f"where '{meaning}' gives {predicted}. This option of the architecture is not supported."
+                f"{name}: axis {axis} has {shape[axis]} entries with {turned}, where '{meaning}' gives {predicted}. "
+                "This option of the architecture is not supported."
             )

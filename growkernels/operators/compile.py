@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TypeVar
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, grow_config
-from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
+from growkernels.operators.base import DepthOperator, TensorGrowth, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
@@ -51,8 +52,14 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             f"model and does not shrink it. Name at least {layout.num_layers} layers."
         )
     target = untied(layout) if options.untie and layout.tied_head else layout
+
+    @cache
+    def grow(name: str) -> TensorGrowth:
+        """The same for all copies of a layer."""
+        return width.grow(target.tensors[name], target, ratios, options)
+
     rules = tuple(
-        _rule(tensor, layer, layout.ties.get(tensor.name, tensor.name), target, width, ratios, options)
+        _rule(tensor, layer, layout.ties.get(tensor.name, tensor.name), target, grow(tensor.name), options)
         for tensor, layer in _in_order(target, index)
     )
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
@@ -110,11 +117,9 @@ def _rule(
     layer: int | None,
     source: str,
     target: ModelLayout,
-    width: WidthOperator,
-    ratios: Ratios,
+    growth: TensorGrowth,
     options: GrowthOptions,
 ) -> Rule:
-    growth = width.grow(tensor, target, ratios, options)
     name = tensor.name if layer is None else tensor.group.replace("{}", str(layer))
     noisy = growth.noisy and options.noise_snr_db is not None
     mixed = None if growth.learned is None else learned(tensor, layer, growth.learned, source, target, options)

@@ -98,11 +98,15 @@ class Rule:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
-        data = asdict(self)
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["axes"] = [axis.to_json() for axis in self.axes]
         data["spec"] = {"shape": list(self.spec.shape), "dtype": self.spec.dtype}
+        if self.noise is not None:
+            data["noise"] = asdict(self.noise)
         if self.learned is None:
             del data["learned"]
+        else:
+            data["learned"] = asdict(self.learned)
         return data
 
     @classmethod

@@ -98,6 +98,15 @@ def test_options_of_a_family(family, key, value, words):
     refused({**config, key: value}, tensors, *words)
 
 
+@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", ["nn", "Tensor", [], [[]], float("nan"), 2])
+def test_a_dtype_that_is_none(family, key, value):
+    config, tensors = sound(family)
+    config.pop("dtype", None)
+    refused({**config, key: value}, tensors, "dtype to", "dtype, such as bfloat16")
+
+
 def test_harmless_values_pass():
     config, tensors = sound("bert")
     harmless = {
