@@ -16,11 +16,15 @@ Ratios = Mapping[Symbol, int]
 
 @dataclass(frozen=True, slots=True)
 class DepthOperator:
-    """Grows the stack of layers. `index(num_layers, factor)` gives the source layer of each target layer."""
+    """Grows the stack of layers. `index(num_layers, factor)` gives the source layer of each target layer.
+
+    `reads`: the options that mean nothing to operators which do not name them.
+    """
 
     name: str
     index: Callable[[int, int], tuple[int, ...]]
     claim: Claim
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,12 @@ class TensorGrowth:
 class WidthOperator:
     """Grows the features. `ratios` says how many copies there are of each meaning, `grow` what becomes of one tensor.
 
-    `why` is the reason that the function is preserved (learned: that it is not), in words that end a sentence.
+    `why` is the reason that the function is preserved (learned: that it is not), in words that end a sentence. `reads` as in
+    `DepthOperator`.
     """
 
     name: str
     ratios: Callable[[ModelLayout, GrowthOptions], Ratios]
     grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], TensorGrowth]
     why: str
+    reads: tuple[str, ...] = ()

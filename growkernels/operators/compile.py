@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     """
     depth = _choose(DEPTH_OPERATORS, options.depth_operator, "depth_operator")
     width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
+    _refuse_unread(options, depth, width)
     index = _layer_index(layout, options, depth)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -82,6 +83,20 @@ def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Oper
     if name not in operators:
         raise GrowthError(f"{option} is {name!r}; expected one of {', '.join(operators)}.")
     return operators[name]
+
+
+def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOperator) -> None:
+    """An option that only other operators read would be silently ignored; none of something is always true."""
+    kinds = {"depth_operator": DEPTH_OPERATORS, "width_operator": WIDTH_OPERATORS}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        readers = [f"{kind} {o.name}" for kind, known in kinds.items() for o in known.values() if field.name in o.reads]
+        if not readers or value in (field.default, None) or field.name in (*depth.reads, *width.reads):
+            continue
+        raise GrowthError(
+            f"{field.name} is {value!r}, which depth_operator {depth.name} and width_operator {width.name} do not read. "
+            f"Leave it out, or choose {' or '.join(readers)}."
+        )
 
 
 def _layer_index(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[int, ...]:

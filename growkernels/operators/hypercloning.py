@@ -77,4 +77,5 @@ HYPERCLONING = WidthOperator(
     ratios=ratios,
     grow=grow,
     why="every feature is copied, and every product over the copies gives what it gave over one",
+    reads=("variant", "noise_snr_db"),
 )

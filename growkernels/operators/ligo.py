@@ -78,10 +78,12 @@ LIGO_DEPTH = DepthOperator(
     claim=Claim(
         "depth", "no", "each layer is a learned mix of the source's layers; its training lowers the loss instead"
     ),
+    reads=("depth_init", "init_noise"),
 )
 LIGO_WIDTH = WidthOperator(
     name="ligo",
     ratios=ratios,
     grow=grow,
     why="every axis is mapped by a learned matrix; its training lowers the loss instead",
+    reads=("width_init", "init_noise"),
 )

@@ -110,6 +110,8 @@ REFUSED = {
     "depth start": ("llama", {"depth": 2, "depth_init": "middle"}, "stack, interpolate"),
     "width start": ("llama", {"width": 2, "width_init": "copy"}, "tile, onehot, normal, convex"),
     "noise": ("llama", {"width": 2, "init_noise": -0.1}, "at least 0"),
+    "variant": ("llama", {"width": 2, "variant": "diagonal"}, "or choose width_operator hypercloning"),
+    "noise of copies": ("llama", {"width": 2, "noise_snr_db": 3}, "noise_snr_db is 3.0.*do not read"),
 }
 
 
@@ -118,6 +120,10 @@ def test_refusals(case: str) -> None:
     family, options, words = REFUSED[case]
     with pytest.raises(GrowthError, match=words):
         planned(family, **options)
+
+
+def test_no_noise_on_copies_goes_without_saying() -> None:
+    assert planned(width=2, noise_snr_db=None).rules == planned(width=2).rules
 
 
 def test_there_is_no_picture_of_copies(tmp_path: Path) -> None:
