@@ -73,6 +73,7 @@ def test_stacking_orders():
         ({"layers": "0-1"}, "nothing to grow: layers '0-1' is the model as it is"),
         ({"layers": "0-2"}, "layer 2 is not in the source, which has layers 0 to 1"),
         ({"depth": 2, "depth_init": "interpolate"}, "or choose depth_operator ligo."),
+        ({"width": 2, "width_operator": "ligo", "variant": "diagonal"}, "or choose width_operator hypercloning."),
         ({"width": 2, "width_init": "normal"}, "or choose width_operator ligo."),
         ({"width": 2, "init_noise": 0}, "or choose depth_operator ligo or width_operator ligo."),
         ({"depth": 10**9}, "depth 1000000000 asks for 2000000000 layers"),

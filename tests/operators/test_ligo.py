@@ -110,7 +110,6 @@ REFUSED = {
     "depth start": ("llama", {"depth": 2, "depth_init": "middle"}, "stack, interpolate"),
     "width start": ("llama", {"width": 2, "width_init": "copy"}, "tile, onehot, normal, convex"),
     "noise": ("llama", {"width": 2, "init_noise": -0.1}, "at least 0"),
-    "variant": ("llama", {"width": 2, "variant": "diagonal"}, "or choose width_operator hypercloning"),
     "noise of copies": ("llama", {"width": 2, "noise_snr_db": 3}, "noise_snr_db is 3.0.*do not read"),
 }
 
