@@ -9,7 +9,7 @@ from pathlib import Path
 _WINDOW = 0.1
 
 
-def draw_losses(path: Path, losses: Sequence[float]) -> None:
+def draw_losses(path: str | Path, losses: Sequence[float]) -> None:
     """Write a PNG with the loss of every step and its running mean."""
     from matplotlib.figure import Figure
 
