@@ -12,7 +12,7 @@ from torch import Tensor
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Expansion
-from growkernels.ops.autocast import factor
+from growkernels.ops.autocast import cast_factors, factor
 from growkernels.ops.backend import ops_of
 from growkernels.ops.expand_layout import pack
 from growkernels.plan import Learned, LearnedPart, Plan, Rule
@@ -82,7 +82,9 @@ def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tens
         if any(side.block > 1 for side in block.sides):
             _grow([rule], weights, block, matrices)[0].backward(part)
             continue
-        expansion, part = _expansion([rule], weights, block, matrices), factor(part)
+        expansion = _expansion([rule], weights, block, matrices)
+        # Where there is no product, neither the target nor its gradient is cast.
+        part = part if expansion.b is None and expansion.a is None else factor(part)
         if part.ndim == 1:
             # The op behind `expand` knows matrices alone: a vector is one row.
             sources, part = [weight.unsqueeze(0) for weight in expansion.weights], part.unsqueeze(0)
@@ -134,8 +136,9 @@ def _expansion(
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
     depth = torch.stack([matrices[rule.learned.mix][rule.learned.row] for rule in rules])
-    sides = [None if p.matrix is None or p.block > 1 else factor(matrices[p.matrix]) for p in block.sides]
-    return Expansion([factor(weight[block.source]) for weight in weights], *sides, *[None] * (2 - len(sides)), depth)
+    sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
+    sources = [weight[block.source] for weight in weights]
+    return cast_factors(Expansion(sources, *sides, *[None] * (2 - len(sides)), depth))
 
 
 def _grow(rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import isfinite, isnan
 from operator import itemgetter
@@ -17,6 +18,8 @@ from growkernels.ops.spec import TileSpec
 DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 #: What the compiled kernels' messages begin with where they refuse arguments.
 REFUSED = "refused: "
+#: What torch says of an argument that does not fit a schema, before it lists all of the schema.
+_MISFIT = re.compile(r"\w+::(\w+)\(\) Expected a value of type '([^']*)' for argument '(\w+)'")
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _START = itemgetter(0)
 
@@ -38,7 +41,37 @@ def refuse(error: RuntimeError | GrowthError) -> NoReturn:
     message = str(error)
     if message.startswith(REFUSED):
         raise GrowthError(message.removeprefix(REFUSED)) from None
+    if found := _MISFIT.match(message):
+        op, kind, argument = found.groups()
+        raise GrowthError(f"{op}: {argument} does not fit {kind}; expected one whose numbers have 64 bits") from None
     raise error
+
+
+def check_tensor(what: str, value: object) -> None:
+    """A dense tensor."""
+    if not isinstance(value, Tensor):
+        raise GrowthError(f"{what} {_is(value)}; expected a tensor{_REMEDIES.get(type(value).__name__, '')}")
+    if value.layout is not torch.strided:
+        raise GrowthError(f"{what} has layout {value.layout}; expected a dense tensor: call to_dense() on it")
+
+
+def check_tensors(what: str, values: object) -> None:
+    """A list of tensors. Their layouts are looked at where a kernel does not take them."""
+    if isinstance(values, Tensor):
+        raise GrowthError(f"{what} is one tensor; expected a list of tensors: put it in one, or unbind() it")
+    if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise GrowthError(f"{what} {_is(values)}; expected a list of tensors")
+    for value in values:
+        if not isinstance(value, Tensor):
+            check_tensor(f"one of {what}", value)
+
+
+def _is(value: object) -> str:
+    return "is None" if value is None else f"is of type {type(value).__name__}"
+
+
+#: What to do about what is given in place of a tensor, by the name of its type.
+_REMEDIES = {"ndarray": ", as torch.from_numpy makes it", "list": ", as torch.tensor makes it", "str": ", not a name"}
 
 
 def check_gradients(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
@@ -52,12 +85,28 @@ def check_gradients(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 
 def check_dtype(what: str, dtype: torch.dtype) -> None:
     """Only floating-point dtypes that can be grown."""
+    if not isinstance(dtype, torch.dtype):
+        raise GrowthError(f"{what} is {dtype!r}; expected a torch.dtype, such as torch.float32")
     if dtype not in DTYPES:
         raise GrowthError(f"{what} has dtype {dtype}; expected float32, bfloat16, float16 or float64")
 
 
+def check_integer(what: str, value: object) -> None:
+    """An integer of Python or of another library."""
+    if not isinstance(value, int) and not hasattr(value, "__index__"):
+        raise GrowthError(f"{what} is {value!r}; expected an integer")
+
+
+def check_number(what: str, value: object) -> None:
+    """A number of Python or of another library."""
+    if not isinstance(value, (int, float)) and not hasattr(value, "__float__"):
+        raise GrowthError(f"{what} is {value!r}; expected a number")
+
+
 def check_key(key: int) -> int:
     """The key in the signed form that ops carry."""
+    if not isinstance(key, int):
+        check_integer("key", key)
     if not -(2**63) <= key < 2**64:
         raise GrowthError(f"key {key} does not fit 64 bits; make one with noise_key(seed, name)")
     return signed(key)
@@ -65,10 +114,13 @@ def check_key(key: int) -> int:
 
 def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
     """The noise level as a float, 0 for none."""
+    if snr_db is not None:
+        check_number("snr_db", snr_db)
     if noise_std is None:
         if snr_db is not None and isnan(snr_db):
             raise GrowthError("snr_db is NaN; expected decibels")
         return 0.0
+    check_number("noise_std", noise_std)
     if snr_db is not None:
         raise GrowthError(f"noise_std={noise_std} and snr_db={snr_db} are both given; give one of them")
     if not (noise_std >= 0 and isfinite(noise_std)):
@@ -77,7 +129,10 @@ def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
 
 
 def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str) -> None:
-    """`out` must have the shape, a supported dtype, the source's device, and no gradient to follow."""
+    """`out` must have the shape, a supported dtype, the source's device, memory to write, and no gradient to follow."""
+    if out.layout is not torch.strided or source.layout is not torch.strided:
+        check_tensor("out", out)
+        check_tensor("the source", source)
     if out.shape != shape:
         raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
     if out.dtype not in DTYPES or source.dtype not in DTYPES:
@@ -85,7 +140,17 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str)
         check_dtype("the source", source.dtype)
     if out.device != source.device:
         raise GrowthError(f"out is on {out.device}, the source on {source.device}; put them on one device")
+    check_signs(out)
     check_gradients((out,), (source,))
+
+
+def check_signs(out: Tensor) -> None:
+    """What is written must be what is read back."""
+    if not torch.compiler.is_compiling() and out.is_neg():
+        raise GrowthError(
+            "out is a negated view, such as the imaginary part of a conjugate; expected memory that holds its values: write "
+            "into a tensor of its own"
+        )
 
 
 def check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:

@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
 from growkernels.ops.expand_layout import empty_targets
+from growkernels.ops.transforms import check_batched
 
 
 def _fake_nothing(*_: Any) -> None:
@@ -33,6 +34,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _backward(op: OpOverload, ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     inputs = list(ctx.saved_tensors)
     weights, matrices = inputs[: ctx.weights], inputs[ctx.weights :]
+    check_batched("the gradient of expand", grads)
     needed = [*ctx.needs_input_grad[0], *ctx.needs_input_grad[1]]
     found = iter(op(grads, weights, matrices, ctx.layout, needed))
     totals = [next(found) if wanted else None for wanted in needed]

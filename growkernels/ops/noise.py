@@ -10,7 +10,18 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.backend import ops_of
-from growkernels.ops.checks import check_devices, check_dtype, check_key, refuse
+from growkernels.ops.checks import (
+    check_devices,
+    check_dtype,
+    check_integer,
+    check_key,
+    check_number,
+    check_signs,
+    check_tensor,
+    check_tensors,
+    refuse,
+)
+from growkernels.ops.transforms import check_transforms
 
 
 def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str | None = None) -> None:
@@ -18,7 +29,12 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
 
     out: any shape, strides and supported dtype; key and field: 64-bit integers; start >= 0. Noise version 1.
     """
+    check_tensor("out", out)
+    check_transforms("normal_", (out,))
     check_dtype("out", out.dtype)
+    check_signs(out)
+    check_integer("field", field)
+    check_integer("start", start)
     if start < 0:
         raise GrowthError(f"start is {start}; expected an index >= 0")
     try:
@@ -37,16 +53,23 @@ def mean_square(
     float64: over logical row-major elements, blocks of 4096 are summed in 32 interleaved lanes, each in order, which are
     then halved together; the block sums are summed by the same scheme until one is left.
     """
+    check_tensors("tensors", tensors)
+    if not (divisors is None or isinstance(divisors, (list, tuple))):
+        raise GrowthError(f"divisors is {divisors!r}; expected a list, one for each tensor")
+    for divisor in divisors or ():
+        check_number("a divisor", divisor)
     divisors = [1.0] * len(tensors) if divisors is None else [float(d) for d in divisors]
     if len(divisors) != len(tensors):
         raise GrowthError(f"{len(divisors)} divisors for {len(tensors)} tensors; give one per tensor")
     for tensor, divisor in zip(tensors, divisors, strict=True):
+        check_tensor("a tensor", tensor)
         check_dtype("a tensor", tensor.dtype)
         if not divisor or isnan(divisor):
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
     check_devices(tensors)
+    check_transforms("mean_square", tensors)
     try:
         return ops_of(backend, tensors[0]).mean_square([t.detach() for t in tensors], divisors)
     except RuntimeError as error:

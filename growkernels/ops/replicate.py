@@ -12,13 +12,18 @@ from growkernels.ops.checks import (
     check_devices,
     check_dtype,
     check_gradients,
+    check_integer,
     check_key,
     check_memory,
+    check_number,
     check_std,
     check_target,
+    check_tensor,
+    check_tensors,
     refuse,
     seen_by_kernels,
 )
+from growkernels.ops.transforms import check_transforms
 
 
 def _check(
@@ -29,12 +34,27 @@ def _check(
     noise_std: float | None,
 ) -> tuple[list[float], float]:
     """One scale per output, and the noise level."""
+    check_tensors("blocks", blocks)
+    if not isinstance(index, (list, tuple, range)):
+        raise GrowthError(f"index is {index!r}; expected a list of integers, one for each output")
+    for i in index:
+        if not isinstance(i, int):
+            check_integer("an index", i)
     if index and not 0 <= min(index) <= max(index) < len(blocks):
         i = next(i for i in index if not 0 <= i < len(blocks))
         raise GrowthError(f"index {i} is outside the {len(blocks)} blocks; expected 0 to {len(blocks) - 1}")
-    scales = list(scale) if isinstance(scale, (list, tuple)) else [1.0 if scale is None else float(scale)] * len(index)
+    if isinstance(scale, (list, tuple)):
+        scales = list(scale)
+        for each in scales:
+            check_number("a scale", each)
+    else:
+        try:
+            scales = [1.0 if scale is None else float(scale)] * len(index)
+        except (TypeError, ValueError, RuntimeError):
+            raise GrowthError(f"scale is {scale!r}; expected one number, or a list of one per output") from None
     if len(scales) != len(index):
         raise GrowthError(f"{len(scales)} scales for {len(index)} outputs; give one number, or one per output")
+    check_number("noise_alpha", noise_alpha)
     if not 0.0 <= noise_alpha <= 1.0:
         raise GrowthError(f"noise_alpha is {noise_alpha}; expected a share from 0 to 1")
     std = check_std(noise_std)
@@ -56,11 +76,14 @@ def replicate(
     """Output k is `(1 - a) * (scale[k] * blocks[index[k]]) + a * (noise_std * z)`, a = noise_alpha.
 
     blocks: tensors of any shapes, strides and supported dtypes; returns contiguous tensors of the blocks' shapes and dtypes.
-    `z` is field 1 of the noise, counted over the outputs laid end to end. Differentiable in the blocks. Raises GrowthError
-    for arguments out of range. Gstack (arXiv 2405.15319) and its noise after stacking.
+    `z` is field 1 of the noise, counted over the outputs laid end to end. Differentiable in the blocks by reverse
+    mode. Raises GrowthError for arguments out of range, and under transforms of `torch.func`. Gstack (arXiv 2405.15319) and
+    its noise after stacking.
     """
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
+    check_transforms("replicate", blocks)
     for block in blocks:
+        check_tensor("a block", block)
         check_dtype("a block", block.dtype)
     if not blocks:
         return []
@@ -87,6 +110,8 @@ def replicate_(
     Records no gradient. Raises GrowthError for arguments that do not fit.
     """
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
+    check_tensors("outs", outs)
+    check_transforms("replicate_", (*outs, *blocks))
     if len(outs) != len(index):
         raise GrowthError(f"{len(outs)} outs for {len(index)} indices; expected equal numbers")
     if not outs:

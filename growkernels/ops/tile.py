@@ -13,17 +13,21 @@ from growkernels.ops.backend import ops_of
 from growkernels.ops.checks import (
     check_dtype,
     check_gradients,
+    check_integer,
     check_key,
     check_memory,
     check_rule,
     check_std,
     check_target,
+    check_tensor,
+    check_tensors,
     refuse,
     seen_by_kernels,
 )
 from growkernels.ops.eager import tiled_shape
 from growkernels.ops.layout import pack
 from growkernels.ops.spec import TileSpec
+from growkernels.ops.transforms import check_transforms
 
 Variant = Literal["symmetric", "diagonal"]
 #: Elements up to which a call's own cost matters: the functional op's layer for gradients, in Python, takes 6 of 12 us.
@@ -33,13 +37,17 @@ _DIAGONAL = {"symmetric": False, "diagonal": True}
 
 def _check(weight: Tensor, n_out: int, n_in: int, variant: str) -> bool:
     """Whether the variant is diagonal."""
+    check_tensor("weight", weight)
+    if not (isinstance(n_out, int) and isinstance(n_in, int)):
+        check_integer("n_out", n_out)
+        check_integer("n_in", n_in)
     if n_out < 1 or n_in < 1:
         raise GrowthError(f"n_out={n_out}, n_in={n_in}; numbers of copies are at least 1")
     if weight.ndim != 2 and (weight.ndim != 1 or n_in != 1):
         raise GrowthError(
             f"weight has shape {tuple(weight.shape)} and n_in={n_in}; expected [out, in], or [size] with n_in=1"
         )
-    diagonal = _DIAGONAL.get(variant)
+    diagonal = _DIAGONAL.get(variant) if isinstance(variant, str) else None
     if diagonal is None:
         raise GrowthError(f"unknown variant {variant!r}; choose 'symmetric' or 'diagonal'")
     return diagonal
@@ -62,10 +70,11 @@ def tile(
     weight: [O, I] or [I] (then n_in = 1), any strides, float32/bfloat16/float16/float64; returns [n_out O, n_in I] (or
     [n_out I]) of `dtype`, the weight's by default. Noise (n_in >= 2): standard deviation `noise_std` in the weight's units,
     or `snr_db` decibels below the divided weight; a pure function of `key` and the position; sums to zero over the input
-    copies. Differentiable in weight, the noise a constant. Raises GrowthError for arguments out of range.
-    HyperCloning, arXiv 2409.12903; noise version 1.
+    copies. Differentiable in weight by reverse mode, the noise a constant. Raises GrowthError for arguments out of range, and
+    under transforms of `torch.func`. HyperCloning, arXiv 2409.12903; noise version 1.
     """
     diagonal = _check(weight, n_out, n_in, variant)
+    transformed = check_transforms("tile", (weight,))
     dtype = dtype or weight.dtype
     check_dtype("weight", weight.dtype)
     check_dtype("dtype", dtype)
@@ -73,7 +82,7 @@ def tile(
     ops = ops_of(backend, weight)
     key = check_key(key)
     try:
-        if weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
+        if transformed or weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
             return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, key, dtype)
         out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
         ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, key)
@@ -99,6 +108,8 @@ def tile_(
     Records no gradient. Raises GrowthError for arguments that do not fit.
     """
     diagonal = _check(weight, n_out, n_in, variant)
+    check_tensor("out", out)
+    check_transforms("tile_", (out, weight))
     std = check_std(noise_std, snr_db)
     check_gradients((out,), (weight,))
     if not seen_by_kernels((out,), (weight,)):
@@ -118,6 +129,13 @@ def tile_rules_(
     outs, weights: 2-D or 1-D (one row), any strides and any mix of supported dtypes; no output may overlap an input.
     Raises GrowthError if a shape, an index or a number does not fit.
     """
+    check_tensors("outs", outs)
+    check_tensors("weights", weights)
+    check_transforms("tile_rules_", (*outs, *weights))
+    if not hasattr(specs, "__len__"):
+        raise GrowthError(f"specs is not a list; expected one TileSpec for each of {len(outs)} outs")
+    if not all(isinstance(spec, TileSpec) for spec in specs):
+        raise GrowthError("one of specs is not a TileSpec; expected a list of TileSpec(rows, cols, ...)")
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
     layout, scalars = pack(specs)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 import growkernels
 from growkernels import GrowthError, LearnedGrowth, ops
-from growkernels.executors.learned import expand_rule, pull_back
+from growkernels.executors.learned import expand_rule, expand_rules, pull_back
 from growkernels.verification.learned import learned_error
 from growkernels.verification.logits import load_model
 from tests.families import make_model
@@ -161,6 +161,22 @@ def test_a_fit_follows_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert losses != plain.fit(batches(1), steps=1)
     # A cache would keep copies of the weights of every step.
     assert cached == [False]
+
+
+def test_autocast_casts_nothing_where_layers_are_only_mixed(tmp_path: Path) -> None:
+    growth = LearnedGrowth(saved(tmp_path, "llama"), depth=2)
+    growth._load_weights()
+    rule = growth._rules["model.layers.3.mlp.up_proj.weight"]
+    gradient = torch.randn(rule.spec.shape, generator=torch.Generator().manual_seed(2))
+    found = []
+    for enabled in (False, True):
+        matrices = {name: matrix.detach().requires_grad_() for name, matrix in growth.matrices.items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            grown = expand_rules([rule], growth._sources(rule), matrices)
+            pull_back(rule, growth._sources(rule), matrices, gradient)
+        found.append((grown.detach(), matrices[rule.learned.mix].grad))
+    for plain, cast in zip(*found, strict=True):
+        assert torch.equal(plain, cast)
 
 
 @pytest.mark.parametrize("options", [BOTH, {"depth": 2}, {"width": 2, "width_init": "normal"}], ids="-".join)

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -193,6 +194,82 @@ def test_more_axes_than_cuda_kernels_take_are_refused_before_anything_is_written
     assert (block == 1).all()
     # Axes that follow one another count as one.
     ops.replicate_([torch.empty((1, 2) * axes)], [torch.ones((1, 2) * axes)], [0], backend="emulated")
+
+
+NEGATED = torch.complex(W, W).conj().imag
+SPEC = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda out: ops.tile(None, 2, 2), "weight is None; expected a tensor"),
+        (lambda out: ops.tile(W.tolist(), 2, 2), "weight is of type list; expected a tensor, as torch.tensor makes it"),
+        (lambda out: ops.tile(W.numpy(), 2, 2), "weight is of type ndarray; .* as torch.from_numpy makes it"),
+        (lambda out: ops.tile(W.to_sparse(), 2, 2), r"weight has layout torch.sparse_coo; .* call to_dense\(\)"),
+        (lambda out: ops.tile(W, 2.0, 2), "n_out is 2.0; expected an integer"),
+        (lambda out: ops.tile(W, 2, None), "n_in is None; expected an integer"),
+        (lambda out: ops.tile(W, 2, 2, torch.float16), "unknown variant torch.float16"),
+        (lambda out: ops.tile(W, 2, 2, []), r"unknown variant \[\]"),
+        (lambda out: ops.tile(W, 2, 2, "symmetric", torch.float16), "noise_std is torch.float16; expected a number"),
+        (lambda out: ops.tile(W, 2, 2, "symmetric", None, "10"), "snr_db is '10'; expected a number"),
+        (lambda out: ops.tile(W, 2, 2, key=torch.Generator()), "key is <torch.*Generator.*; expected an integer"),
+        (lambda out: ops.tile(W, 2, 2, key=1.5), "key is 1.5; expected an integer"),
+        (lambda out: ops.tile(W, 2, 2, dtype="float16"), "dtype is 'float16'; expected a torch.dtype"),
+        (lambda out: ops.tile_(None, W, 1, 1), "out is None; expected a tensor"),
+        (lambda out: ops.tile_(out, None, 1, 1), "weight is None"),
+        (lambda out: ops.tile_(out.to_sparse(), W, 1, 1), "out has layout torch.sparse_coo"),
+        (lambda out: ops.tile_(NEGATED, W, 1, 1), "out is a negated view.* write into a tensor of its own"),
+        (lambda out: ops.tile_rules_(out, W, SPEC), "outs is one tensor; expected a list .* unbind"),
+        (lambda out: ops.tile_rules_([out], [None], [SPEC]), "one of weights is None"),
+        (lambda out: ops.tile_rules_([out], [W], [(0, 4, 1, 1)]), "one of specs is not a TileSpec"),
+        (lambda out: ops.tile_rules_([out], [W], SPEC), "specs is not a list"),
+        (lambda out: ops.tile_rules_([out, NEGATED], [W, W], [SPEC, SPEC]), "out is a negated view"),
+        (lambda out: ops.tile_rules_([out], [W.to_sparse()], [SPEC]), "the source has layout torch.sparse_coo"),
+        (lambda out: ops.replicate(None, [0]), "blocks is None; expected a list of tensors"),
+        (lambda out: ops.replicate(W, [0]), "blocks is one tensor; expected a list of tensors: .* unbind"),
+        (lambda out: ops.replicate((w for w in W), [0]), "blocks is of type generator"),
+        (lambda out: ops.replicate({"a": W}, [0]), "one of blocks is of type str"),
+        (lambda out: ops.replicate([W.to_sparse()], [0]), "a block has layout torch.sparse_coo"),
+        (lambda out: ops.replicate([W], None), "index is None; expected a list of integers"),
+        (lambda out: ops.replicate([W], torch.tensor([0])), r"index is tensor\(\[0\]\); expected a list of integers"),
+        (lambda out: ops.replicate([W], [0.0]), "an index is 0.0; expected an integer"),
+        (lambda out: ops.replicate([W], [0], torch.ones(2)), r"scale is tensor\(.*expected one number, or a list"),
+        (lambda out: ops.replicate([W], [0], "a"), "scale is 'a'; expected one number, or a list"),
+        (lambda out: ops.replicate([W], [0], [None]), "a scale is None; expected a number"),
+        (lambda out: ops.replicate([W], [0], None, "a"), "noise_alpha is 'a'; expected a number"),
+        (lambda out: ops.replicate_(None, [W], [0]), "outs is None"),
+        (lambda out: ops.replicate_([None], [W], [0]), "one of outs is None"),
+        (lambda out: ops.replicate_([out], [W.to_sparse()], [0]), "the source has layout torch.sparse_coo"),
+        (lambda out: ops.replicate_([out, NEGATED], [W], [0, 0]), "out is a negated view"),
+        (lambda out: ops.normal_(None, 1, 0), "out is None"),
+        (lambda out: ops.normal_([out], 1, 0), "out is of type list"),
+        (lambda out: ops.normal_(out.to_sparse(), 1, 0), "out has layout torch.sparse_coo"),
+        (lambda out: ops.normal_(NEGATED, 1, 0), "out is a negated view"),
+        (lambda out: ops.normal_(out, torch.Generator(), 0), "key is <torch.*Generator"),
+        (lambda out: ops.normal_(out, 1, "a"), "field is 'a'; expected an integer"),
+        (lambda out: ops.normal_(out, 1, 2**63), "normal_: field does not fit int"),
+        (lambda out: ops.normal_(out, 1, 0, 0.5), "start is 0.5; expected an integer"),
+        (lambda out: ops.mean_square(W), "tensors is one tensor"),
+        (lambda out: ops.mean_square([None]), "one of tensors is None"),
+        (lambda out: ops.mean_square([W.to_sparse()]), "a tensor has layout torch.sparse_coo"),
+        (lambda out: ops.mean_square([W], 2.0), "divisors is 2.0; expected a list"),
+        (lambda out: ops.mean_square([W], [None]), "a divisor is None; expected a number"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named_before_anything_is_written(call: Callable, message: str) -> None:
+    out, negated = torch.full((4, 6), 7.0), NEGATED.clone()
+    with pytest.raises(GrowthError, match=message):
+        call(out)
+    assert (out == 7).all()
+    assert torch.equal(NEGATED, negated)
+
+
+def test_negated_sources_are_read_as_what_they_are() -> None:
+    negated, plain = NEGATED, NEGATED.clone()
+    assert torch.equal(ops.tile(negated, 2, 2), ops.tile(plain, 2, 2))
+    assert torch.equal(ops.replicate([negated], [0])[0], plain)
+    assert torch.equal(ops.mean_square([negated]), ops.mean_square([plain]))
 
 
 def test_replicate_refuses() -> None:
