@@ -23,6 +23,7 @@ from benchmarks.case import FLOOR, NORMAL, Case, Setting
 from benchmarks.cases import all_cases
 from benchmarks.floor import fastest_copy
 from benchmarks.measure import QUICK, Effort, operation_rate, run_case
+from benchmarks.memory import recycle
 from benchmarks.results import CaseResult, Results
 from benchmarks.table import markdown
 from benchmarks.targets import targets
@@ -166,4 +167,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    recycle()
     main()

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 import torch
 
-from benchmarks.memory import touch
-
 Run = Callable[[], Any]
 
 #: What is written before a timed call on a GPU, in sizes of its L2 cache.
@@ -25,14 +23,12 @@ class Clock(Protocol):
 
 
 class Wall:
-    """Time of the host, from an idle device to an idle device; `fresh`: bytes of free memory that calls find at hand."""
+    """Time of the host, from an idle device to an idle device."""
 
-    def __init__(self, device: torch.device, fresh: int = 0) -> None:
-        self._fresh = fresh
+    def __init__(self, device: torch.device) -> None:
         self._synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def __call__(self, run: Run, calls: int = 1) -> float:
-        touch(self._fresh)
         self._synchronize()
         start = time.perf_counter()
         for _ in range(calls):
@@ -86,6 +82,6 @@ def _between_events(run: Run, calls: int) -> float:
     return start.elapsed_time(stop) / 1e3 / calls
 
 
-def clock_of(device: torch.device, fresh: int = 0) -> Clock:
-    """The clock for work that takes long enough and `fresh` bytes of memory: the GPU's own, or the host's."""
-    return Events(device) if device.type == "cuda" else Wall(device, fresh)
+def clock_of(device: torch.device) -> Clock:
+    """The clock for work that takes long enough: the GPU's own, or the host's."""
+    return Events(device) if device.type == "cuda" else Wall(device)

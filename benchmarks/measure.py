@@ -58,24 +58,23 @@ def interleave(
 def run_case(case: Case, setting: Setting, copy: Copy, effort: Effort) -> CaseResult:
     """Build, check, measure memory, time. A provider that fails or is wrong is not timed: the result says why."""
     device, failures = setting.device, {}
-    tried: dict[str, tuple[Provider, Measurement, int]] = {}
+    tried: dict[str, tuple[Provider, Measurement]] = {}
     for provider in _with_floor(case, setting, copy):
         if provider.name == COMPILED and not effort.compiles:
             failures[COMPILED] = "not run: the minutes for the suite were over"
             continue
         try:
-            tried[provider.name] = provider, *_try(provider, case.calls, device)
+            tried[provider.name] = provider, _try(provider, case.calls, device)
         except Exception as error:
             failures[provider.name] = f"{type(error).__name__}: {error}"
-    fresh = max((peak for *_, peak in tried.values()), default=0)
-    clock: Clock = clock_of(device, fresh) if case.calls == 1 else Wall(device)
-    timers = [partial(clock, provider.run, case.calls) for provider, *_ in tried.values()]
+    clock: Clock = clock_of(device) if case.calls == 1 else Wall(device)
+    timers = [partial(clock, provider.run, case.calls) for provider, _ in tried.values()]
     for timer in timers:
         timer()
     seconds = interleave(timers, replace(effort, least=min(effort.least, case.rounds or effort.least)))
     measurements = {
         name: replace(found, seconds=times, device_seconds=_device_seconds(provider, case.calls, device))
-        for (name, (provider, found, _)), times in zip(tried.items(), seconds, strict=True)
+        for (name, (provider, found)), times in zip(tried.items(), seconds, strict=True)
     }
     del tried, timers
     torch._dynamo.reset()
@@ -91,11 +90,8 @@ def _with_floor(case: Case, setting: Setting, copy: Copy) -> list[Provider]:
     return providers
 
 
-def _try(provider: Provider, calls: int, device: torch.device) -> tuple[Measurement, int]:
-    """The first run, which compiles; then, into poisoned memory, one that is checked; then one whose memory is measured.
-
-    Returns what they show, and the peak of memory in bytes, 0 if it is not known.
-    """
+def _try(provider: Provider, calls: int, device: torch.device) -> Measurement:
+    """The first run, which compiles; then, into poisoned memory, one that is checked; then one whose memory is measured."""
     counts = provider.name in (EAGER, PAPER)
     start = time.perf_counter()
     with (
@@ -115,8 +111,8 @@ def _try(provider: Provider, calls: int, device: torch.device) -> tuple[Measurem
     peak = peak_above(provider.run, device) if measured else None
     extra = None if peak is None else max(0, peak - own)
     if not counts:
-        return Measurement([], extra, first_seconds=first), peak or 0
-    return Measurement([], extra, traffic.bytes, first, operations=products.get_total_flops()), peak or 0
+        return Measurement([], extra, first_seconds=first)
+    return Measurement([], extra, traffic.bytes, first, operations=products.get_total_flops())
 
 
 def _poison(outputs: Any) -> bool:

@@ -1,19 +1,18 @@
-"""Memory around one call: the peak above what was there before it, and free memory that is really there."""
+"""Memory of providers: the peak of one call above what was there before it; and what they free, kept."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_SMALL_PAGE = 4096
+#: Numbers of `mallopt`: of allocations that are mapped for themselves, and of free bytes that go back to the system.
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 
 
 def peak_above(run: Callable[[], Any], device: torch.device) -> int | None:
@@ -36,17 +35,17 @@ def peak_above(run: Callable[[], Any], device: torch.device) -> int | None:
     return max(0, _resident("VmHWM") - before)
 
 
-def touch(size: int) -> None:
-    """Take `size` bytes from the system, write to every page and give them back.
+def recycle() -> None:
+    """From now on the process keeps memory that it frees, as a GPU's allocator does, and takes it again first.
 
-    A virtual machine may hand its free memory back to the host within seconds, huge pages first; the next to take it waits
-    for the host (18 GB: 49 s after a rest, 4 s at once after that), however it was going to use it.
+    Otherwise every provider pays for the system's pages, and in a virtual machine for the host's: such a machine may hand
+    free memory back to its host within seconds (18 GB took 49 s to touch after a rest, 4 s at once after that), so that a
+    time shows what others took and freed before it. Does nothing without the GNU C library.
     """
-    if not size or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return
-    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
-        pages.madvise(mmap.MADV_HUGEPAGE)
-        np.frombuffer(pages, np.uint8)[::_SMALL_PAGE] = 1
+    limits = getattr(ctypes.CDLL(None), "mallopt", None)
+    if limits is not None:
+        limits(_MMAP_MAX, 0)
+        limits(_TRIM_THRESHOLD, -1)
 
 
 def _resident(field: str) -> int:

@@ -39,9 +39,10 @@ def markdown(results: Results, targets: Sequence[Target], notes: str = "") -> st
 
 _TIMES = (
     "Milliseconds: median (10th to 90th percentile). *in place*: into memory that exists already; the others allocate their "
-    "result. *of copy rate*: bytes of the case (every source byte read once, every target byte written once) over the time "
-    "in place, as a fraction of the copy rate in the same rounds. *x eager*, *x paper*: how many times as long they take as "
-    "ours in place, and in brackets as ours that allocates. Noise-free, the papers' algorithm is the eager formula."
+    "result, from memory that the process has freed and kept. *of copy rate*: bytes of the case (every source byte read once, "
+    "every target byte written once) over the time in place, as a fraction of the copy rate in the same rounds. *x eager*, "
+    "*x paper*: how many times as long they take as ours in place, and in brackets as ours that allocates. Noise-free, the "
+    "papers' algorithm is the eager formula."
 )
 _MEMORY = "Peak megabytes beyond inputs and outputs."
 _FIRST = "Seconds of the first call, with the compilation of what is not in the compilers' caches on the disk."
