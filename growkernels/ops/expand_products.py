@@ -109,7 +109,9 @@ class Products:
 
     def panels(self, layers: int, whole: bool = False) -> Iterator[slice]:
         """Target rows that are worked on together; none has both kept rows and others."""
-        step = max(self.tuning.rows, self.tuning.panel // (layers * (self.a.size + self.a.target)))
+        fewest = self.tuning.rows
+        # Whole multiples: of 2048 rows, 8 times 256 took 574 ms where 9 times 227 and 5 took 632.
+        step = fewest * max(1, round(self.tuning.panel / (layers * (self.a.size + self.a.target) * fewest)))
         for start, stop in ((0, self.b.kept), (self.b.kept, self.b.target)):
             length = stop - start if whole else step
             for first in range(start, stop, max(length, 1)):
