@@ -38,7 +38,7 @@ TIES = {
     "llama": _DECODER,
     "qwen3": _DECODER,
     "gpt2": {
-        r"w(t|p)e\.weight": "= hidden",
+        r"(w(t|p)e|lm_head)\.weight": "= hidden",
         r"ln_\w\.\w+": "hidden",
         r"c_attn\.weight": "hidden <3",
         r"c_attn\.bias": "<3",
@@ -60,9 +60,9 @@ TIES = {
         r"dense\w*\.bias": "hidden",
     },
     "bert": {
-        r"embeddings\.weight": "= hidden",
+        r"(embeddings|predictions\.decoder)\.weight": "= hidden",
         r"LayerNorm\.\w+": "hidden",
-        r"predictions\.bias": "=",
+        r"predictions\.(decoder\.)?bias": "=",
         r"(query|key|value)\.weight": "< hidden",
         r"(query|key|value)\.bias": "<",
         r"attention\.output\.dense\.weight": "hidden heads",

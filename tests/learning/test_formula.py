@@ -27,12 +27,18 @@ CASES = [
     ("gpt2", "plain"),
     ("gpt_neox", "plain"),
     ("bert", "plain"),
+    ("gpt2", "untied"),
+    ("bert", "untied"),
 ]
 
 
-@pytest.mark.parametrize("family", TIES)
-def test_grown_weights_are_the_formula_and_load(family: str, tmp_path: Path) -> None:
-    source = saved(tmp_path, family, whole=True)
+#: Heads of their own where the family ties them, and tied where it does not.
+HEADS = [("llama", "tied"), ("gpt_neox", "tied"), ("gpt2", "untied"), ("bert", "untied")]
+
+
+@pytest.mark.parametrize(("family", "variant"), [*((family, "plain") for family in TIES), *HEADS])
+def test_grown_weights_are_the_formula_and_load(family: str, variant: str, tmp_path: Path) -> None:
+    source = saved(tmp_path, family, variant, whole=True)
     plan = whole_numbers(planned(source, depth=2, width=2))
     target = grown(source, tmp_path / "target", plan)
     weights, found = (load_file(folder / "model.safetensors") for folder in (source, target))
