@@ -79,10 +79,15 @@ def _expansion(
 
 
 def _work(expansion: Expansion, trained: bool) -> Work:
-    """Trained, the target's gradient is read and those of the matrices are written."""
+    """The least, in one order forward and backward, nothing computed twice whatever memory that takes.
+
+    Trained, the target's gradient is read and those of the matrices are written.
+    """
     orders = [Order(*order) for order in product((True, False), repeat=2)]
     passes = (False, True) if trained else (False,)
-    operations = sum(min(work(expansion, order, backward).flops for order in orders) for backward in passes)
+    operations = min(
+        sum(work(expansion, order, backward, saved=(True, True)).flops for backward in passes) for order in orders
+    )
     matrices = sum(t.nbytes for t in (expansion.b, expansion.a, expansion.depth))
     rows, columns = expansion.target_shape
     target = expansion.target_layers * rows * columns * expansion.b.itemsize

@@ -92,7 +92,7 @@ def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tens
         sources, factors, layout = pack([expansion])
         needed = [False] * len(sources) + [True] * len(factors)
         with torch.no_grad():
-            found = ops_of(None, part).expand_backward([part.unsqueeze(0)], sources, factors, layout, needed)
+            found = ops_of(None, part).expand_backward([part.unsqueeze(0)], sources, factors, layout, [], needed)
         torch.autograd.backward(factors, found)
 
 

@@ -34,7 +34,8 @@ def expand(
     by default. Dtypes: float32/bfloat16/float16/float64 in any mix; arithmetic in float32, in float64 if a tensor is; on a
     GPU, where weights, b and a are all bfloat16, the factors of products are rounded to it. Under `torch.autocast` what is
     multiplied by b or a is cast to its dtype, with them, as by `torch.mm`; what is only mixed or copied is not. Differentiable
-    once in weights, b, a and depth, by reverse mode; what backward needs is computed again. Raises GrowthError for shapes,
+    once in weights, b, a and depth, by reverse mode; for that a call keeps at most half as much as its result, and computes the
+    rest again. Raises GrowthError for shapes,
     dtypes and devices that do not fit, and under transforms of `torch.func`. LiGO, arXiv 2303.00980.
     """
     return expand_many([Expansion(weights, b, a, depth, structured)], dtype, backend=backend)[0]
@@ -73,7 +74,9 @@ def expand_many(
     for each in dict.fromkeys(dtypes):
         places = [k for k, other in enumerate(dtypes) if other == each]
         some = [stacks[k] for k in places]
-        targets = ops_of(backend, some[0].weights[0]).expand(*pack(some), each)
+        weights, matrices, layout = pack(some)
+        needed = [t.requires_grad for t in (*weights, *matrices)] if torch.is_grad_enabled() else []
+        targets, _ = ops_of(backend, some[0].weights[0]).expand(weights, matrices, layout, each, needed)
         for k, target in zip(places, targets, strict=True):
             grown[k] = target.squeeze(1) if _are_vectors(expansions[k]) else target
     return grown

@@ -9,31 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from growkernels.ops import expand_order
+from growkernels.ops.expand_formats import Formats, wide_dtype
 from growkernels.ops.expand_gradients import add_gradients
-from growkernels.ops.expand_layout import Expansion, empty_targets, unpack
-from growkernels.ops.expand_order import Rate, choose
-from growkernels.ops.expand_products import Formats, Products
-
-
-def _wide(*groups: Sequence[Tensor]) -> torch.dtype:
-    wide = any(tensor.dtype == torch.float64 for group in groups for tensor in group)
-    return torch.float64 if wide else torch.float32
-
-
-def _formats(wide: torch.dtype, gpu: bool, expansion: Expansion) -> Formats:
-    """A GPU multiplies bfloat16 many times as fast as float32: what it is made of stays in it where all factors are.
-
-    Not float16, whose range is less than float32's: what fits it may be grown from what does not.
-    """
-    factors = [t for t in (*expansion.weights, expansion.b, expansion.a) if t is not None]
-    halves = gpu and wide == torch.float32 and all(tensor.dtype == torch.bfloat16 for tensor in factors)
-    return Formats(torch.bfloat16 if halves else wide, wide)
-
-
-def _rate(gpu: bool, formats: Formats) -> Rate:
-    if not gpu:
-        return Rate.CPU
-    return Rate.GPU_BFLOAT16 if formats.factor == torch.bfloat16 else Rate.GPU
+from growkernels.ops.expand_layout import empty_targets, unpack
+from growkernels.ops.expand_products import Products
+from growkernels.ops.expand_saved import SAVING, empty_saved, unpack_saved
 
 
 def expand_(
@@ -44,12 +25,27 @@ def expand_(
     matrices: Sequence[Tensor],
     layout: Sequence[int],
 ) -> None:
-    wide = _wide(outs, weights, matrices)
+    _write(ops, gpu, outs, weights, matrices, layout, ())
+
+
+def _write(
+    ops: Any,
+    gpu: bool,
+    outs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    saved: Sequence[Tensor],
+) -> None:
+    wide = wide_dtype(outs, weights, matrices)
     first = 0
-    for expansion in unpack(weights, matrices, layout):
+    stacks = unpack(weights, matrices, layout)
+    for expansion, of_stack in zip(stacks, unpack_saved(saved, len(stacks)), strict=True):
         targets = outs[first : first + expansion.target_layers]
-        formats = _formats(wide, gpu, expansion)
-        Products(ops, expansion, choose(expansion, _rate(gpu, formats)), formats, gpu).write(targets)
+        formats = Formats.of(expansion, wide, gpu)
+        Products(ops, expansion, expand_order.choose(expansion, formats.rate(gpu)), formats, gpu, of_stack).write(
+            targets
+        )
         first += len(targets)
 
 
@@ -61,13 +57,15 @@ def expand(
     matrices: Sequence[Tensor],
     layout: Sequence[int],
     dtype: torch.dtype,
-) -> list[Tensor]:
+    needed: Sequence[bool],
+) -> tuple[list[Tensor], list[Tensor]]:
     outs = empty_targets(weights, matrices, layout, dtype)
+    saved = empty_saved(ops.name, weights, matrices, layout, dtype, needed)
     if fresh is not None:
-        for out in outs:
-            fresh(out)
-    expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout)
-    return outs
+        for tensor in (*outs, *saved):
+            fresh(tensor)
+    _write(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
+    return outs, saved
 
 
 def expand_backward(
@@ -77,21 +75,23 @@ def expand_backward(
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
     layout: Sequence[int],
+    saved: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor]:
     inputs = [*weights, *matrices]
-    wide = _wide(grads, inputs)
+    wide = wide_dtype(grads, inputs)
     totals = [
         tensor.new_zeros(tensor.shape, dtype=wide) if wanted else None
         for tensor, wanted in zip(inputs, needed, strict=True)
     ]
     count = len(weights)
-    of_expansions = unpack(totals[:count], totals[count:], layout)
-    for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
+    stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
+    for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
+        formats = Formats.of(expansion, wide, gpu)
         weights_needed = any(total is not None for total in of.weights)
-        formats = _formats(wide, gpu, expansion)
-        order = choose(expansion, _rate(gpu, formats), backward=True, weights_needed=weights_needed)
-        add_gradients(Products(ops, expansion, order, formats, gpu), grad.unbind(), of)
+        # Where the forward pass has saved something, it went by this order too.
+        order = expand_order.choose(expansion, formats.rate(gpu), backward=True, weights_needed=weights_needed)
+        add_gradients(Products(ops, expansion, order, formats, gpu, of_stack), grad.unbind(), of)
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
 
 
@@ -107,6 +107,7 @@ def register(
     fresh: called with every result before it is written. parts: ops that the library has no kernel of.
     """
     ops = getattr(torch.ops, library.ns)
+    SAVING[library.ns, device.lower()] = gpu
     for name, function in parts.items():
         library.impl(name, function, device)
     library.impl("expand", partial(expand, ops, gpu, fresh), device)

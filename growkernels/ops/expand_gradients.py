@@ -1,8 +1,9 @@
-"""Gradients of `expand` by dense products, panel by panel of the target; what is cheaper to compute again is not kept.
+"""Gradients of `expand` by dense products, panel by panel of the target; what was not saved (`expand_saved`) is computed again.
 
 For an operand X, with `T = B X`, the target `E = T A^T` and its gradient H: `dA = H^T T`, `V = H A`, `dB = V X^T`,
 `dX = B^T V`. Mixing first, X is a mix of source layers and the gradient of `depth` is `<dX, W>`. Mixing last, X is a source
-layer, H mixes the gradients G of the target layers by `depth^T`, and the gradient of `depth` is `<G, E>`.
+layer, H mixes the gradients G of the target layers by `depth^T`, and the gradient of `depth` is `<G, E>`, or `<G A, T>`: then
+V mixes what `G A` is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from growkernels.ops.expand_layout import Expansion
+from growkernels.ops.expand_order import goes_by_inner
 from growkernels.ops.expand_products import Products
 
 
@@ -70,54 +72,89 @@ def _add(
 ) -> None:
     grads, operands, of_operands = (products.turned(tensors) for tensors in (grads, operands, of_operands))
     of_b, of_a = (totals.b, totals.a) if products.order.b_first else (totals.a, totals.b)
-    for rows in products.panels(len(operands)):
-        upstream = _upstream(products, [grad[rows] for grad in grads], len(operands), coefficients)
-        if of_a is not None or of_depth is not None:
-            left = _buffer(products, len(operands), rows.stop - rows.start, products.a.size)
-            products.multiply_left(left.parts, operands, rows)
-            if of_a is not None:
-                learned = upstream.columns(slice(products.a.kept, None))
-                lefts = left.parts if learned.whole is None else [left.whole]
-                products.ops.products_([of_a], [part.t() for part in learned.fewest], lefts, True)
+    layers, learned = len(operands), slice(products.a.kept, None)
+    wants_operands = any(total is not None for total in of_operands)
+    by_inner = of_depth is not None and goes_by_inner(
+        products.expansion,
+        products.order,
+        products.b.target if wants_operands else 0 if of_b is None else len(products.b.matrix),
+        products.saved.second is not None,
+    )
+    for rows in products.panels(layers):
+        parts = [grad[rows] for grad in grads]
+        # Rows of the identity make nothing of B's gradient.
+        wants_inner = wants_operands or (of_b is not None and rows.start >= products.b.kept)
+        left = None if of_a is None and of_depth is None else _left(products, operands, rows)
+        if by_inner:
+            upstream = None if of_a is None else _mixed(products, [p[:, learned] for p in parts], layers, coefficients)
+            inner = _inner(products, _as_factors(products, parts))
+            products.ops.inner_products_(of_depth, inner.parts, left.parts)
+            inner = _mixed(products, inner.parts, layers, coefficients) if wants_inner else None
+        else:
+            whole = _mixed(products, parts, layers, coefficients) if of_a is not None or wants_inner else None
+            upstream = None if of_a is None else whole.columns(learned)
+            inner = _inner(products, whole) if wants_inner else None
             if of_depth is not None:
-                _add_of_depth(products, of_depth, [grad[rows] for grad in grads], left)
-        if of_b is not None or any(total is not None for total in of_operands):
-            _add_of_factors(products, upstream, operands, rows, of_b, of_operands)
+                _add_of_depth(products, of_depth, parts, left, rows)
+        if of_a is not None:
+            lefts = left.parts if upstream.whole is None else [left.whole]
+            products.ops.products_([of_a], [part.t() for part in upstream.fewest], lefts, True)
+        if inner is not None:
+            _add_of_factors(products, inner, operands, rows, of_b, of_operands)
 
 
-def _upstream(products: Products, grads: Sequence[Tensor], layers: int, coefficients: Tensor | None) -> _Rows:
-    """H of every operand."""
-    if coefficients is None and grads[0].dtype == products.factor:
-        if layers == 1:
-            return _Rows(grads, grads[0])
-        if products.tuning.grouped:
-            return _Rows(grads, None)
-    upstream = _buffer(products, layers, len(grads[0]), products.a.target)
-    products.combine(upstream.parts, grads, None if coefficients is None else coefficients.t())
-    return upstream
+def _left(products: Products, operands: Sequence[Tensor], rows: slice) -> _Rows:
+    """T."""
+    whole = products.first_of(len(operands), rows)
+    left = _Rows(whole.split(rows.stop - rows.start), whole)
+    if not products.saves_first(rows):
+        products.multiply_left(left.parts, operands, rows)
+    return left
 
 
-def _add_of_depth(products: Products, of_depth: Tensor, grads: Sequence[Tensor], left: _Rows) -> None:
+def _mixed(products: Products, tensors: Sequence[Tensor], layers: int, coefficients: Tensor | None) -> _Rows:
+    """Of the target layers' rows those of every operand: H of their gradients, V of their V."""
+    if coefficients is None:
+        return _as_factors(products, tensors)
+    mixed = _buffer(products, layers, *tensors[0].shape)
+    products.ops.mix_(mixed.parts, tensors, coefficients.t())
+    return mixed
+
+
+def _as_factors(products: Products, tensors: Sequence[Tensor]) -> _Rows:
+    """In the dtype that products take; where it is theirs already, as they lie, unless small ones are better joined."""
+    if tensors[0].dtype == products.factor:
+        if len(tensors) == 1:
+            return _Rows(tensors, tensors[0])
+        if products.tuning.grouped or len(tensors[0]) >= products.tuning.rows:
+            return _Rows(tensors, None)
+    factors = _buffer(products, len(tensors), *tensors[0].shape)
+    products.move(factors.parts, tensors)
+    return factors
+
+
+def _add_of_depth(products: Products, of_depth: Tensor, grads: Sequence[Tensor], left: _Rows, rows: slice) -> None:
     """`<G, E>`; the kept columns of E are T itself."""
-    kept, count = products.a.kept, len(grads[0])
+    kept = products.a.kept
     if kept:
         products.ops.inner_products_(of_depth, [grad[:, :kept] for grad in grads], left.parts)
     if len(products.a.matrix):
-        right = products.empty(len(left.parts) * count, len(products.a.matrix), products.wide)
-        products.ops.products_([right], [left.whole], [products.a.matrix.t()], False)
-        products.ops.inner_products_(of_depth, [grad[:, kept:] for grad in grads], right.split(count))
+        right = products.second_of(len(left.parts), rows)
+        if products.saved.second is None:
+            products.ops.products_([right], [left.whole], [products.a.matrix.t()], False)
+        parts = right.split(rows.stop - rows.start)
+        products.ops.inner_products_(of_depth, [grad[:, kept:] for grad in grads], parts)
 
 
 def _add_of_factors(
     products: Products,
-    upstream: _Rows,
+    inner: _Rows,
     operands: Sequence[Tensor],
     rows: slice,
     of_b: Tensor | None,
     of_operands: Sequence[Tensor | None],
 ) -> None:
-    """`dB` and `dX`; where rows of B are the identity's, `dX` is V itself."""
-    inner = _inner(products, upstream, rows.stop - rows.start)
+    """`dB` and `dX` from V; where rows of B are the identity's, `dX` is V itself."""
     first, last = rows.start - products.b.kept, rows.stop - products.b.kept
     wanted = [(of, part) for of, part in zip(of_operands, inner.parts, strict=True) if of is not None]
     if first < 0:
@@ -133,12 +170,12 @@ def _add_of_factors(
         products.ops.products_(outs, [products.learned(rows).t()] * len(outs), parts, True)
 
 
-def _inner(products: Products, upstream: _Rows, count: int) -> _Rows:
-    """V."""
+def _inner(products: Products, upstream: _Rows) -> _Rows:
+    """V of H, or of the gradients of target layers."""
     a, kept = products.a.matrix, upstream.columns(slice(products.a.kept))
     if not len(a):
         return kept
-    inner = _buffer(products, len(upstream.parts), count, products.a.size)
+    inner = _buffer(products, len(upstream.parts), len(upstream.parts[0]), products.a.size)
     learned = upstream.columns(slice(products.a.kept, None))
     if products.a.kept:
         products.move(inner.parts, kept.parts)

@@ -27,46 +27,102 @@ class Order(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Floating-point operations, and bytes that mixes read and write; a product moves little for what it computes."""
+    """Floating-point operations of products and of mixes, and bytes that mixes read and write; a product moves little for
+    what it computes.
+    """
 
-    flops: int
+    products: int
+    mixes: int
     bytes: int
+
+    @property
+    def flops(self) -> int:
+        """All operations."""
+        return self.products + self.mixes
 
     def cost(self, rate: Rate) -> int:
         """In operations."""
-        return self.flops + rate * self.bytes
+        return self.flops + int(rate) * self.bytes
 
 
-def work(expansion: Expansion, order: Order, backward: bool = False, weights_needed: bool = False) -> Work:
+class Sides(NamedTuple):
+    """Sizes of the side that an order multiplies first and of the other: of the source, of the rows learned, of the target."""
+
+    size: tuple[int, int]
+    new: tuple[int, int]
+    target: tuple[int, int]
+
+    @classmethod
+    def of(cls, expansion: Expansion, order: Order) -> Sides:
+        """Of an expansion."""
+        new = tuple(0 if matrix is None else matrix.shape[0] for matrix in (expansion.b, expansion.a))
+        sizes = tuple(expansion.weights[0].shape), new, expansion.target_shape
+        return cls(*(sizes if order.b_first else (size[::-1] for size in sizes)))
+
+    @property
+    def first(self) -> int:
+        """Operations of `B X`."""
+        return 2 * self.new[0] * self.size[0] * self.size[1]
+
+    def second(self, rows: int) -> int:
+        """Operations of `T A^T`, of some rows."""
+        return 2 * rows * self.size[1] * self.new[1]
+
+
+def goes_by_inner(expansion: Expansion, order: Order, rows: int, has_second: bool) -> bool:
+    """Whether the gradient of `depth` is `<G A, T>` of every target layer, mixing last; else `<G, E>`.
+
+    The former has `V = H A` as mixes of what it multiplies, for every target layer; the latter multiplies for every source
+    layer, to have V in `rows` of the target's, and E unless it is there (`has_second`).
+    """
+    target = Sides.of(expansion, order).target[0]
+    return expansion.target_layers * target <= len(expansion.weights) * (rows + (0 if has_second else target))
+
+
+def work(
+    expansion: Expansion,
+    order: Order,
+    backward: bool = False,
+    weights_needed: bool = False,
+    saved: tuple[bool, bool] = (False, False),
+) -> Work:
     """What an order takes, forward or backward with the gradients of the matrices, and where asked of the weights.
 
     Mixing first, every target layer has its products; mixing last, every source layer, and the mixes are as large as the
     target. Only learned rows are multiplied. Gradients of `depth` are inner products, which read and multiply what a mix does.
+    saved: whether the backward pass finds T and E of the forward pass (`expand_saved`).
     """
     layers, target_layers = len(expansion.weights), expansion.target_layers
     mixes = expansion.depth is not None
-    rows, columns = expansion.weights[0].shape
-    target_rows, target_columns = expansion.target_shape
-    new_rows, new_columns = (0 if matrix is None else matrix.shape[0] for matrix in (expansion.b, expansion.a))
-    if order.b_first:
-        first, second = new_rows * rows * columns, target_rows * columns * new_columns
+    last = mixes and not order.mix_first
+    sides = Sides.of(expansion, order)
+    (rows, columns), (target_rows, target_columns) = sides.size, sides.target
+    multiplied = layers if last else target_layers
+    # Numbers of a layer as it is mixed, and how many layers of them are read or written.
+    mixed = [(target_rows * target_columns, 2 * layers + target_layers)]
+    if not last:
+        mixed = [(rows * columns, target_layers * (layers + 1))] if mixes else []
+    if not backward:
+        products = multiplied * (sides.first + sides.second(target_rows))
     else:
-        first, second = new_columns * columns * rows, target_columns * rows * new_rows
-    if backward:
-        # The first product again and the gradients of its factors, of X where it is asked for; those of the second's, and
-        # the second again where its result has inner products with the target's gradient.
-        of_mix, of_target = mixes and order.mix_first, mixes and not order.mix_first
-        first, second = (3 if weights_needed or of_mix else 2) * first, (3 if of_target else 2) * second
-    flops = 2 * (first + second) * (layers if mixes and not order.mix_first else target_layers)
-    if not mixes:
-        return Work(flops, 0)
+        of_operands = weights_needed or (mixes and order.mix_first)
+        # T again, dB, dX where it is asked for; dA.
+        products = multiplied * ((2 - saved[0] + of_operands) * sides.first + sides.second(target_rows))
+        inner_rows = target_rows if of_operands else sides.new[0]
+        if last and goes_by_inner(expansion, order, inner_rows, saved[1]):
+            products += target_layers * sides.second(target_rows)
+            small = target_rows * columns, 2 * layers + target_layers
+            mixed = [(target_rows * sides.new[1], 2 * layers + target_layers), small, small]
+        else:
+            products += multiplied * sides.second(inner_rows)
+            products += multiplied * sides.second(target_rows) if last and not saved[1] else 0
+            mixed = 2 * mixed
     # Arithmetic is 4 bytes wide; in float64 it is 8, but products are slower as well.
-    if order.mix_first:
-        size, tensors = rows * columns, target_layers * (layers + 1)
-    else:
-        size, tensors = target_rows * target_columns, 2 * layers + target_layers
-    passes = 2 if backward else 1
-    return Work(flops + passes * 2 * layers * target_layers * size, passes * 4 * tensors * size)
+    return Work(
+        products,
+        sum(2 * layers * target_layers * size for size, _ in mixed),
+        sum(4 * count * size for size, count in mixed),
+    )
 
 
 def choose(expansion: Expansion, rate: Rate = Rate.CPU, backward: bool = False, weights_needed: bool = False) -> Order:

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from growkernels.ops.expand_formats import Formats
 from growkernels.ops.expand_layout import Expansion
 from growkernels.ops.expand_order import Order
+from growkernels.ops.expand_saved import Saved
 
 
 class Tuning(NamedTuple):
@@ -30,16 +32,9 @@ class Tuning(NamedTuple):
     grouped: bool
 
 
-#: By whether the device is a GPU: 16 MB of a CPU's cache (24 layers from 6 of 1024 x 1024 took 499 ms with it, 605 with 8 MB,
-#: 490 with 32); 32 MB of a GPU's, and layers that give all its processors work.
-TUNING = {False: Tuning(1 << 22, 128, 1 << 16, False), True: Tuning(1 << 23, 128, 1 << 23, True)}
-
-
-class Formats(NamedTuple):
-    """What arithmetic is in: mixes and sums in `wide`, the factors of products in `factor`, which may have fewer bits."""
-
-    factor: torch.dtype
-    wide: torch.dtype
+#: By whether the device is a GPU: 32 MB (24 layers from 6 of 1024 x 1024 took 605 ms on an AMD EPYC with 8 MB, 499 with 16, 490
+#: with 32; 350, 324, 301 on an Intel Xeon, and 302 with 64); on a GPU, layers that give all its processors work.
+TUNING = {False: Tuning(1 << 23, 128, 1 << 16, False), True: Tuning(1 << 23, 128, 1 << 23, True)}
 
 
 class Side(NamedTuple):
@@ -62,8 +57,17 @@ class Side(NamedTuple):
 class Products:
     """One expansion in one order, on the ops of one library; `b` is the side that is multiplied first."""
 
-    def __init__(self, ops: Any, expansion: Expansion, order: Order, formats: Formats, gpu: bool = False) -> None:
+    def __init__(
+        self,
+        ops: Any,
+        expansion: Expansion,
+        order: Order,
+        formats: Formats,
+        gpu: bool = False,
+        saved: Saved | None = None,
+    ) -> None:
         self.ops, self.expansion, self.order, self.tuning = ops, expansion, order, TUNING[gpu]
+        self.saved = Saved() if saved is None else saved
         self.factor, self.wide = formats
         rows, columns = expansion.weights[0].shape
         sides = self._side(expansion.b, rows), self._side(expansion.a, columns)
@@ -86,10 +90,30 @@ class Products:
 
     def empty(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """A buffer whose elements lie in memory in the order of the target's."""
-        like = self.b.matrix
-        if self.order.b_first:
-            return like.new_empty(rows, columns, dtype=dtype)
-        return like.new_empty(columns, rows, dtype=dtype).t()
+        return self._shaped(self.b.matrix.new_empty(rows * columns, dtype=dtype), rows, columns)
+
+    def _shaped(self, memory: Tensor, rows: int, columns: int) -> Tensor:
+        return memory.view(rows, columns) if self.order.b_first else memory.view(columns, rows).t()
+
+    def first_of(self, layers: int, rows: slice) -> Tensor:
+        """`B X` of these target rows, layer below layer: where it was saved or will be, else memory for it."""
+        first, count, columns = rows.start - self.b.kept, layers * (rows.stop - rows.start), self.a.size
+        if not self.saves_first(rows):
+            return self.empty(count, columns, self.factor)
+        start = layers * first * columns
+        return self._shaped(self.saved.first[start : start + count * columns], count, columns)
+
+    def saves_first(self, rows: slice) -> bool:
+        """Whether `B X` of these target rows outlives the panel."""
+        return self.saved.first is not None and rows.start >= self.b.kept
+
+    def second_of(self, layers: int, rows: slice) -> Tensor:
+        """`B X A^T`, its learned columns, likewise."""
+        count, columns = layers * (rows.stop - rows.start), len(self.a.matrix)
+        if self.saved.second is None:
+            return self.empty(count, columns, self.wide)
+        start = layers * rows.start * columns
+        return self._shaped(self.saved.second[start : start + count * columns], count, columns)
 
     def batches(self, blocks: Sequence[Tensor] | None = None) -> Iterator[tuple[slice, Sequence[Tensor]]]:
         """Target layers that are grown together, and what they are grown from: layers, or mixes of them (in `blocks`)."""
@@ -184,7 +208,7 @@ class Products:
             if direct and kept:
                 parts = lefts
             else:
-                left = self.empty(layers * count, self.a.size, self.factor)
+                left = self.first_of(layers, rows)
                 parts = left.split(count)
             if not (placed and rows.start < self.b.kept):
                 self.multiply_left(parts, operands, rows)
@@ -193,6 +217,6 @@ class Products:
             if learned and direct:
                 self.ops.products_(rights, parts, [factor] * layers, False)
             elif learned:
-                right = self.empty(layers * count, learned, self.wide)
+                right = self.second_of(layers, rows)
                 self.ops.products_([right], [left], [factor], False)
                 self.combine(rights, right.split(count), coefficients)

@@ -46,11 +46,15 @@ def expand_(
 
 
 def expand(
-    weights: Sequence[Tensor], matrices: Sequence[Tensor], layout: Sequence[int], dtype: torch.dtype
-) -> list[Tensor]:
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    dtype: torch.dtype,
+    needed: Sequence[bool],
+) -> tuple[list[Tensor], list[Tensor]]:
     outs = empty_targets(weights, matrices, layout, dtype)
     expand_([layer for out in outs for layer in out.unbind()], weights, matrices, layout)
-    return outs
+    return outs, []
 
 
 def expand_backward(
@@ -58,6 +62,7 @@ def expand_backward(
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
     layout: Sequence[int],
+    saved: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """With `P_l = B^T G_l A`: `dB = sum G_l A S_l^T`, `dA = sum G_l^T B S_l`, `dw_lj = <P_l, W_j>`, `dW_j = sum w_lj P_l`."""

@@ -9,7 +9,8 @@ import torch
 #: segments (start, length, copies, groups), number of column segments, those segments, diagonal (0 or 1), key; `scalars`
 #: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
 #: The `layout` of `expand` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and
-#: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`.
+#: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`; in
+#: `expand`, for `saved`, with which they take less work, which is their business alone and may be left out.
 #: `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for the first.
 SCHEMAS = (
     "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
@@ -26,8 +27,14 @@ SCHEMAS = (
     "mean_square(Tensor[] tensors, float[] divisors) -> Tensor",
     "normal_(Tensor(a!) out, int key, int field, int start) -> ()",
     "expand_(Tensor(a!)[] outs, Tensor[] weights, Tensor[] matrices, int[] layout) -> ()",
-    "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype) -> Tensor[]",
-    ("expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, bool[] needed) -> Tensor[]"),
+    (
+        "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype, bool[] needed)"
+        " -> (Tensor[] targets, Tensor[] saved)"
+    ),
+    (
+        "expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, Tensor[] saved, bool[] needed)"
+        " -> Tensor[]"
+    ),
     "mix_(Tensor(a!)[] outs, Tensor[] sources, Tensor coefficients) -> ()",
     "inner_products_(Tensor(a!) out, Tensor[] left, Tensor[] right) -> ()",
     "products_(Tensor(a!)[] outs, Tensor[] left, Tensor[] right, bool add) -> ()",

@@ -16,7 +16,7 @@ _LIBRARIES = 12 << 20
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of a process are read from /proc")
 def test_the_peak_of_a_step_is_the_stated_sum() -> None:
     hidden = 256
-    found = run("ours", hidden, layers=5, tokens=8)
+    found = run("ours", hidden, layers=8, tokens=8)
     parts = found["parts"]
     stated = sum(parts.values())
     # Activations have gradients too; a gradient becomes those of its matrices panel by panel, which are then added.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import Expansion, expand_dense, expand_products, expand_reference
+from growkernels.ops import Expansion, expand_order, expand_products, expand_reference, expand_saved
 from growkernels.ops.expand_layout import pack, unpack
 from growkernels.ops.expand_order import Order
 from tests.ops.tools import DTYPES, LAYOUTS, Drawn, assert_same_bits, data, laid_out, poisoned
@@ -28,13 +28,16 @@ class Case:
     expansion: Expansion
     order: Order
     small_panels: bool
+    #: Of the result, as much memory as a call may save for the backward pass.
+    share: float
     dtype: torch.dtype
     layout: str
     backend: str | None
 
     def forced(self, patch: pytest.MonkeyPatch) -> None:
         """Have the work done in this order."""
-        patch.setattr(expand_dense, "choose", lambda *_, **__: self.order)
+        patch.setattr(expand_order, "choose", lambda *_, **__: self.order)
+        patch.setattr(expand_saved, "SHARE", self.share)
         if self.small_panels:
             for gpu, tuning in expand_products.TUNING.items():
                 patch.setitem(expand_products.TUNING, gpu, tuning._replace(panel=1, rows=3, together=1))
@@ -69,6 +72,7 @@ def cases(draw: st.DrawFn) -> Case:
         Expansion(weights, *sides, depth, structured),
         drawn.pick(ORDERS),
         drawn.pick((True, False)),
+        drawn.pick((0.0, 0.5, 100.0)),
         drawn.pick(DTYPES),
         drawn.pick(LAYOUTS),
         drawn.pick((None, "emulated")),
@@ -95,7 +99,7 @@ def absolute(tensor: Tensor) -> Tensor:
 
 def exact(expansion: Expansion) -> Tensor:
     """By the definition, in float64."""
-    return expand_reference.expand(*pack([expansion]), torch.float64)[0]
+    return expand_reference.expand(*pack([expansion]), torch.float64, [])[0][0]
 
 
 def gamma(roundings: int, dtype: torch.dtype) -> float:
@@ -161,7 +165,7 @@ def test_gradients_are_within_rounding_of_the_definition(case: Case, extra: st.D
     for of, upstream in ((mapped(expansion, torch.Tensor.double), grad), (mapped(expansion, absolute), grad.abs())):
         packed = pack([mapped(of, torch.Tensor.detach)])
         every = [True] * (len(packed[0]) + len(packed[1]))
-        gradients = expand_reference.expand_backward([upstream.double()], *packed, every)
+        gradients = expand_reference.expand_backward([upstream.double()], *packed, [], every)
         found.append(inputs_of(unpack(gradients[: len(packed[0])], gradients[len(packed[0]) :], packed[2])[0]))
     for tensor, value, magnitude in zip(inputs_of(expansion), *found, strict=True):
         if any(tensor is other for other in chosen):
@@ -179,7 +183,7 @@ def one_hot(rows: list[int], size: int) -> Tensor:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_hot_matrices_are_the_other_operators_exactly(dtype, order: Order, monkeypatch) -> None:
-    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
+    monkeypatch.setattr(expand_order, "choose", lambda *_, **__: order)
     weights = [data((5, 6), dtype, seed) for seed in range(3)]
     stack, interpolation = [i % 3 for i in range(6)], [i // 2 for i in range(6)]
     for index in (stack, interpolation):
@@ -246,7 +250,7 @@ def test_many_at_once_share_matrices() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_outs_of_several_dtypes(order: Order, backend: str | None, monkeypatch) -> None:
     """Products go straight into outs of their factors' dtype, but not where other layers' outs have another one."""
-    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
+    monkeypatch.setattr(expand_order, "choose", lambda *_, **__: order)
     for gpu, tuning in expand_products.TUNING.items():
         monkeypatch.setitem(expand_products.TUNING, gpu, tuning._replace(together=1))
     for dtype, structured in itertools.product((torch.bfloat16, torch.float32, torch.float64), (True, False)):
@@ -266,7 +270,7 @@ def test_outs_of_several_dtypes(order: Order, backend: str | None, monkeypatch) 
 
 @pytest.mark.parametrize("mix_first", [True, False])
 def test_the_same_bits_every_time(mix_first: bool, monkeypatch) -> None:
-    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: Order(mix_first, True))
+    monkeypatch.setattr(expand_order, "choose", lambda *_, **__: Order(mix_first, True))
     results = []
     for _ in range(3):
         tensors = [
@@ -286,7 +290,7 @@ def test_the_same_bits_every_time(mix_first: bool, monkeypatch) -> None:
 @pytest.mark.parametrize("mix_first", [True, False])
 def test_float64_is_rounded_once(mix_first: bool, structured: bool, backend: str | None, monkeypatch) -> None:
     """By float32 on the way, 1 + 2^-8 + 2^-40 would become the even neighbor of the middle that it lies above."""
-    monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: Order(mix_first, True))
+    monkeypatch.setattr(expand_order, "choose", lambda *_, **__: Order(mix_first, True))
     weight = torch.full((2, 3), 1 + 2**-8 + 2**-40, dtype=torch.float64)
     sides = [torch.eye(size, dtype=torch.float64) for size in (2, 3)]
     for depth in (None, torch.ones(1, 1)):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import Expansion, expand_dense, expand_products
+from growkernels.ops import Expansion, expand_order, expand_products
 from growkernels.ops.expand_layout import pack
 from growkernels.ops.expand_order import Order
 from tests.ops.tools import assert_same_bits, data, laid_out
@@ -24,20 +24,31 @@ def samples(name: str) -> list[tuple]:
     b, a, depth = data((4, 3)), laid_out(data((2, 5), torch.float64), "transposed"), data((3, 2))
     dense = pack([Expansion(weights, b, None, depth), Expansion(weights, None, data((7, 5)))])
     structured = pack([Expansion(weights, b, a, depth, True)])
-    leaves = ([t.clone().requires_grad_() for t in tensors] for tensors in dense[:2])
+    leaves = [[t.clone().requires_grad_() for t in tensors] for tensors in dense[:2]]
+    deep = pack([Expansion([data((3, 5), seed=seed) for seed in range(2)], b, data((6, 5)), data((9, 2)))])
+    every = [True] * (len(deep[0]) + len(deep[1]))
+    _, saved = torch.ops.growkernels.expand(*deep, torch.float32, every)
+    assert all(tensor.numel() for tensor in saved)
     return {
         "expand_": [
             ([torch.ones(4, 5) for _ in range(3)] + [torch.ones(7, 3).t() for _ in range(2)], *dense),
             ([torch.ones(7, 7, dtype=torch.bfloat16) for _ in range(3)], *structured),
         ],
         "expand": [
-            (*dense, torch.float32),
-            (*structured, torch.float16),
-            (*leaves, dense[2], torch.float32),
+            (*dense, torch.float32, []),
+            (*structured, torch.float16, []),
+            (*leaves, dense[2], torch.float32, [True] * 7),
+            (deep[0], [t.clone().requires_grad_() for t in deep[1]], deep[2], torch.float32, every),
         ],
         "expand_backward": [
-            ([data((3, 4, 5)), data((2, 3, 7), torch.bfloat16)], *dense, [True, False, True, True, True, True, False]),
-            ([data((3, 7, 7))], *structured, [False, False, True, True, True]),
+            (
+                [data((3, 4, 5)), data((2, 3, 7), torch.bfloat16)],
+                *dense,
+                [],
+                [True, False, True, True, True, True, False],
+            ),
+            ([data((3, 7, 7))], *structured, [], [False, False, True, True, True]),
+            ([data((9, 4, 6))], *deep, saved, every),
         ],
         "mix_": [([torch.ones(3, 5), torch.ones(5, 3).t()], weights, data((2, 2)))],
         "products_": [
@@ -63,7 +74,7 @@ def test_gradcheck(order: Order | None, structured: bool, monkeypatch: pytest.Mo
     small = expand_products.TUNING[False]._replace(panel=1, rows=2)
     monkeypatch.setitem(expand_products.TUNING, False, small)
     if order is not None:
-        monkeypatch.setattr(expand_dense, "choose", lambda *_, **__: order)
+        monkeypatch.setattr(expand_order, "choose", lambda *_, **__: order)
     weights = [data((2, 3), torch.float64, seed) for seed in range(2)]
     b, a, depth = (
         data(shape, torch.float64, seed).requires_grad_() for seed, shape in enumerate([(3, 2), (3, 3), (3, 2)])

@@ -14,9 +14,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from growkernels.ops import Expansion, expand_products
+from growkernels.ops.expand_formats import Formats
 from growkernels.ops.expand_gradients import add_gradients
-from growkernels.ops.expand_order import Order, Rate, choose, work
-from growkernels.ops.expand_products import Formats, Products
+from growkernels.ops.expand_order import Order, Rate, Sides, choose, work
+from growkernels.ops.expand_products import Products
+from growkernels.ops.expand_saved import Saved
 from tests.ops.tools import data, poisoned
 
 ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))
@@ -67,33 +69,52 @@ def inputs_of(expansion: Expansion) -> list[Tensor]:
     return [t for t in (*expansion.weights, expansion.b, expansion.a, expansion.depth) if t is not None]
 
 
-def totals_of(expansion: Expansion) -> Expansion:
-    """Where gradients of the matrices are added up."""
+def totals_of(expansion: Expansion, weights_needed: bool = False) -> Expansion:
+    """Where gradients of the matrices, and where asked of the weights, are added up."""
     matrices = (torch.zeros_like(matrix) for matrix in (expansion.b, expansion.a, expansion.depth))
-    return Expansion([None] * len(expansion.weights), *matrices)
-
-
-def mixing(expansion: Expansion, order: Order) -> int:
-    """Operations of a mix."""
-    rows, columns = expansion.weights[0].shape if order.mix_first else expansion.target_shape
-    return 2 * len(expansion.weights) * expansion.target_layers * rows * columns
+    return Expansion([torch.zeros_like(w) if weights_needed else None for w in expansion.weights], *matrices)
 
 
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_model_counts_the_products_that_are_done(name: str, order: Order, structured: bool) -> None:
+@pytest.mark.parametrize("weights_needed", [False, True])
+def test_the_model_counts_the_products_that_are_done(
+    name: str, order: Order, structured: bool, weights_needed: bool
+) -> None:
     expansion = make(name, structured)
     outs = [poisoned(expansion.target_shape, torch.float32) for _ in range(expansion.target_layers)]
     products = Products(torch.ops.growkernels, expansion, order, FLOAT32)
     with Recorder([*inputs_of(expansion), *outs]) as forward:
         products.write(outs)
-    assert forward.flops == work(expansion, order).flops - mixing(expansion, order)
-    totals = totals_of(expansion)
+    assert forward.flops == work(expansion, order).products
+    weights_needed = weights_needed and not order.mix_first  # which has no such gradients
+    totals = totals_of(expansion, weights_needed)
     grads = [data(expansion.target_shape, seed=seed) for seed in range(len(outs))]
     with Recorder([]) as backward:
         add_gradients(products, grads, totals)
-    assert backward.flops == work(expansion, order, backward=True).flops - 2 * mixing(expansion, order)
+    assert backward.flops == work(expansion, order, backward=True, weights_needed=weights_needed).products
+
+
+@pytest.mark.parametrize("parts", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("b_first", [False, True])
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_model_counts_what_saved_products_spare(
+    name: str, b_first: bool, structured: bool, parts: tuple[bool, bool]
+) -> None:
+    expansion, order = make(name, structured), Order(mix_first=False, b_first=b_first)
+    sides, layers = Sides.of(expansion, order), len(expansion.weights)
+    sizes = layers * sides.new[0] * sides.size[1], layers * sides.target[0] * sides.new[1]
+    saved = Saved(
+        *(poisoned((size,), torch.float32) if part else None for size, part in zip(sizes, parts, strict=True))
+    )
+    products = Products(torch.ops.growkernels, expansion, order, FLOAT32, saved=saved)
+    outs = [poisoned(expansion.target_shape, torch.float32) for _ in range(expansion.target_layers)]
+    products.write(outs)
+    with Recorder([]) as backward:
+        add_gradients(products, outs, totals_of(expansion))
+    assert backward.flops == work(expansion, order, backward=True, saved=parts).products
 
 
 @pytest.mark.parametrize(("name", "share"), [("square x2", 1 / 2), ("square x1.5", 1 / 3)])
@@ -144,7 +165,7 @@ def test_layers_are_converted_one_by_one(gpu: bool, dtype: torch.dtype, monkeypa
     factors: list[int] = []
 
     def products_(outs: list[Tensor], left: list[Tensor], right: list[Tensor], add: bool) -> None:
-        factors.append(len(right))
+        factors.append(sum(factor.shape == expansion.weights[0].shape for factor in right))
         real.products_(outs, left, right, add)
 
     parts = {name: getattr(real, name) for name in ("mix_", "inner_products_", "replicate_")}

@@ -1,0 +1,88 @@
+"""What a call saves of its products for the backward pass that is to come, instead of doing them twice.
+
+With T = B X of every source layer X and E = T A^T, both without what an identity copies: the gradient of A needs T, that of
+`depth` needs E. Only where layers are mixed after the products: mixing first, both are as many as the target has layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from growkernels.ops import expand_order
+from growkernels.ops.expand_formats import Formats, wide_dtype
+from growkernels.ops.expand_layout import Expansion, unpack
+from growkernels.ops.expand_order import Sides, work
+
+#: Of the result's bytes, what may be saved at most.
+SHARE = 0.5
+#: What saves, by library and type of device, and whether it works as for a GPU.
+SAVING: dict[tuple[str, str], bool] = {}
+
+
+class Saved(NamedTuple):
+    """T and E of all source layers, one panel of the target after the other, in one axis; None is computed again."""
+
+    first: Tensor | None = None
+    second: Tensor | None = None
+
+
+def empty_saved(
+    namespace: str,
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    dtype: torch.dtype,
+    needed: Sequence[bool],
+) -> list[Tensor]:
+    """Uninitialized memory for T and E of each stack, without elements where it is not saved; [] if nothing is.
+
+    needed: of which weights, then matrices, there will be gradients; [] of none.
+    """
+    gpu = SAVING.get((namespace, weights[0].device.type)) if weights else None
+    if gpu is None or not any(needed):
+        return []
+    wide = torch.float64 if dtype == torch.float64 else wide_dtype(weights, matrices)
+    count, saved = len(weights), []
+    of_stacks = unpack(needed[:count], needed[count:], layout)
+    for expansion, of in zip(unpack(weights, matrices, layout), of_stacks, strict=True):
+        formats = Formats.of(expansion, wide, gpu)
+        sizes = _sizes(expansion, of, formats, dtype, gpu)
+        saved += [weights[0].new_empty(size, dtype=each) for size, each in zip(sizes, formats, strict=True)]
+    return saved if any(part.numel() for part in saved) else []
+
+
+def unpack_saved(saved: Sequence[Tensor], stacks: int) -> list[Saved]:
+    """Of each stack."""
+    parts = [part if part.numel() else None for part in saved] or [None, None] * stacks
+    return [Saved(*parts[k : k + 2]) for k in range(0, len(parts), 2)]
+
+
+def _sizes(expansion: Expansion, needed: Expansion, formats: Formats, dtype: torch.dtype, gpu: bool) -> tuple[int, int]:
+    """Elements of T and of E that are saved: those that spare most operations within the share."""
+    rate = formats.rate(gpu)
+    order = expand_order.choose(expansion, rate)
+    weights_needed = any(needed.weights)
+    if (
+        expansion.depth is None
+        or order.mix_first
+        or order != expand_order.choose(expansion, rate, backward=True, weights_needed=weights_needed)
+    ):
+        return 0, 0
+    sides, layers = Sides.of(expansion, order), len(expansion.weights)
+    of_a = needed.a if order.b_first else needed.b
+    first = layers * sides.new[0] * sides.size[1] if of_a or needed.depth else 0
+    second = layers * sides.target[0] * sides.new[1] if needed.depth else 0
+    limit = SHARE * expansion.target_layers * sides.target[0] * sides.target[1] * dtype.itemsize
+
+    def flops(sizes: tuple[int, int]) -> tuple[int, int]:
+        saved = sizes[0] > 0, sizes[1] > 0
+        return work(expansion, order, True, weights_needed, saved).flops, sum(sizes)
+
+    def fits(sizes: tuple[int, int]) -> bool:
+        return sizes[0] * formats.factor.itemsize + sizes[1] * formats.wide.itemsize <= limit
+
+    return min(filter(fits, ((0, 0), (first, 0), (0, second), (first, second))), key=flops)
