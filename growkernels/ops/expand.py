@@ -34,9 +34,9 @@ def expand(
     by default. Dtypes: float32/bfloat16/float16/float64 in any mix; arithmetic in float32, in float64 if a tensor is; on a
     GPU, where weights, b and a are all bfloat16, the factors of products are rounded to it. Under `torch.autocast` what is
     multiplied by b or a is cast to its dtype, with them, as by `torch.mm`; what is only mixed or copied is not. Differentiable
-    once in weights, b, a and depth, by reverse mode; for that a call keeps at most half as much as its result, and computes the
-    rest again. Raises GrowthError for shapes,
-    dtypes and devices that do not fit, and under transforms of `torch.func`. LiGO, arXiv 2303.00980.
+    once in weights, b, a and depth, by reverse mode; for that a call saves at most half as much as its result, and backward
+    computes the rest again. Raises GrowthError for shapes, dtypes and devices that do not fit, and under transforms of
+    `torch.func`. LiGO, arXiv 2303.00980.
     """
     return expand_many([Expansion(weights, b, a, depth, structured)], dtype, backend=backend)[0]
 

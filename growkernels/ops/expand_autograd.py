@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
 from growkernels.ops.expand_layout import empty_targets
-from growkernels.ops.expand_saved import empty_saved
+from growkernels.ops.expand_saved import empty_saved, saved_formats
 from growkernels.ops.transforms import check_batched
 
 
@@ -27,8 +27,26 @@ def _fake_expand(
     dtype: torch.dtype,
     needed: list[bool],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    saved = empty_saved(namespace, weights, matrices, layout, dtype, needed)
-    return empty_targets(weights, matrices, layout, dtype), saved
+    return empty_targets(weights, matrices, layout, dtype), _fake_saved(
+        namespace, weights, matrices, layout, dtype, needed
+    )
+
+
+def _fake_saved(
+    namespace: str,
+    weights: list[Tensor],
+    matrices: list[Tensor],
+    layout: list[int],
+    dtype: torch.dtype,
+    needed: list[bool],
+) -> list[Tensor]:
+    tensors = *weights, *matrices
+    if not any(isinstance(size, torch.SymInt) for tensor in tensors for size in tensor.shape):
+        return empty_saved(namespace, weights, matrices, layout, dtype, needed)
+    # Of any size: what is saved follows from comparisons of costs, and every one would be a guard of the graph.
+    context = torch.library.get_ctx()
+    formats = saved_formats(namespace, weights, matrices, layout, dtype, needed)
+    return [weights[0].new_empty(context.new_dynamic_size(), dtype=each) for each in formats]
 
 
 def _fake_backward(
@@ -44,9 +62,9 @@ def _fake_backward(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[Tensor]]) -> None:
-    weights, matrices, ctx.layout, _, _ = inputs
+    weights, matrices, ctx.layout, _, ctx.needed = inputs
     targets, saved = output
-    ctx.weights, ctx.inputs = len(weights), len(weights) + len(matrices)
+    ctx.count = len(weights)
     ctx.shapes = [target.shape for target in targets]
     ctx.mark_non_differentiable(*saved)
     # Else autograd makes zeros of the size of what is saved.
@@ -55,20 +73,23 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[T
 
 
 def _backward(op: OpOverload, ctx: Any, grads: list[Tensor | None], _: list[None]) -> tuple[Any, ...]:
-    tensors = list(ctx.saved_tensors)
-    weights, matrices, saved = tensors[: ctx.weights], tensors[ctx.weights : ctx.inputs], tensors[ctx.inputs :]
+    of_weights, of_matrices = ctx.needs_input_grad[:2]
+    needed, nothing = [*of_weights, *of_matrices], None if ctx.needed else []
     like = next((grad for grad in grads if grad is not None), None)
     if like is None:
-        return [None] * len(weights), [None] * len(matrices), None, None, None
+        return [None] * len(of_weights), [None] * len(of_matrices), None, None, nothing
     grads = [
         like.new_zeros(()).expand(shape) if grad is None else grad
         for grad, shape in zip(grads, ctx.shapes, strict=True)
     ]
     check_batched("the gradient of expand", grads)
-    needed = [*ctx.needs_input_grad[0], *ctx.needs_input_grad[1]]
-    found = iter(op(grads, weights, matrices, ctx.layout, saved, needed))
+    inputs, saved = list(ctx.saved_tensors[: len(needed)]), list(ctx.saved_tensors[len(needed) :])
+    if list(ctx.needed) != needed:
+        # What was saved lies in the order of the work that other gradients would have had.
+        saved = []
+    found = iter(op(grads, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
     totals = [next(found) if wanted else None for wanted in needed]
-    return totals[: ctx.weights], totals[ctx.weights :], None, None, None
+    return totals[: ctx.count], totals[ctx.count :], None, None, nothing
 
 
 def _keep_nothing(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

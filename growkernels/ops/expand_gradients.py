@@ -74,31 +74,29 @@ def _add(
     of_b, of_a = (totals.b, totals.a) if products.order.b_first else (totals.a, totals.b)
     layers, learned = len(operands), slice(products.a.kept, None)
     wants_operands = any(total is not None for total in of_operands)
-    by_inner = of_depth is not None and goes_by_inner(
-        products.expansion,
-        products.order,
-        products.b.target if wants_operands else 0 if of_b is None else len(products.b.matrix),
-        products.saved.second is not None,
-    )
+    inner_rows = products.b.target if wants_operands else len(products.b.matrix) if of_b is not None else 0
+    has_second = products.saved.second is not None
+    by_inner = of_depth is not None and goes_by_inner(products.expansion, products.order, inner_rows, has_second)
     for rows in products.panels(layers):
         parts = [grad[rows] for grad in grads]
         # Rows of the identity make nothing of B's gradient.
         wants_inner = wants_operands or (of_b is not None and rows.start >= products.b.kept)
         left = None if of_a is None and of_depth is None else _left(products, operands, rows)
-        if by_inner:
-            upstream = None if of_a is None else _mixed(products, [p[:, learned] for p in parts], layers, coefficients)
-            inner = _inner(products, _as_factors(products, parts))
-            products.ops.inner_products_(of_depth, inner.parts, left.parts)
-            inner = _mixed(products, inner.parts, layers, coefficients) if wants_inner else None
-        else:
-            whole = _mixed(products, parts, layers, coefficients) if of_a is not None or wants_inner else None
-            upstream = None if of_a is None else whole.columns(learned)
-            inner = _inner(products, whole) if wants_inner else None
-            if of_depth is not None:
-                _add_of_depth(products, of_depth, parts, left, rows)
+        inner = None
+        if wants_inner and not by_inner:
+            upstream = _mixed(products, parts, layers, coefficients)
+            inner, upstream = _inner(products, upstream), upstream.columns(learned)
+        elif of_a is not None:
+            upstream = _mixed(products, [part[:, learned] for part in parts], layers, coefficients)
         if of_a is not None:
             lefts = left.parts if upstream.whole is None else [left.whole]
             products.ops.products_([of_a], [part.t() for part in upstream.fewest], lefts, True)
+        if by_inner:
+            of_targets = _inner(products, _as_factors(products, parts))
+            products.ops.inner_products_(of_depth, of_targets.parts, left.parts)
+            inner = _mixed(products, of_targets.parts, layers, coefficients) if wants_inner else None
+        elif of_depth is not None:
+            _add_of_depth(products, of_depth, parts, left, rows)
         if inner is not None:
             _add_of_factors(products, inner, operands, rows, of_b, of_operands)
 

@@ -42,6 +42,7 @@ class Work(NamedTuple):
 
     def cost(self, rate: Rate) -> int:
         """In operations."""
+        # A symbolic size is not multiplied by an IntEnum.
         return self.flops + int(rate) * self.bytes
 
 
@@ -90,7 +91,8 @@ def work(
 
     Mixing first, every target layer has its products; mixing last, every source layer, and the mixes are as large as the
     target. Only learned rows are multiplied. Gradients of `depth` are inner products, which read and multiply what a mix does.
-    saved: whether the backward pass finds T and E of the forward pass (`expand_saved`).
+    saved: whether the backward pass finds T and E of the forward pass (`expand_saved`). Gradients of all matrices are counted:
+    where some are not asked for, another order may be a little cheaper.
     """
     layers, target_layers = len(expansion.weights), expansion.target_layers
     mixes = expansion.depth is not None
@@ -98,24 +100,30 @@ def work(
     sides = Sides.of(expansion, order)
     (rows, columns), (target_rows, target_columns) = sides.size, sides.target
     multiplied = layers if last else target_layers
-    # Numbers of a layer as it is mixed, and how many layers of them are read or written.
-    mixed = [(target_rows * target_columns, 2 * layers + target_layers)]
+    # Numbers of a layer in mixes and inner products, and how many layers of them are read or written.
+    of_last = 2 * layers + target_layers
+    mixed = [(target_rows * target_columns, of_last)]
     if not last:
         mixed = [(rows * columns, target_layers * (layers + 1))] if mixes else []
     if not backward:
         products = multiplied * (sides.first + sides.second(target_rows))
     else:
-        of_operands = weights_needed or (mixes and order.mix_first)
+        wants_operands = weights_needed or (mixes and order.mix_first)
         # T again, dB, dX where it is asked for; dA.
-        products = multiplied * ((2 - saved[0] + of_operands) * sides.first + sides.second(target_rows))
-        inner_rows = target_rows if of_operands else sides.new[0]
+        products = multiplied * ((2 - saved[0] + wants_operands) * sides.first + sides.second(target_rows))
+        inner_rows = target_rows if wants_operands else sides.new[0]
         if last and goes_by_inner(expansion, order, inner_rows, saved[1]):
             products += target_layers * sides.second(target_rows)
-            small = target_rows * columns, 2 * layers + target_layers
-            mixed = [(target_rows * sides.new[1], 2 * layers + target_layers), small, small]
+            # H, of A's learned columns; V; inner products of V and T.
+            sizes = target_rows * sides.new[1], inner_rows * columns, target_rows * columns
+            mixed = [(size, of_last) for size in sizes]
+        elif last:
+            products += layers * (sides.second(inner_rows) + (0 if saved[1] else sides.second(target_rows)))
+            # H, of A's learned columns alone where V is not asked for; inner products of G and E.
+            of_h = inner_rows * target_columns + (target_rows - inner_rows) * sides.new[1]
+            mixed = [(of_h, of_last), *mixed]
         else:
-            products += multiplied * sides.second(inner_rows)
-            products += multiplied * sides.second(target_rows) if last and not saved[1] else 0
+            products += target_layers * sides.second(inner_rows)
             mixed = 2 * mixed
     # Arithmetic is 4 bytes wide; in float64 it is 8, but products are slower as well.
     return Work(

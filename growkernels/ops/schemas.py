@@ -9,8 +9,9 @@ import torch
 #: segments (start, length, copies, groups), number of column segments, those segments, diagonal (0 or 1), key; `scalars`
 #: packs divisor, shift, noise_std, then (constant, std) of the fills old row x new column, new x old, new x new.
 #: The `layout` of `expand` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and
-#: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`; in
-#: `expand`, for `saved`, with which they take less work, which is their business alone and may be left out.
+#: `depth` are in `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`. In
+#: `expand` it says which there will be ([]: none): for those, and no others, `expand_backward` may be given what it `saved`; it
+#: takes [] as well, and then works more.
 #: `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for the first.
 SCHEMAS = (
     "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",

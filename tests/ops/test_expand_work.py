@@ -42,11 +42,11 @@ def make(name: str, structured: bool = False, depth: bool = True, scale: int = 1
 
 
 class Recorder(TorchDispatchMode):
-    """Operations of dense products, and the most bytes alive at once in storage other than that of `given`."""
+    """Operations of products and of mixes and inner products, and the most bytes alive at once in storage not of `given`."""
 
     def __init__(self, given: list[Tensor]) -> None:
         super().__init__()
-        self.flops = self.peak = 0
+        self.flops = self.mixes = self.peak = 0
         self.given = {StorageWeakRef(tensor.untyped_storage()) for tensor in given}
         self.made: dict[StorageWeakRef, int] = {}
 
@@ -55,6 +55,10 @@ class Recorder(TorchDispatchMode):
         if func.overloadpacket is torch.ops.growkernels.products_:
             _, left, right, _ = args
             self.flops += sum(2 * x.numel() * y.shape[1] for x, y in zip(left, right, strict=True))
+        if func.overloadpacket is torch.ops.growkernels.mix_:
+            self.mixes += 2 * args[0][0].numel() * args[2].numel()
+        if func.overloadpacket is torch.ops.growkernels.inner_products_:
+            self.mixes += 2 * args[1][0].numel() * args[0].numel()
         for tensor in torch.utils._pytree.tree_leaves(result):
             if isinstance(tensor, Tensor):
                 storage = StorageWeakRef(tensor.untyped_storage())
@@ -87,13 +91,14 @@ def test_the_model_counts_the_products_that_are_done(
     products = Products(torch.ops.growkernels, expansion, order, FLOAT32)
     with Recorder([*inputs_of(expansion), *outs]) as forward:
         products.write(outs)
-    assert forward.flops == work(expansion, order).products
+    assert (forward.flops, forward.mixes) == work(expansion, order)[:2]
     weights_needed = weights_needed and not order.mix_first  # which has no such gradients
     totals = totals_of(expansion, weights_needed)
     grads = [data(expansion.target_shape, seed=seed) for seed in range(len(outs))]
     with Recorder([]) as backward:
         add_gradients(products, grads, totals)
-    assert backward.flops == work(expansion, order, backward=True, weights_needed=weights_needed).products
+    counted = work(expansion, order, backward=True, weights_needed=weights_needed)
+    assert (backward.flops, backward.mixes) == counted[:2]
 
 
 @pytest.mark.parametrize("parts", [(True, False), (False, True), (True, True)])
@@ -114,7 +119,7 @@ def test_the_model_counts_what_saved_products_spare(
     products.write(outs)
     with Recorder([]) as backward:
         add_gradients(products, outs, totals_of(expansion))
-    assert backward.flops == work(expansion, order, backward=True, saved=parts).products
+    assert (backward.flops, backward.mixes) == work(expansion, order, backward=True, saved=parts)[:2]
 
 
 @pytest.mark.parametrize(("name", "share"), [("square x2", 1 / 2), ("square x1.5", 1 / 3)])
