@@ -21,7 +21,7 @@ import torch
 from benchmarks import machine, provenance, streaming
 from benchmarks.case import FLOOR, NORMAL, Case, Setting
 from benchmarks.cases import all_cases
-from benchmarks.floor import fastest_copy
+from benchmarks.floor import copy_rates
 from benchmarks.measure import QUICK, Effort, operation_rate, run_case
 from benchmarks.memory import recycle
 from benchmarks.results import CaseResult, Results
@@ -95,7 +95,7 @@ def _measure(
     """Case after case; what is known so far is written after each."""
     start = time.monotonic()
     commit, dirty = provenance.commit()
-    copy, copies = fastest_copy(setting.device)
+    copies = copy_rates(setting.device)
     run = {
         "commit": commit,
         "dirty": dirty,
@@ -112,7 +112,7 @@ def _measure(
         left = float("inf") if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - start))
         afforded = replace(effort, seconds=min(effort.seconds, left / (len(chosen) - k)), compiles=left > 0)
         case_start = time.monotonic()
-        results.cases.append(_run(case, setting, copy, afforded))
+        results.cases.append(_run(case, setting, afforded))
         run["load_after"] = os.getloadavg()[0]
         _say(f"[{k + 1}/{len(chosen)}, {time.monotonic() - case_start:.1f} s] {_line(results.cases[-1])}")
         _write(results, folder, None)
@@ -120,9 +120,9 @@ def _measure(
     return results
 
 
-def _run(case: Case, setting: Setting, copy: Any, effort: Effort) -> CaseResult:
+def _run(case: Case, setting: Setting, effort: Effort) -> CaseResult:
     try:
-        return run_case(case, setting, copy, effort)
+        return run_case(case, setting, effort)
     except Exception as error:
         # The buffers did not fit, say: the other cases are measured all the same, and the exit status tells.
         why = {"all": f"{type(error).__name__}: {error}"}

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import COMPILED, EAGER, FLOOR, PAPER, Case, Provider, Setting
 from benchmarks.clock import Clock, Queued, Wall, clock_of
-from benchmarks.floor import Copy, Floor
+from benchmarks.floor import fastest_floor
 from benchmarks.memory import peak_above
 from benchmarks.results import CaseResult, Measurement
 from benchmarks.traffic import Traffic
@@ -55,11 +55,11 @@ def interleave(
     return seconds
 
 
-def run_case(case: Case, setting: Setting, copy: Copy, effort: Effort) -> CaseResult:
+def run_case(case: Case, setting: Setting, effort: Effort) -> CaseResult:
     """Build, check, measure memory, time. A provider that fails or is wrong is not timed: the result says why."""
     device, failures = setting.device, {}
     tried: dict[str, tuple[Provider, Measurement]] = {}
-    for provider in _with_floor(case, setting, copy):
+    for provider in _with_floor(case, setting):
         if provider.name == COMPILED and not effort.compiles:
             failures[COMPILED] = "not run: the minutes for the suite were over"
             continue
@@ -82,10 +82,10 @@ def run_case(case: Case, setting: Setting, copy: Copy, effort: Effort) -> CaseRe
     return CaseResult(case.name, case.work.bytes, case.work.operations, case.calls, measurements, failures)
 
 
-def _with_floor(case: Case, setting: Setting, copy: Copy) -> list[Provider]:
+def _with_floor(case: Case, setting: Setting) -> list[Provider]:
     providers = case.build()
     if case.calls == 1:
-        floor = Floor(case.work.bytes, setting.device, copy)
+        floor = fastest_floor(case.work.bytes, setting.device)
         providers.append(Provider(FLOOR, floor.run, floor.check, fresh=False))
     return providers
 

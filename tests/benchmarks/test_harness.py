@@ -56,7 +56,7 @@ def test_what_fails_or_is_wrong_is_not_timed_and_hides_no_other():
         Provider("eager", lambda: [torch.ones(1)], lambda outputs: None),
     ]
     case = Case("a case", Work(8, 0), lambda: providers)
-    measured = measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+    measured = measure.run_case(case, Setting.tiny(CPU), measure.QUICK)
     assert measured.failures[OURS] == "AssertionError: two is not one"
     assert "ZeroDivisionError" in measured.failures[TRITON]
     assert set(measured.measurements) == {"eager", FLOOR} and measured.base is None
@@ -68,7 +68,7 @@ def test_a_case_that_cannot_be_built_is_a_failure():
     def build():
         raise MemoryError("64 GB")
 
-    measured = suite._run(Case("large", Work(8, 2), build), Setting.tiny(CPU), floor.torch_copy, measure.QUICK)
+    measured = suite._run(Case("large", Work(8, 2), build), Setting.tiny(CPU), measure.QUICK)
     assert measured.failures == {"all": "MemoryError: 64 GB"} and not measured.measurements
     assert targets(results(measured), None) == []
     assert "64 GB" in markdown(results(measured), [])
@@ -77,7 +77,7 @@ def test_a_case_that_cannot_be_built_is_a_failure():
 def test_without_time_what_compiles_is_named_and_not_run():
     providers = [Provider(name, lambda: [torch.ones(1)], lambda outputs: None) for name in (OURS, COMPILED)]
     case = Case("a case", Work(8, 0), lambda: providers)
-    measured = measure.run_case(case, Setting.tiny(CPU), floor.torch_copy, Effort(1, 1, 0.0, compiles=False))
+    measured = measure.run_case(case, Setting.tiny(CPU), Effort(1, 1, 0.0, compiles=False))
     assert set(measured.measurements) == {OURS, FLOOR} and "were over" in measured.failures[COMPILED]
 
 
@@ -97,7 +97,7 @@ def test_outputs_are_poisoned_before_they_are_checked():
 
 def test_a_case_runs_with_its_floor():
     case = next(case for case in all_cases(Setting.tiny(CPU)) if case.name == "tile x2 prime fp32")
-    measured = measure.run_case(case, Setting.tiny(CPU), floor.memmove_shares, measure.QUICK)
+    measured = measure.run_case(case, Setting.tiny(CPU), measure.QUICK)
     assert set(measured.measurements) >= {OURS_OUT, OURS, "eager", FLOOR}
     assert {len(m.seconds) for m in measured.measurements.values()} == {3}
     assert measured.bytes == case.work.bytes
@@ -124,7 +124,7 @@ print(mapped, min(pages() for _ in range(20)))
     assert mapped > 100 * max(kept, 1)
 
 
-@pytest.mark.parametrize("copy", [floor.torch_copy, floor.memmove_pieces, floor.memmove_shares])
+@pytest.mark.parametrize("copy", [floor.torch_copy, floor.memmove_pieces, floor.memmove_shares, floor.streamed])
 @pytest.mark.parametrize("size", [1, 2, 1001, (2 << 20) + 3])
 def test_the_floor_moves_its_bytes(copy, size):
     moved = []
