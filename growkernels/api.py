@@ -125,7 +125,7 @@ def grow_checkpoint(
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     check_duplicates(source, layout.duplicates)
-    for text in planned.warnings:
+    for text in planned.warnings if fit is None else ():  # a fit warns of them itself
         warnings.warn(text, stacklevel=2)
     advance = on_progress or (lambda stage, done, total: None)
 
@@ -153,7 +153,8 @@ def grow_checkpoint(
             verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
             if not verification.passed:
                 raise VerificationFailed("; ".join(verification.lines()))
-        write_manifest(folder, source, executed, verification.to_json() if verification else None)
+        checked, trained = verification and verification.to_json(), fitted and fitted.record()
+        write_manifest(folder, source, executed, checked, trained)
     nbytes = sum(rule.spec.nbytes for rule in executed.rules)
     summary = summarize(executed)
     return Report(

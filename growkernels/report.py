@@ -74,10 +74,12 @@ def growth_report(report: Report) -> RenderableType:
 def _fit_text(fit: FitReport) -> str:
     tenth = max(1, len(fit.losses) // 10)
     first, last = (sum(part) / tenth for part in (fit.losses[:tenth], fit.losses[-tenth:]))
-    steps = f"{len(fit.losses)} steps on {fit.text} in {fit.seconds:.1f} s"
+    tokens = f"{len(fit.losses)} steps of {fit.batch} x {fit.length} tokens"
+    steps = f"{tokens} on {fit.text} ({short(fit.tokens)}) in {fit.seconds:.1f} s"
     if fit.resumed_from:
         steps += f" (the first {fit.resumed_from} were in the checkpoint)"
-    return f"{steps}, loss {first:.3f} -> {last:.3f} (means of {tenth}; growkernels-fit.png)"
+    means = f"means of {tenth}; " if tenth > 1 else ""
+    return f"{steps}, loss {first:.3f} -> {last:.3f} ({means}growkernels-fit.png)"
 
 
 def facts() -> Table:
@@ -184,6 +186,10 @@ def _figures(plan: Plan, summary: Summary) -> Table:
         if plan.source_config.get(key) != plan.config.get(key)
     ]
     table.add_row("config.json", Text(", ".join(changed)))
+    if summary.fit_bytes is not None:
+        table.add_row(
+            "Memory of a fit", f"{bytes_text(summary.fit_bytes)} and what the grown model keeps for its backward pass"
+        )
     return table
 
 
@@ -199,7 +205,10 @@ def _changes(plan: Plan, summary: Summary) -> list[tuple[str, str]]:
     rate = summary.connection_rate
     layers = f"{before.layers} -> {after.layers}"
     if list(plan.layer_index) != list(range(before.layers)):
-        layers += f": {runs(plan.layer_index)}" + ("" if rate is None else f" (connection rate {rate:.0%})")
+        if plan.options["depth_operator"] == "ligo":
+            layers += f": learned mixes, which start as {runs(plan.layer_index)}"
+        else:
+            layers += f": {runs(plan.layer_index)}" + ("" if rate is None else f" (connection rate {rate:.0%})")
     return [
         ("Parameters", _growth(before.parameters, after.parameters, short)),
         (

@@ -141,14 +141,14 @@ def draw(path: Path, source: Result, results: list[Result]) -> None:
     panels = figure.subplots(1, len(SETTINGS), sharey=True)
     for axes, setting in zip(panels, SETTINGS, strict=True):
         axes.plot(*zip(*source.curve, strict=True), color="#8fa3b8", label="source, not grown")
-        for number, result in enumerate(r for r in results if r.setting == setting):
+        for result in (r for r in results if r.setting == setting):
             learned = result.name.startswith("LiGO")
             axes.plot(
                 *zip(*result.curve, strict=True),
                 marker="o",
                 markersize=4,
                 linestyle="-" if learned else "--",
-                color=f"C{number}",
+                color=_color(result.name),
                 label=result.name,
             )
         axes.set_title(setting)
@@ -157,6 +157,14 @@ def draw(path: Path, source: Result, results: list[Result]) -> None:
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("held-out loss, nats per byte")
     figure.savefig(path, format="png")
+
+
+def _color(name: str) -> str:
+    """The same in every panel: of LiGO by its steps, of the others by what orders the layers."""
+    fits = [f"LiGO, {steps} steps" for steps in FITS]
+    return (
+        f"C{fits.index(name) if name in fits else len(fits) + ('interpolation' in name) + 2 * (name == 'HyperCloning')}"
+    )
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def cases(setting: Setting) -> Iterator[Case]:
         shape = partial(_expansion, setting, growth, structured, dtype)
         meta = shape(torch.device("meta"))
         build = partial(_build_step if trained else _build, setting, shape)
-        yield Case(PREFIX + " ".join(word for word in words if word), _work(meta, trained), build, rounds=3)
+        yield Case(PREFIX + " ".join(word for word in words if word), _work(meta, trained), build)
 
 
 def _expansion(

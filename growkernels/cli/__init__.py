@@ -20,14 +20,15 @@ app = typer.Typer(
     help=flowing("""Grow a trained model into a bigger one, and start its training from what the small one learned.
 
 [bold]growkernels grow SRC DST --width 2[/] makes a model twice as wide that computes the same function (HyperCloning,
-arXiv 2409.12903); [bold]--depth 4[/] stacks its layers four times (Gstack, arXiv 2405.15319). SRC is a Hugging Face
+arXiv 2409.12903); [bold]--depth 4[/] stacks its layers four times (Gstack, arXiv 2405.15319); operators named
+[bold]ligo[/] learn the growth from a text first (LiGO, arXiv 2303.00980). SRC is a Hugging Face
 checkpoint, a folder or a hub id; DST becomes one that stock transformers loads.
 
 A first run: [bold]inspect[/] what a checkpoint is, [bold]plan[/] what a growth would make of it (nothing is written),
 [bold]grow[/] it, and [bold]verify[/] it again at any later time.
 
-Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 130 interrupted.
-In every case but 0 DST is left as it was."""),
+Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 130 interrupted,
+129 or 143 stopped by SIGHUP or SIGTERM. In every case but 0 DST is left as it was."""),
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

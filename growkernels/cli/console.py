@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import warnings
 from math import isfinite
 from typing import Any
@@ -20,6 +21,8 @@ results = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+#: Exit statuses above it say which signal stopped the run.
+_SIGNALLED = 128
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -74,12 +77,18 @@ class Guarded(TyperGroup):
             except VerificationFailed as error:
                 self._fail(ctx, f"verification failed: {error}", "failed", FAILED)
             except KeyboardInterrupt as error:
-                self._fail(
-                    ctx,
-                    "; ".join(["interrupted; nothing was put in place", *getattr(error, "__notes__", [])]),
-                    "interrupted",
-                    INTERRUPTED,
-                )
+                self._stopped(ctx, "interrupted", error, INTERRUPTED)
+            except SystemExit as error:
+                # What `Stoppable` makes of a signal.
+                if not isinstance(error.code, int) or error.code <= _SIGNALLED:
+                    raise
+                name = signal.Signals(error.code - _SIGNALLED).name
+                self._stopped(ctx, f"stopped by {name}", error, error.code)
+
+    @classmethod
+    def _stopped(cls, ctx: Any, how: str, error: BaseException, status: int) -> None:
+        text = "; ".join([f"{how}; nothing was put in place", *getattr(error, "__notes__", [])])
+        cls._fail(ctx, text, "interrupted", status)
 
     @staticmethod
     def _fail(ctx: Any, message: str, kind: str, status: int) -> None:

@@ -28,7 +28,7 @@ FitSteps = Annotated[
     typer.Option(
         metavar="N",
         rich_help_panel=LEARNED,
-        help="Training steps of the operator; 100 are enough in the paper, 0 grows by the start.",
+        help="Training steps of the operator; 100 are enough in the paper. 0 grows by the start, and needs no text.",
     ),
 ]
 FitLr = Annotated[
@@ -43,7 +43,10 @@ FitWarmup = Annotated[
 ]
 FitBatch = Annotated[int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Stretches of text in a step.")]
 FitLength = Annotated[
-    int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Tokens in a stretch, at most what the model takes.")
+    int,
+    typer.Option(
+        metavar="N", rich_help_panel=LEARNED, help="Tokens in a stretch; fewer where the model or the text has fewer."
+    ),
 ]
 FitCheckpoint = Annotated[
     Path | None,
@@ -70,19 +73,32 @@ def make_fit(given: list[str], growth: dict[str, Any], text: Path | None, steps:
 
     given: names of the options that were given. Raises GrowthError for them where nothing is learned, and without a text.
     """
-    from growkernels.learning import Fit
-
     learned = "ligo" in (growth["depth_operator"], growth["width_operator"])
     if given and not learned:
         raise GrowthError(
             f"{', '.join(given)}: there is a fit for learned growth only; add --depth-operator ligo, --width-operator ligo, or "
             f"both."
         )
-    if not learned or steps == 0:
+    if not learned:
+        return None
+    if steps == 0:
+        # Commands that differ in the number of steps alone are alike in what they refuse.
+        _checked(text or Path(), steps=1, **{**settings, "warmup": None})
         return None
     if text is None:
         raise GrowthError(
             "ligo learns its growth from text: give --fit-text FILE, a file of plain text like what the model will be trained "
             "on; or --fit-steps 0 to grow by the start alone."
         )
-    return Fit(text, steps, **settings)
+    return _checked(text, steps=steps, **settings)
+
+
+def _checked(text: Path, **settings: Any) -> Fit:
+    """The fit; what is refused is named as in the command."""
+    from growkernels.learning import Fit
+
+    try:
+        return Fit(text, **settings)
+    except GrowthError as error:
+        name = str(error).partition(" is ")[0]
+        raise GrowthError(f"--fit-{error}" if name in settings else str(error)) from error

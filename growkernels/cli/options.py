@@ -95,7 +95,8 @@ Seed = Annotated[
     typer.Option(
         metavar="S",
         rich_help_panel=WIDTH,
-        help="Seed of the noise: same seed, same bits, on any machine.",
+        help="Seed of the noise, and of the start and the batches of learned growth. Same seed, same bits, on any machine; "
+        "of a fit, on the same machine with as many threads.",
     ),
 ]
 DepthInit = Annotated[

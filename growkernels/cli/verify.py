@@ -26,8 +26,8 @@ def verify(
     """Check a grown checkpoint against the source it came from. Exit status 0 if all holds, 1 if not.
 
     Names, shapes and config against the plan in growkernels.json; random slices of every tensor against the eager reference,
-    bit for bit; sums over copies against the source's weights; and, where both models fit in a quarter of the free memory,
-    their outputs on the same tokens.
+    bit for bit, learned ones within the rounding of float32 sums; sums over copies against the source's weights; and, where
+    both models fit in a quarter of the free memory, their outputs on the same tokens.
     """
     with notes.status("verifying"):
         from growkernels import api

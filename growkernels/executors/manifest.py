@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 import growkernels
 from growkernels.errors import GrowthError
@@ -27,7 +27,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified."""
+    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
+
+    `fit`: how learned matrices were trained, where they were.
+    """
 
     plan: Plan
     plan_digest: str
@@ -35,20 +38,29 @@ class Manifest:
     source_digest: str
     versions: dict[str, str]
     verification: dict[str, Any] | None
+    fit: dict[str, Any] | None = None
 
 
-def write_manifest(folder: Path, source: Source, plan: Plan, verification: dict[str, Any] | None = None) -> None:
+def write_manifest(
+    folder: Path,
+    source: Source,
+    plan: Plan,
+    verification: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+) -> None:
     """Write or replace the manifest of the checkpoint in `folder`.
 
-    plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none.
+    plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none; fit:
+    likewise, how learned matrices were trained.
     """
-    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification)
+    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
     data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
     if plan.matrices is not None:
-        save_file(dict(plan.matrices), folder / MATRICES)
+        # Not by `save_file`, whose files other users of the machine may not read.
+        (folder / MATRICES).write_bytes(save(dict(plan.matrices)))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -66,8 +78,11 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
                 f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
             )
-        plan = Plan.from_json(data["plan"], _matrices(folder) if "matrices" in data["plan"] else None)
-        manifest = Manifest(plan, **{name: data[name] for name in Manifest.__slots__ if name != "plan"})
+        wanted = data["plan"].get("matrices")
+        plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
+        # Growths before fits were recorded have no word of one.
+        held = {"fit": None, **data}
+        manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -79,12 +94,19 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _matrices(folder: Path) -> Matrices:
-    if not (folder / MATRICES).is_file():
+def _matrices(folder: Path, digest: str) -> Matrices:
+    path = folder / MATRICES
+    if not path.is_file():
         raise GrowthError(
             f"{folder} was grown by learned matrices, but has no {MATRICES}: restore it from where it was made."
         )
-    return Matrices(load_file(folder / MATRICES))
+    try:
+        matrices = Matrices(load_file(path))
+    except (ValueError, SafetensorError, OSError) as error:
+        raise GrowthError(f"{path} is damaged: {error}. Restore it or grow the checkpoint again.") from error
+    if matrices.digest() != digest:
+        raise GrowthError(f"{path} was altered: its matrices are not those that {MANIFEST} names. Restore it.")
+    return matrices
 
 
 def _versions() -> dict[str, str]:

@@ -24,13 +24,18 @@ class Use(NamedTuple):
     divisor: float = 1.0
 
 
-def check_values(uses: Sequence[Use], allow_nonfinite: bool = False) -> None:
-    """Raise GrowthError if a finite value over its divisor does not fit, or one is NaN or Inf and may not be."""
+def check_values(
+    uses: Sequence[Use], allow_nonfinite: bool = False, otherwise: str = "let them pass with --allow-nonfinite"
+) -> None:
+    """Raise GrowthError if a finite value over its divisor does not fit, or one is NaN or Inf and may not be.
+
+    otherwise: what can be done but repair the checkpoint.
+    """
     filled = [use for use in uses if use.tensor.numel()]
     for use, (low, high) in zip(filled, _ranges([use.tensor for use in filled]), strict=True):
         if not (isfinite(low) and isfinite(high)):
             if not allow_nonfinite:
-                raise _nonfinite(use.name, use.tensor)
+                raise _nonfinite(use.name, use.tensor, otherwise)
             low, high = _finite_range(use.tensor)
         largest, limit = max(-low, high) / abs(use.divisor), torch.finfo(use.dtype).max
         if largest > limit:
@@ -63,7 +68,7 @@ def _finite_range(tensor: torch.Tensor) -> tuple[float, float]:
     return low, high
 
 
-def _nonfinite(name: str, tensor: torch.Tensor) -> GrowthError:
+def _nonfinite(name: str, tensor: torch.Tensor, otherwise: str) -> GrowthError:
     nan = inf = 0
     first = None
     for start, piece in _pieces(tensor):
@@ -75,7 +80,7 @@ def _nonfinite(name: str, tensor: torch.Tensor) -> GrowthError:
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), tensor.shape)]
     return GrowthError(
         f"{name} has {nan} NaN and {inf} Inf among {tensor.numel()} values, the first at {index}. Repair the "
-        f"checkpoint, or let them pass with --allow-nonfinite."
+        f"checkpoint, or {otherwise}."
     )
 
 

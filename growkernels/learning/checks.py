@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from growkernels.errors import GrowthError
 
@@ -56,6 +60,32 @@ def iterator(batches: Any) -> Iterator[Any]:
     except TypeError as error:
         raise GrowthError(
             f"batches is {_short(batches)}; expected one batch after the other, as a list or a DataLoader gives them."
+        ) from error
+
+
+def described(batch: Mapping[str, Tensor]) -> str:
+    """Names, shapes and dtypes."""
+    return ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in batch.items())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory; on a CPU torch has no class of its own for that."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+@contextmanager
+def memory_for(batch: Mapping[str, Tensor]) -> Iterator[None]:
+    """A step on this batch. Raises GrowthError if it has not enough memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GrowthError(
+            f"there is no memory for a step on a batch of {described(batch)} beside the grown weights; give fewer or shorter "
+            f"windows a batch, or grow less."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -18,6 +19,9 @@ from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.text import TextBatches
 from growkernels.operators import GrowthOptions
 from growkernels.plan import Plan
+
+#: A text that is read more often than this is learned by heart.
+_TIMES_SEEN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +60,35 @@ class Fit:
 class FitReport:
     """A fit that was carried out: the loss of every step, in nats per token, before that step's update.
 
-    `resumed_from`: how many of the steps are from the checkpoint; `seconds` is the time of the others.
+    `length`: tokens of a window, fewer than asked for where the model or the text has fewer; `tokens`: of the whole text;
+    `text_digest`: their identity. `resumed_from`: how many of the steps are from the checkpoint; `seconds` is the time of
+    the others.
     """
 
     text: str
     losses: tuple[float, ...]
     seconds: float
+    lr: float
+    warmup: int
+    batch: int
+    length: int
+    tokens: int
+    text_digest: str
     resumed_from: int = 0
 
+    @property
+    def times_seen(self) -> float:
+        """How many times over the text was read, on average."""
+        return len(self.losses) * self.batch * self.length / self.tokens
+
+    def record(self) -> dict[str, Any]:
+        """What made the matrices what they are, as a JSON object."""
+        settings = {name: getattr(self, name) for name in ("lr", "warmup", "batch", "length", "tokens", "text_digest")}
+        return {"steps": len(self.losses), **settings, "losses": list(self.losses)}
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return {
-            "text": self.text,
-            "steps": len(self.losses),
-            "resumed_from": self.resumed_from,
-            "seconds": self.seconds,
-            "losses": list(self.losses),
-        }
+        """A JSON object: the record, and how this run went."""
+        return {"text": self.text, "resumed_from": self.resumed_from, "seconds": self.seconds, **self.record()}
 
 
 def fit_plan(
@@ -84,7 +100,7 @@ def fit_plan(
 ) -> tuple[Plan, FitReport]:
     """The plan of a growth of an opened checkpoint with its matrices trained. on_step: (steps taken, steps in all).
 
-    Raises GrowthError.
+    Warns of a text that is read many times over, and of a loss that rose. Raises GrowthError.
     """
     start = perf_counter()
     growth = LearnedGrowth(source, device=device, **asdict(options))
@@ -105,5 +121,33 @@ def fit_plan(
 
     with checkpoint or nullcontext():
         growth.fit(batches.since(resumed_from), fit.steps, fit.lr, fit.warmup, after_step)
-    report = FitReport(str(fit.text), tuple(growth.losses), perf_counter() - start, resumed_from)
+    report = FitReport(
+        text=str(fit.text),
+        losses=tuple(growth.losses),
+        seconds=perf_counter() - start,
+        lr=fit.lr,
+        warmup=schedule(fit.steps, fit.lr, fit.warmup)[2],
+        batch=fit.batch,
+        length=batches.length,
+        tokens=batches.tokens,
+        text_digest=batches.digest(),
+        resumed_from=resumed_from,
+    )
+    _warn(report)
     return growth.materialise(), report
+
+
+def _warn(report: FitReport) -> None:
+    if report.times_seen > _TIMES_SEEN:
+        warnings.warn(
+            f"{report.text} has {report.tokens} tokens; {len(report.losses)} steps of {report.batch} x {report.length} read "
+            f"them {report.times_seen:.0f} times over, and the loss tells how well they are known by heart. Give more text.",
+            stacklevel=3,
+        )
+    tenth = len(report.losses) // 10
+    if tenth and sum(report.losses[-tenth:]) > sum(report.losses[:tenth]):
+        warnings.warn(
+            f"the loss rose during the fit, from {report.losses[0]:.3f} to {report.losses[-1]:.3f}; a lower learning rate or "
+            f"more steps may help, and no fit may be better.",
+            stacklevel=3,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -24,7 +25,7 @@ from growkernels.layouts import discover
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.live import LiveSource, open_model
-from growkernels.learning.checks import iterator, schedule
+from growkernels.learning.checks import described, is_out_of_memory, iterator, memory_for, schedule
 from growkernels.learning.optimizer import OperatorOptimizer
 from growkernels.learning.start import start_matrices
 from growkernels.learning.state import State, read_state, write_state
@@ -49,8 +50,8 @@ class LearnedGrowth:
     ) -> None:
         """`src`: checkpoint folder, hub id, an opened checkpoint, or a live model; only read. Weights are held on `device`.
 
-        options: the fields of `GrowthOptions`, with ligo as both operators unless others are given. Raises GrowthError for
-        what cannot be grown.
+        options: the fields of `GrowthOptions`, with ligo as both operators unless others are given. Warns of what the plan
+        warns of. Raises GrowthError for what cannot be grown.
         """
         ligo = {"depth_operator": "ligo", "width_operator": "ligo"}
         self.options = GrowthOptions.from_keywords({**ligo, **options})
@@ -72,6 +73,8 @@ class LearnedGrowth:
         #: Loss of every step so far.
         self.losses: list[float] = []
         self._updating = False
+        for text in planned.warnings:
+            warnings.warn(text, stacklevel=2)
 
     @property
     def step(self) -> int:
@@ -105,7 +108,8 @@ class LearnedGrowth:
         while self.step < steps and (batch := next(left, _END)) is not _END:
             here = self._here(batch)
             self._load_weights()
-            loss = self._loss_and_gradients(here)
+            with memory_for(here):
+                loss = self._loss_and_gradients(here)
             self._updating = True
             self._optimizer.update(self.step, steps, lr, warmup)
             self.losses.append(loss)
@@ -210,7 +214,8 @@ class LearnedGrowth:
         if self._weights:
             return
         names = dict.fromkeys(name for rule in self._rules.values() for name in rule.sources)
-        check_values([Use(name, self.source.tensor(name), torch.float32) for name in names])
+        uses = [Use(name, self.source.tensor(name), torch.float32) for name in names]
+        check_values(uses, otherwise="grow without a fit: nothing is learned from what is not finite")
         self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
 
     def _sources(self, rule: Rule) -> list[Tensor]:
@@ -249,13 +254,12 @@ class LearnedGrowth:
             # Under autocast its cache would hold what it casts of the weights of every step, until the caller leaves it.
             with torch.autocast(device, dtype, enabled, cache_enabled=False):
                 output = functional_call(self._model, weights, kwargs={**batch, "use_cache": False})
-        except torch.OutOfMemoryError:
-            raise
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            given = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in batch.items())
+            if is_out_of_memory(error):
+                raise
             raise GrowthError(
-                f"{model} fails on a batch of {given} ({type(error).__name__}: {error}); give it what {model} takes, with "
-                f"token ids below its vocab_size."
+                f"{model} fails on a batch of {described(batch)} ({type(error).__name__}: {error}); give it what {model} "
+                f"takes, with token ids below its vocab_size."
             ) from error
         loss = getattr(output, "loss", None)
         if loss is None:

@@ -51,6 +51,11 @@ class TextBatches:
             raise GrowthError(f"the model takes {positions} token; there is nothing to learn from fewer than 2.")
         self.length = min(length, len(self._tokens), positions)
 
+    @property
+    def tokens(self) -> int:
+        """How many the text has."""
+        return len(self._tokens)
+
     def digest(self) -> str:
         """Identity of the tokens, XXH3-128 in hexadecimal: equal for texts that give equal batches, whatever their names."""
         hasher = xxhash.xxh3_128(self._tokens.numpy().data)
@@ -124,7 +129,8 @@ def _tokens(file: Path, tokenizer: Any, config: Mapping[str, Any]) -> Tensor:
         ) from error
     tokens = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.int32)
     if len(tokens) < 2:
-        raise GrowthError(f"{file} holds {len(tokens)} tokens; a fit needs 2 at least, and better a hundred thousand.")
+        held = "no token" if not len(tokens) else "1 token"
+        raise GrowthError(f"{file} holds {held}; a fit needs 2 at least, and better a hundred thousand.")
     vocabulary = config.get("vocab_size") or 0
     if int(tokens.max()) >= vocabulary:
         raise GrowthError(

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, grow_config
+from growkernels.layouts.base import Symbol
 from growkernels.operators.base import DepthOperator, TensorGrowth, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.gstack import GSTACK
@@ -43,6 +44,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
                 f"depth_operator ligo learns what {width.name} would set; give width_operator ligo too, or grow in two steps."
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
+    _refuse_idle(options, width, ratios)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
         raise GrowthError(
             f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
@@ -96,6 +98,20 @@ def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOpe
         raise GrowthError(
             f"{field.name} is {value!r}, which depth_operator {depth.name} and width_operator {width.name} do not read. "
             f"Leave it out, or choose {' or '.join(readers)}."
+        )
+
+
+def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[Symbol, int]) -> None:
+    """An option that says where something starts which does not grow would be silently ignored."""
+    if options.layers is not None and options.depth_init != "stack":
+        raise GrowthError(
+            f"depth_init is {options.depth_init!r} and layers {options.layers!r}; both say where the layers start. Give one of "
+            f"the two."
+        )
+    if width is LIGO_WIDTH and max(ratios.values()) == 1 and options.width_init != "tile":
+        raise GrowthError(
+            f"width_init is {options.width_init!r}, and no width grows that could start from it. Leave it out, or give width "
+            f"or ffn."
         )
 
 

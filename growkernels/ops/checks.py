@@ -88,7 +88,8 @@ def check_dtype(what: str, dtype: torch.dtype) -> None:
     if not isinstance(dtype, torch.dtype):
         raise GrowthError(f"{what} is {dtype!r}; expected a torch.dtype, such as torch.float32")
     if dtype not in DTYPES:
-        raise GrowthError(f"{what} has dtype {dtype}; expected float32, bfloat16, float16 or float64")
+        has = "is" if what == "dtype" else "has dtype"
+        raise GrowthError(f"{what} {has} {dtype}; expected float32, bfloat16, float16 or float64")
 
 
 def check_integer(what: str, value: object) -> None:

@@ -175,8 +175,8 @@ def _checked(op: str, expansion: Expansion) -> Expansion:
             _check_side(name, matrix, size, structured)
     if depth is not None and (depth.ndim != 2 or depth.shape[1] != len(layers) or not len(depth)):
         raise GrowthError(
-            f"depth has shape {tuple(depth.shape)}; expected [L2, {len(layers)}], a row for each target layer and a number "
-            f"for each of the {len(layers)} layers of weights"
+            f"depth has shape {tuple(depth.shape)}; expected [L2, {len(layers)}], a row for each target layer, one at least, "
+            f"and a number for each of the {len(layers)} layers of weights"
         )
     for name, tensor in (*(("a layer", layer) for layer in layers), *matrices):
         check_dtype(name, tensor.dtype)

@@ -36,7 +36,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A plan in figures. `connection_rate` is None for a single layer; see `connection_rate`."""
+    """A plan in figures. `connection_rate` is None for a single layer; see `connection_rate`.
+
+    `fit_bytes`: what a training step of learned growth holds beside the activations; None where nothing is learned.
+    """
 
     rows: tuple[Row, ...]
     source: Totals
@@ -46,6 +49,7 @@ class Summary:
     preserves_function: bool
     claims: tuple[Claim, ...]
     warnings: tuple[str, ...]
+    fit_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -74,7 +78,18 @@ def summarize(plan: Plan) -> Summary:
         preserves_function=plan.preserves_function,
         claims=plan.claims,
         warnings=plan.warnings,
+        fit_bytes=_fit_bytes(plan) if plan.is_learned else None,
     )
+
+
+def _fit_bytes(plan: Plan) -> int:
+    """The source; matrices, gradients and two moments; the target and the largest of its gradients, in float32."""
+    matrices: dict[str, int] = {}
+    for learned in (rule.learned for rule in plan.rules if rule.learned is not None):
+        matrices |= {name: rows * columns for name, (rows, columns) in learned.matrices.items()}
+        matrices[learned.mix] = max(matrices.get(learned.mix, 0), (learned.row + 1) * len(learned.sources))
+    grown = [rule.spec.numel for rule in plan.rules]
+    return plan.source_totals.nbytes + 16 * sum(matrices.values()) + 4 * sum(grown) + 4 * max(grown)
 
 
 def connection_rate(layer_index: Sequence[int]) -> float | None:

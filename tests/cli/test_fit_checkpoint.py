@@ -70,11 +70,11 @@ def test_an_interrupted_fit_ends_with_the_bits_of_a_whole_one(
         patch.setattr(LearnedGrowth, "_run", interrupted)
         stopped = run(*command(place, place / "dst"), "--fit-checkpoint", file, "--json", columns=300)
     assert stopped.exit_code == 128 + number
-    if number == signal.SIGINT:
-        message = json_of(stopped)["error"]["message"]
-        assert message.startswith("interrupted; nothing was put in place; ")
-        assert f"new.state holds {step} of 4 steps of the fit: the same request goes on from there" in message
-        assert message in stopped.stderr
+    message = json_of(stopped)["error"]["message"]
+    how = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
+    assert message.startswith(f"{how}; nothing was put in place; ")
+    assert f"new.state holds {step} of 4 steps of the fit: the same request goes on from there" in message
+    assert message in stopped.stderr
     assert snapshot(place).keys() - before.keys() == {"new.state"}
     assert len(read_state(file).losses) == step
 
@@ -82,7 +82,7 @@ def test_an_interrupted_fit_ends_with_the_bits_of_a_whole_one(
     assert went_on.exit_code == 0, went_on.stderr
     # A path may be broken anywhere.
     shown = "".join(went_on.stdout.split())
-    assert f"Fitted4stepson{place / 'text.txt'}in" in shown
+    assert f"Fitted4stepsof2x16tokenson{place / 'text.txt'}(900)in" in shown
     assert f"s(thefirst{step}wereinthecheckpoint)" in shown
     assert without_source(place / "dst") == without_source(place / "whole")
     # The file stays, as the whole fit's did.

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.learning import run
+from benchmarks.learning import make_source, run
+from growkernels.learning import LearnedGrowth
 from growkernels.ops.expand_products import TUNING
+from growkernels.plan.summary import summarize
 
 #: What torch's matrix library keeps to pack its factors in, measured as 2 to 10 MB.
 _LIBRARIES = 12 << 20
@@ -25,3 +27,13 @@ def test_the_peak_of_a_step_is_the_stated_sum() -> None:
     assert stated - parts["activations"] <= found["peak"] <= stated + room
     # It would not hide a second copy of what is grown, or the gradients of a quarter of it.
     assert room < parts["grown"] / 3
+
+
+def test_a_plan_states_it() -> None:
+    growth = LearnedGrowth(make_source(64, 2), depth=2, width=2)
+    growth._load_weights()
+    source = sum(weight.nbytes for weight in growth._weights.values())
+    operator = 4 * sum(matrix.nbytes for matrix in growth.matrices.values())
+    grown = [weight.nbytes for weight in growth._grown().values()]
+    plan = growth.materialise()
+    assert summarize(plan).fit_bytes == source + operator + sum(grown) + max(grown)
