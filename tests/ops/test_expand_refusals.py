@@ -32,7 +32,7 @@ W, B, A, DEPTH = data((2, 4, 6)), data((8, 4)), data((12, 6)), data((5, 2))
         ((W.int(), B, A), "a layer has dtype torch.int32"),
         ((W, B, A.to(torch.complex64)), "a has dtype torch.complex64"),
         ((W, B, A, DEPTH.long()), "depth has dtype torch.int64"),
-        ((W, B, A, None, False, torch.int8), "dtype has dtype torch.int8"),
+        ((W, B, A, None, False, torch.int8), "dtype is torch.int8"),
         ((W, B.to("meta"), A), "b is on meta, the first layer on cpu"),
         (([W[0], W[1].half()], B, A), r"dtypes torch.float16, torch.float32; choose"),
     ],
