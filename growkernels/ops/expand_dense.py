@@ -24,18 +24,7 @@ def expand_(
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
     layout: Sequence[int],
-) -> None:
-    _write(ops, gpu, outs, weights, matrices, layout, ())
-
-
-def _write(
-    ops: Any,
-    gpu: bool,
-    outs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    matrices: Sequence[Tensor],
-    layout: Sequence[int],
-    saved: Sequence[Tensor],
+    saved: Sequence[Tensor] = (),
 ) -> None:
     wide = wide_dtype(outs, weights, matrices)
     first = 0
@@ -43,9 +32,8 @@ def _write(
     for expansion, of_stack in zip(stacks, unpack_saved(saved, len(stacks)), strict=True):
         targets = outs[first : first + expansion.target_layers]
         formats = Formats.of(expansion, wide, gpu)
-        Products(ops, expansion, expand_order.choose(expansion, formats.rate(gpu)), formats, gpu, of_stack).write(
-            targets
-        )
+        order = expand_order.choose(expansion, formats.rate(gpu))
+        Products(ops, expansion, order, formats, gpu, of_stack).write(targets)
         first += len(targets)
 
 
@@ -64,7 +52,7 @@ def expand(
     if fresh is not None:
         for tensor in (*outs, *saved):
             fresh(tensor)
-    _write(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
+    expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
     return outs, saved
 
 
