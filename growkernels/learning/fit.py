@@ -22,6 +22,8 @@ from growkernels.plan import Plan
 
 #: A text that is read more often than this is learned by heart.
 _TIMES_SEEN = 10
+#: Batches whose mean loss is compared with that of others.
+_ENOUGH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ def _warn(report: FitReport) -> None:
             stacklevel=3,
         )
     tenth = len(report.losses) // 10
-    if tenth and sum(report.losses[-tenth:]) > sum(report.losses[:tenth]):
+    # Means of fewer batches than these differ by chance.
+    if tenth >= _ENOUGH and sum(report.losses[-tenth:]) > sum(report.losses[:tenth]):
         warnings.warn(
             f"the loss rose during the fit, from {report.losses[0]:.3f} to {report.losses[-1]:.3f}; a lower learning rate or "
             f"more steps may help, and no fit may be better.",

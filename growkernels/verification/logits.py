@@ -173,7 +173,8 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
     storage = _storage(plan)
     half = storage in (torch.bfloat16, torch.float16)
     judged = plan.preserves_function
-    changed = "" if judged else f"{' and '.join(c.part for c in plan.claims if c.holds == 'no')} changes the function"
+    parts = [claim.part for claim in plan.claims if claim.holds == "no"]
+    changed = "" if judged else f"{' and '.join(parts)} {'changes' if len(parts) == 1 else 'change'} the function"
     results: list[dict[torch.dtype, Outputs]] = []
     spread: list[dict[str, Spread]] = []
     unmatched: list[set[str]] = []
