@@ -27,26 +27,13 @@ def _fake_expand(
     dtype: torch.dtype,
     needed: list[bool],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    return empty_targets(weights, matrices, layout, dtype), _fake_saved(
-        namespace, weights, matrices, layout, dtype, needed
-    )
-
-
-def _fake_saved(
-    namespace: str,
-    weights: list[Tensor],
-    matrices: list[Tensor],
-    layout: list[int],
-    dtype: torch.dtype,
-    needed: list[bool],
-) -> list[Tensor]:
-    tensors = *weights, *matrices
-    if not any(isinstance(size, torch.SymInt) for tensor in tensors for size in tensor.shape):
-        return empty_saved(namespace, weights, matrices, layout, dtype, needed)
+    targets = empty_targets(weights, matrices, layout, dtype)
+    if not any(isinstance(size, torch.SymInt) for tensor in (*weights, *matrices) for size in tensor.shape):
+        return targets, empty_saved(namespace, weights, matrices, layout, dtype, needed)
     # Of any size: what is saved follows from comparisons of costs, and every one would be a guard of the graph.
     context = torch.library.get_ctx()
     formats = saved_formats(namespace, weights, matrices, layout, dtype, needed)
-    return [weights[0].new_empty(context.new_dynamic_size(), dtype=each) for each in formats]
+    return targets, [weights[0].new_empty(context.new_dynamic_size(), dtype=each) for each in formats]
 
 
 def _fake_backward(
