@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
 
     Raises GrowthError unless they are there, all of them and in their shapes.
     """
-    held = plan.matrices or {}
+    held: Mapping[str, np.ndarray] = plan.matrices or {}
     for rule in plan.rules:
         if not isinstance(rule.how, Learned):
             continue

@@ -147,10 +147,9 @@ def _drawn(indices: np.ndarray, size: int) -> torch.Tensor:
 
 
 def _fill(target: str, replaced: torch.Tensor) -> Fill:
-    values = replaced.double()
-    values = values[values.isfinite()].cpu().numpy()  # others were let through on request, and say nothing of the rest
-    if not values.size:
-        raise GrowthError(
-            f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std)."
-        )
+    found = replaced.double()
+    # Others were let through on request, and say nothing of the rest.
+    values = found[found.isfinite()].cpu().numpy()
+    if values.size == 0:
+        raise GrowthError(f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std).")
     return Fill(float(np.float32(values.mean())), float(np.float32(values.std())))

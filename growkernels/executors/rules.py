@@ -17,7 +17,9 @@ class Tensors(Protocol):
     """Named tensors with a name of their own: an opened checkpoint, a live model."""
 
     name: str
-    tensors: Mapping[str, TensorSpec]
+
+    @property
+    def tensors(self) -> Mapping[str, TensorSpec]: ...
 
     def tensor(self, name: str) -> torch.Tensor: ...
 
