@@ -111,11 +111,12 @@ def write_graph(path: Path, version: str, compiler: str, torch: Path, cuda: Cuda
                 built += graph.build(f"{source.relative_to(ROOT)}.o", rule, str(source), variables=flags)
             return built
 
-        patterns = ["csrc/*.cpp", "csrc/common/*.cpp", "csrc/cpu/*.cpp", "csrc/cuda/[!mo]*.cpp"]
+        sources = ["csrc/arguments.cpp", "csrc/module.cpp", "csrc/ops_cpu.cpp", "csrc/ops_emulated.cpp"]
+        sources += ["csrc/common/*.cpp", "csrc/cpu/*.cpp", "csrc/cuda/[!m]*.cpp"]
         if cuda:
-            patterns += ["csrc/cuda/[mo]*.cpp", "csrc/cuda/*.cu"]
+            sources += ["csrc/ops_cuda.cpp", "csrc/cuda/machine.cpp", "csrc/cuda/*.cu"]
             libraries += [f"-L{cuda.libraries}", "-lcudart_static", "-lrt", "-ldl", "-lpthread"]
-        graph.build("_C.so", "link", objects(*patterns), variables={"libraries": _words(*libraries)})
+        graph.build("_C.so", "link", objects(*sources), variables={"libraries": _words(*libraries)})
 
 
 def _words(*arguments: str) -> str:
