@@ -13,11 +13,13 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = ROOT / "growkernels"
 REMEDY = (
-    "Install torch and GCC (tested with 12) or clang (apt-get install g++ python3-dev); then `pip install -v .` again."
+    "Install torch and GCC (tested with 12) or clang (apt-get install g++ python3-dev), then: "
+    "pip install --no-deps --no-cache-dir --force-reinstall -v ."
 )
 
 
@@ -94,7 +96,17 @@ class BuildExtension(build_ext):
         build(Path(self.build_temp).resolve(), "_C.so", Path(self.get_ext_fullpath(extension.name)))
 
 
+class SourceDistribution(sdist):
+    """An archive that holds the Triton kernels once, growkernels/kernels being a link as in the source tree."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        link = Path(base_dir, "growkernels", "kernels")
+        shutil.rmtree(link)
+        link.symlink_to("../kernels")
+
+
 setup(
     ext_modules=[] if os.environ.get("GROWKERNELS_NO_EXTENSION") else [Extension("growkernels._C", [])],
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution},
 )
