@@ -8,10 +8,12 @@ import shutil
 import site
 import subprocess
 import sys
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
-from setuptools import Extension, setup
+from setuptools import Command, Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -44,8 +46,11 @@ def build(temp: Path, library: str, target: Path) -> None:
     Without the kernels for CUDA, and with a warning, where nvcc does not work. Honors MAX_JOBS.
     """
     sys.path.insert(0, str(ROOT / "csrc"))
-    from build_graph import Cuda, find_compiler, find_cuda, write_graph
-    from ninja import BIN_DIR
+    try:
+        from build_graph import Cuda, find_compiler, find_cuda, write_graph
+        from ninja import BIN_DIR
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{error.name} is not installed; the build needs `pip install pybind11 ninja`") from error
 
     compiler, torch = find_compiler(), find_torch()
     version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
@@ -96,6 +101,26 @@ class BuildExtension(build_ext):
         build(Path(self.build_temp).resolve(), "_C.so", Path(self.get_ext_fullpath(extension.name)))
 
 
+class BuildEmulated(Command):
+    """The emulated GPU of the tests: `python setup.py build_emulated`."""
+
+    user_options: ClassVar = [("build-lib=", "d", "folder of the library [default: tests/emulated]")]
+
+    def initialize_options(self) -> None:
+        self.build_lib = "tests/emulated"
+
+    def finalize_options(self) -> None:
+        """There is nothing to derive."""
+
+    def run(self) -> None:
+        folder = Path(self.build_lib)
+        for older in folder.glob("growkernels_emulated*.so"):
+            older.unlink()
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        temp = Path(self.get_finalized_command("build_ext").build_temp)
+        build(temp.resolve(), "growkernels_emulated.so", folder / f"growkernels_emulated{suffix}")
+
+
 class SourceDistribution(sdist):
     """An archive that holds the Triton kernels once, growkernels/kernels being a link as in the source tree."""
 
@@ -108,5 +133,5 @@ class SourceDistribution(sdist):
 
 setup(
     ext_modules=[] if os.environ.get("GROWKERNELS_NO_EXTENSION") else [Extension("growkernels._C", [])],
-    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution},
+    cmdclass={"build_ext": BuildExtension, "build_emulated": BuildEmulated, "sdist": SourceDistribution},
 )

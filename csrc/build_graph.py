@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,10 @@ NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibil
 ARCHITECTURES = ("80", "90", "100")
 #: The first torch whose stable ABI has what the ops call: they run with it and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+#: Sources of the extension, what CUDA adds to it, and sources of the tests' emulated GPU.
+EXTENSION = ("csrc/arguments.cpp", "csrc/common/*.cpp", "csrc/cpu/*.cpp", "csrc/ops_cpu.cpp", "csrc/module.cpp")
+FOR_CUDA = ("csrc/cuda/*.cpp", "csrc/cuda/*.cu", "csrc/ops_cuda.cpp")
+EMULATED = ("csrc/arguments.cpp", "csrc/common/*.cpp", "csrc/cuda/[!m]*.cpp", "tests/emulated/*.cpp")
 
 
 class Cuda(NamedTuple):
@@ -86,8 +91,9 @@ def write_graph(path: Path, version: str, compiler: str, torch: Path, cuda: Cuda
     facts = {"VERSION": version, "TORCH_VERSION": torch_version} | ({"CUDA": cuda.architectures} if cuda else {})
     # The ops never see pybind11, and the modules never see torch, which ships an older pybind11.
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
-    of_modules = _words(*includes, *(f'-DGK_{name}="{value}"' for name, value in facts.items()))
-    of_ops = _words(f"-I{torch / 'include'}", STABLE_ABI)
+    of_modules = [*includes, *(f'-DGK_{name}="{value}"' for name, value in facts.items())]
+    of_ops = [f"-I{torch / 'include'}", STABLE_ABI]
+    of_tests = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'emulated'}"]
     libraries = [f"-L{torch / 'lib'}", "-ltorch_cpu", "-lc10"]
     if sys.platform == "darwin":
         libraries += ["-undefined", "dynamic_lookup"]
@@ -102,21 +108,25 @@ def write_graph(path: Path, version: str, compiler: str, torch: Path, cuda: Cuda
         if cuda:
             graph.rule("nvcc", f"{_words(*cuda.nvcc)} {one}", "nvcc $in", **tracked)
 
-        def objects(*patterns: str) -> list[str]:
-            """An object of every source that matches a pattern."""
-            built = []
-            for source in sorted(source for pattern in patterns for source in ROOT.glob(pattern)):
-                rule = "nvcc" if source.suffix == ".cu" else "cxx"
-                flags = {"flags": of_modules if source.name == "module.cpp" else of_ops} if rule == "cxx" else None
-                built += graph.build(f"{source.relative_to(ROOT)}.o", rule, str(source), variables=flags)
-            return built
+        objects: dict[Path, list[str]] = {}
 
-        sources = ["csrc/arguments.cpp", "csrc/module.cpp", "csrc/ops_cpu.cpp", "csrc/ops_emulated.cpp"]
-        sources += ["csrc/common/*.cpp", "csrc/cpu/*.cpp", "csrc/cuda/[!m]*.cpp"]
-        if cuda:
-            sources += ["csrc/ops_cuda.cpp", "csrc/cuda/machine.cpp", "csrc/cuda/*.cu"]
-            libraries += [f"-L{cuda.libraries}", "-lcudart_static", "-lrt", "-ldl", "-lpthread"]
-        graph.build("_C.so", "link", objects(*sources), variables={"libraries": _words(*libraries)})
+        def library(target: str, patterns: Iterable[str], libraries: Iterable[str]) -> None:
+            """Link the objects of all sources that match a pattern."""
+            sources = [source for pattern in patterns for source in sorted(ROOT.glob(pattern))]
+            for source in sources:
+                if source not in objects:
+                    rule = "nvcc" if source.suffix == ".cu" else "cxx"
+                    flags = of_modules if source.name == "module.cpp" else of_ops
+                    variables = {"flags": _words(*flags, *(of_tests if source.match("tests/*/*") else ()))}
+                    objects[source] = graph.build(
+                        f"{source.relative_to(ROOT)}.o", rule, str(source), variables=variables
+                    )
+            inputs = [one for source in sources for one in objects[source]]
+            graph.build(target, "link", inputs, variables={"libraries": _words(*libraries)})
+
+        cudart = [f"-L{cuda.libraries}", "-lcudart_static", "-lrt", "-ldl", "-lpthread"] if cuda else []
+        library("_C.so", EXTENSION + (FOR_CUDA if cuda else ()), [*libraries, *cudart])
+        library("growkernels_emulated.so", EMULATED, libraries)
 
 
 def _words(*arguments: str) -> str:

@@ -6,11 +6,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "common/philox.h"
 #include "cpu/vector.h"
-#include "cuda/emulate.h"
 #include "pages.h"
 
 namespace py = pybind11;
@@ -26,12 +24,6 @@ py::tuple philox(const std::array<uint32_t, 4>& counter, const std::array<uint32
   const gk::Words c{{counter[0], counter[1], counter[2], counter[3]}};
   const gk::Words words = gk::philox(c, uint64_t{key[1]} << 32 | key[0]);
   return py::make_tuple(words.w[0], words.w[1], words.w[2], words.w[3]);
-}
-
-py::dict emulated_traffic() {
-  const gk::cuda::Traffic traffic = std::exchange(gk::cuda::traffic(), {});
-  return py::dict(py::arg("launches") = traffic.launches, py::arg("read") = traffic.read,
-                  py::arg("written") = traffic.written);
 }
 
 void ask_for_huge_pages(uintptr_t address, size_t bytes) {
@@ -56,8 +48,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("force_isa", &force_isa, py::arg("name"), "Use 'scalar', 'avx2' or 'avx512', or the widest if None.");
   m.def("philox", &philox, py::arg("counter"), py::arg("key"),
         "Philox4x32 with 7 rounds: four words from a counter of four and a key of two, 32 bits each.");
-  m.def("emulated_traffic", &emulated_traffic,
-        "Names of the kernels emulated on this thread since the last call, and bytes of tensors they read and wrote.");
   m.def("ask_for_huge_pages", &ask_for_huge_pages, py::arg("address"), py::arg("bytes"),
         "Advise the system to use huge pages for fresh memory of the CPU.");
   m.def("build_info", &build_info,

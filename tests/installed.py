@@ -7,6 +7,7 @@ Usage: `python -P tests/installed.py [--instrumented] ARGUMENTS OF PYTEST`, path
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ def main(arguments: list[str]) -> int | pytest.ExitCode:
         sys.exit(f"{found} is the source tree; install the package, or name another folder in PYTHONPATH")
     if "--instrumented" in arguments:
         arguments.remove("--instrumented")
-        for name in ("growkernels._C",):
-            file = Path(sys.modules[name].__file__)
+        for name in ("growkernels._C", "growkernels_emulated"):
+            file = Path(import_module(name).__file__)
             if missing := [mark for mark in MARKS if mark.encode() not in file.read_bytes()]:
                 sys.exit(f"{file} is not instrumented: it does not call {' or '.join(missing)}")
     paths = [str(ROOT / argument) if (ROOT / argument).exists() else argument for argument in arguments]
