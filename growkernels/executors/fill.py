@@ -11,7 +11,7 @@ from growkernels.executors.device import CPU
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.measure import Use, check_values, with_fills
 from growkernels.executors.rules import Tensors, check_fit, signal, source_of, with_signal
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.plans import Learned, Rule, Tile
 
 #: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
@@ -150,9 +150,9 @@ def _compute(
     for jobs in devices.values():
         ops.tile_rules_([out for out, _, _ in jobs], [weight for _, weight, _ in jobs], [tile for _, _, tile in jobs])
     for weight in (source.tensor(name) for rule in rules for name in rule.drawn):
-        if weight.is_cuda:
+        if weight.device.type != "cpu":
             # Its memory may belong to another stream, which must not have it back before this one is through.
-            weight.record_stream(torch.cuda.current_stream(weight.device))
+            weight.record_stream(torch.accelerator.current_stream(weight.device))
     return outs
 
 

@@ -167,3 +167,9 @@ def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[RuleNumbers]
         found.append(RuleNumbers(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
         at += 2
     return found
+
+
+def tiled_shape(weight: Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
+    """The shape of `tile`'s result."""
+    shape = weight.shape
+    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])
