@@ -151,5 +151,5 @@ def _fill(target: str, replaced: torch.Tensor) -> Fill:
     # Others were let through on request, and say nothing of the rest.
     values = found[found.isfinite()].cpu().numpy()
     if values.size == 0:
-        raise GrowthError(f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std).")
+        raise GrowthError(f"{target} replaces no entries of its source to measure its fill on; give Fill(mean, std).")
     return Fill(float(np.float32(values.mean())), float(np.float32(values.std())))
