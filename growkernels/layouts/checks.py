@@ -1,13 +1,24 @@
-"""Checkpoints that cannot be grown, told apart before anything is read or written."""
+"""Checkpoints that cannot be grown, found before anything is read or written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
+
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_LM
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM
+from transformers.models.auto.modeling_auto import MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES as QUESTION_ANSWERING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as SEQUENCE_CLASSIFICATION,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES as TOKEN_CLASSIFICATION
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as BASE
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.classes import split_layer
 from growkernels.layouts.families import FAMILIES, REFUSALS, REMEDIES, Family
+from growkernels.layouts.keys import STACKS
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 
@@ -29,24 +40,46 @@ def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
     """The class that the config names. Raises GrowthError for one that cannot be grown."""
     architectures = config.get("architectures")
     architecture = architectures[0] if isinstance(architectures, list) and architectures else architectures
-    if architecture not in family.architectures:
+    known = family.architectures or _usual_tasks(family.model_type)
+    if architecture not in known:
         given = (
             f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
         )
-        known = ", ".join(family.architectures)
         raise GrowthError(
-            f"{given}; model_type {family.model_type!r} can be grown with architectures set to one of {known}."
+            f"{given}; model_type {family.model_type!r} can be grown with architectures set to one of {', '.join(known)}."
         )
     return architecture
 
 
-def check_layers(names: Iterable[str], num_layers: int) -> None:
+@cache
+def _usual_tasks(model_type: str) -> tuple[str, ...]:
+    """The classes of transformers for the usual tasks of a type, that of the language model first."""
+    mappings = (CAUSAL_LM, MASKED_LM, BASE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
+    return tuple(dict.fromkeys(name for mapping in mappings for name in _names(mapping.get(model_type))))
+
+
+def _names(listed: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (listed,) if isinstance(listed, str) else listed or ()
+
+
+def supersets(family: Family) -> tuple[str, ...]:
+    """Classes to look up tensors in that the config's own class does not know."""
+    return family.supersets or _usual_tasks(family.model_type)[:1]
+
+
+def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
     """Raises GrowthError where the file holds other layers than the config counts."""
-    held = sorted({layer for name in names if (layer := split_layer(name)[1]) is not None})
-    if len(held) != num_layers or num_layers < 1:
-        numbers = f" ({held[0]} to {held[-1]})" if held else ""
+    held: dict[str, set[int]] = {}
+    for name in names:
+        group, layer = split_layer(name)
+        path = group.partition(".{}")[0]
+        if layer is not None and (path.rpartition(".")[2] in STACKS or f".{path}".endswith(tuple(family.stacks))):
+            held.setdefault(path, set()).add(layer)
+    most = sorted(max(held.values(), key=len, default=set()))
+    if num_layers < 1 or not any(len(numbers) == num_layers for numbers in held.values()):
+        numbers = f" ({most[0]} to {most[-1]})" if most else ""
         raise GrowthError(
-            f"The number of layers is {num_layers} in config.json, but {len(held)}{numbers} in the checkpoint. "
+            f"The number of layers is {num_layers} in config.json, but {len(most)}{numbers} in the checkpoint. "
             "It is incomplete, or the config is not that of these weights: take both from the same checkpoint."
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -13,15 +14,20 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, rename_source_key
+from transformers.core_model_loading import WeightConverter, WeightTransform, rename_source_key
 from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
 from transformers.pytorch_utils import Conv1D
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.families import Family
+from growkernels.layouts.base import Place
+from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, quiet
+from growkernels.layouts.places import file_places
 
-ModuleKind = Literal["linear", "conv1d", "embedding", "norm", "other"]
+#: Router and experts are modules of the class's own with bare parameters; depthwise convolutions mix no channels.
+ModuleKind = Literal[
+    "linear", "conv1d", "embedding", "norm", "router", "experts", "conv", "depthwise", "buffer", "other"
+]
 
 _LAYER = re.compile(r"(^|\.)(\d+)\.")
 
@@ -37,7 +43,7 @@ class Parameter:
 
 
 def split_layer(name: str) -> tuple[str, int | None]:
-    """The name with its layer number as `{}`, and that number; None where there is none."""
+    """The name with its first number as `{}`, and that number; None where there is none."""
     match = _LAYER.search(name)
     if match is None:
         return name, None
@@ -65,13 +71,18 @@ def build(architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torc
 
 
 def read_parameters(model: nn.Module) -> dict[str, Parameter]:
-    """The parameters of a model by name; a tied one under each of its names."""
+    """The parameters of a model by name, a tied one under each of its names; then the buffers that its file holds."""
     kinds = {name: _module_kind(module) for name, module in model.named_modules()}
     first: dict[int, str] = {}
     found: dict[str, Parameter] = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):
         module = kinds[name.rpartition(".")[0]]
         found[name] = Parameter(name, tuple(tensor.shape), module, first.setdefault(id(tensor), name))
+    for path, module in model.named_modules():
+        for leaf, tensor in module._buffers.items():
+            if tensor is not None and leaf not in module._non_persistent_buffers_set:
+                name = f"{path}.{leaf}" if path else leaf
+                found[name] = Parameter(name, tuple(tensor.shape), "buffer", name)
     return found
 
 
@@ -82,16 +93,81 @@ class ModelClass:
         self, family: Family, architecture: str, config: Mapping[str, Any], dtype: torch.dtype = torch.float32
     ) -> None:
         """`dtype` is that of the parameters. Raises GrowthError where the class refuses the config."""
-        self._model = build(architecture, config_object(family, config), dtype)
+        self._read(build(architecture, config_object(family, config), dtype), architecture)
+
+    @classmethod
+    def from_config(cls, architecture: str, loaded: PreTrainedConfig) -> ModelClass:
+        """The class of a config that has been read already."""
+        made = cls.__new__(cls)
+        made._read(build(architecture, loaded), architecture)
+        return made
+
+    def _read(self, model: PreTrainedModel, architecture: str) -> None:
+        self._model = model
         self.architecture = architecture
-        self.parameters = read_parameters(self._model)
-        self._state = self._model.state_dict()
-        transforms = get_model_conversion_mapping(self._model)
-        self._converters = [t for t in transforms if isinstance(t, WeightConverter)]
-        self._renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
+        self.parameters = read_parameters(model)
+
+    @cached_property
+    def _state(self) -> dict[str, torch.Tensor]:
+        return self._model.state_dict()
+
+    @cached_property
+    def _transforms(self) -> list[WeightTransform]:
+        return get_model_conversion_mapping(self._model)
+
+    @cached_property
+    def _converters(self) -> list[WeightConverter]:
+        return [t for t in self._transforms if isinstance(t, WeightConverter)]
+
+    @cached_property
+    def _renamings(self) -> list[WeightTransform]:
+        return [t for t in self._transforms if not isinstance(t, WeightConverter)]
+
+    @cached_property
+    def _reverse(self) -> list[WeightTransform]:
         # Old names are read, and never written.
         stored = get_model_conversion_mapping(self._model, add_legacy=False)
-        self._reverse = [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
+        return [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
+
+    @cached_property
+    def files(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
+        """Shape and places of the tensors that the class writes otherwise than as whole parameters, by file name."""
+        if not self._converters:
+            return {}
+        state = {name: self._state[name] for name, p in self.parameters.items() if p.shares == name}
+        written = file_places(self._model, state)
+        return {n: (shape, places) for n, (shape, places) in written.items() if len(places) > 1 or places[0].index}
+
+    def find(self, file_name: str) -> tuple[Place, ...]:
+        """The places of a stored tensor in the state dict (its parameter may be none of this class)."""
+        prefix = f"{self._model.base_model_prefix}."
+        for name in (file_name, prefix + file_name, file_name.removeprefix(prefix)):
+            if name in self.files:
+                return self.files[name][1]
+        return (Place(self.parameter_name(file_name)),)
+
+    def cut_name(self, file_name: str) -> str:
+        """The name in `files` of a stored tensor; its own name where it is a whole parameter."""
+        prefix = f"{self._model.base_model_prefix}."
+        names = (file_name, prefix + file_name, file_name.removeprefix(prefix))
+        return next((name for name in names if name in self.files), file_name)
+
+    @cached_property
+    def head(self) -> str | None:
+        """The parameter that puts out the logits of a language model; None for classes without one."""
+        try:
+            module = self._model.get_output_embeddings()
+        except (AttributeError, NotImplementedError):
+            return None
+        paths = (path for path, found in self._model.named_modules() if found is module)
+        path = next(paths, None) if module is not None else None
+        name = f"{path}.weight"
+        return name if name in self.parameters else None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules by path."""
+        return dict(self._model.named_modules())
 
     def empty_model(self) -> PreTrainedModel:
         """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""
@@ -114,13 +190,9 @@ class ModelClass:
         """The name under which transformers would store a parameter."""
         return rename_source_key(parameter, self._reverse, [], reverse=True)[0]
 
-    def parameter_names(self, file_names: Iterable[str]) -> dict[str, str]:
-        """`parameter_name` of each."""
-        return {name: self.parameter_name(name) for name in file_names}
-
-    def knows(self, names: Mapping[str, str]) -> bool:
-        """Whether all `parameter_names` are parameters of this class."""
-        return all(name in self.parameters for name in names.values())
+    def knows(self, places: Mapping[str, tuple[Place, ...]]) -> bool:
+        """Whether all places are in parameters of this class."""
+        return all(place.parameter in self.parameters for found in places.values() for place in found)
 
 
 def _module_kind(module: nn.Module) -> ModuleKind:
@@ -130,5 +202,12 @@ def _module_kind(module: nn.Module) -> ModuleKind:
         return "conv1d"
     if isinstance(module, nn.Embedding):
         return "embedding"
-    # Norms have no common base class; by custom they carry the word in their name.
-    return "norm" if type(module).__name__.lower().endswith("norm") else "other"
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return "conv" if module.groups == 1 else "depthwise"
+    # These have no common base class; by custom they carry the word in their name.
+    name = type(module).__name__.lower()
+    if "norm" in name and all(p.ndim <= 1 for p in module.parameters(recurse=False)):
+        return "norm"
+    if name.endswith("experts"):
+        return "experts"
+    return "router" if name.endswith(("router", "gate", "gating")) else "other"

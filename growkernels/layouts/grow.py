@@ -6,9 +6,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
-from growkernels.layouts.families import FAMILIES, LAYER_COUNTS, LAYER_LISTS, LAYER_NUMBERS, Family
-from growkernels.layouts.knobs import config_object, quiet, set_key, set_sizes
+from growkernels.layouts.classes import ModelClass
+from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.knobs import config_object, find_knobs, quiet
+from growkernels.layouts.stacks import Stacks
+from growkernels.layouts.turn import grown
 
 
 @quiet()
@@ -19,15 +23,16 @@ def grow_config(
 
     `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target
     layer i; `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it.
-    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have.
+    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have,
+    and for orders of layers that its config cannot say.
     """
     family = FAMILIES[layout.model_type]
     config = copy.deepcopy(dict(layout.config))
-    set_layers(family, config, layer_index)
-    sizes = dict(layout.sizes)
-    for symbol in sizes.keys() & ratios.keys():
-        sizes[symbol] *= ratios[symbol]
-    set_sizes(family, config, sizes)
+    source = config_object(family, config)
+    knobs = find_knobs(family, source)
+    loaded = grown(family, config, source, knobs, layout.sizes, ratios, layout.num_layers, layer_index)
+    if len(set(layout.layer_kinds)) > 1 and list(layer_index) != list(range(layout.num_layers)):
+        _check_layers(layout, ModelClass.from_config(layout.architecture, loaded), layer_index)
     if layout.tied_head:
         # Releases differ in the default, so it is written even where the source left it out.
         config["tie_word_embeddings"] = not untie
@@ -37,24 +42,30 @@ def grow_config(
     return config
 
 
-def set_layers(family: Family, config: dict[str, Any], layer_index: Sequence[int]) -> None:
-    """Let the layer count, and everything that the config says layer by layer, follow the layers."""
-    loaded = config_object(family, config)
-    for key, layer_by_layer in LAYER_COUNTS.items():
-        count = getattr(loaded, key, None)
-        if count is None:
-            continue
-        kinds = getattr(loaded, layer_by_layer)
-        if len(set(kinds)) > 1 and not config.get(layer_by_layer):
-            # A count can only say "the first so many": the grown order needs the list.
-            config[layer_by_layer] = list(kinds)
-        first = [source < count for source in layer_index]
-        if key in config and first == sorted(first, reverse=True):
-            config[key] = sum(first)
-    for key in LAYER_LISTS:
-        if config.get(key):
-            config[key] = [config[key][source] for source in layer_index]
-    for key in LAYER_NUMBERS:
-        if config.get(key):
-            config[key] = [target for target, source in enumerate(layer_index) if source in config[key]]
-    set_key(family, config, family.layers, len(layer_index))
+def _check_layers(layout: ModelLayout, target: ModelClass, layer_index: Sequence[int]) -> None:
+    """Raise GrowthError unless every layer of the target has the tensors of the source layer that it is drawn from."""
+    stacks = Stacks(layout.stacks)
+    held: dict[int, set[str]] = {}
+    for tensor in layout.tensors.values():
+        if tensor.layer is not None:
+            for parameter in [place.parameter for place in tensor.places] or [tensor.parameter]:
+                held.setdefault(tensor.layer, set()).add(stacks.split(parameter)[0])
+    built: dict[int, set[str]] = {}
+    for name, parameter in target.parameters.items():
+        group, layer = stacks.split(name)
+        if layer is not None and parameter.module != "buffer":
+            built.setdefault(layer, set()).add(group)
+    for layer, source in enumerate(layer_index):
+        # Buffers need not be stored, and tied parameters are stored once.
+        missing = sorted(built.get(layer, set()) - held.get(source, set()))
+        lost = sorted(
+            group
+            for group in held.get(source, set()) - built.get(layer, set())
+            if group.replace("{}", str(layer), 1) not in target.parameters
+        )
+        if missing or lost:
+            what = f"no {lost[0]}" if lost else f"a {missing[0]}"
+            raise GrowthError(
+                f"layer {layer} of the target is to be layer {source} of the source, and has {what.replace('{}', str(layer))} "
+                f"at that place: the config cannot say this order. Keep each layer in a place of its kind."
+            )

@@ -1,0 +1,57 @@
+"""What a config says layer by layer, and what it must say once the layers are others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.keys import FIRST_LAYERS, LAST_LAYERS, LAYER_LISTS, LAYER_NUMBERS
+from growkernels.layouts.knobs import Knobs, read, text_config
+
+
+def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[int]) -> dict[str, Any]:
+    """What each key that speaks of layers must hold when target layer i is source layer `index[i]`.
+
+    `count` is the number of source layers. Raises GrowthError for an order that the config cannot say, with those it can.
+    """
+    values: dict[str, Any] = {path: len(index) for path in knobs.layers}
+    own = vars(text_config(loaded))
+    for key, value in own.items():
+        path = knobs.text + key
+        if isinstance(value, tuple):
+            value = list(value)
+        if key in LAYER_LISTS and isinstance(value, list) and len(value) == count:
+            values[path] = [value[source] for source in index]
+        elif key in LAYER_NUMBERS and isinstance(value, list):
+            first = LAYER_NUMBERS[key]
+            values[path] = [target + first for target, source in enumerate(index) if source + first in value]
+        elif key in FIRST_LAYERS and isinstance(value, int):
+            said = _first_layers(loaded, knobs, key, value, index)
+            if said is not None:
+                values[path] = said
+        elif key in LAST_LAYERS and isinstance(value, int) and value:
+            last = [source >= count - value for source in index]
+            if last != sorted(last):
+                raise GrowthError(
+                    f"config.json can only say that the last layers ({key} = {value}) differ from the others; name those "
+                    f"drawn from layers {count - value} to {count - 1} last."
+                )
+            values[path] = sum(last)
+    return values
+
+
+def _first_layers(loaded: PreTrainedConfig, knobs: Knobs, key: str, value: int, index: Sequence[int]) -> int | None:
+    """The count of first layers of a kind among the target's; None where a list says it instead."""
+    first = [source < value for source in index]
+    if first == sorted(first, reverse=True):
+        return sum(first)
+    listed = FIRST_LAYERS[key]
+    if listed is not None and isinstance(read(loaded, knobs.text + listed), list):
+        return None
+    raise GrowthError(
+        f"config.json can only say that the first layers ({key} = {value}) differ from the others; name those drawn from "
+        f"layers 0 to {value - 1} first."
+    )
