@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
+
 from growkernels.plans.rule import Kind
 from growkernels.rules.tensor import TensorSpec
 
@@ -113,6 +115,8 @@ class ModelLayout:
     norm_offset: float = 0.0
     #: Whether the embedding is multiplied by sqrt(hidden) before it enters the stream.
     embedding_scaled: bool = False
+    #: The dtype that the class rounds sqrt(hidden) to before it multiplies; empty where it does not matter.
+    scale_dtype: str = ""
     #: Source tensors that are not carried over (buffers, duplicates of tied weights), with the reason.
     dropped: Mapping[str, str] = field(default_factory=dict)
     #: Tied parameters, by the names that they would have in the file if untied -> the stored tensor they share.
@@ -133,3 +137,11 @@ class ModelLayout:
     stacks: tuple[str, ...] = ()
     #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.
     norms: Literal["pre", "post"] = "pre"
+
+    def power_of_width(self, ratio: int, power: float) -> float:
+        """By how much more the class itself multiplies by hidden**power once hidden is `ratio` times as large."""
+        if self.scale_dtype and power == 0.5:
+            dtype = getattr(torch, self.scale_dtype)
+            before, after = (torch.tensor((self.sizes["hidden"] * n) ** 0.5, dtype=dtype).item() for n in (1, ratio))
+            return after / before
+        return float(ratio) ** power

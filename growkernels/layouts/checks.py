@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -84,10 +84,10 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
         )
 
 
-def check_dtypes(tensors: Mapping[str, TensorSpec]) -> None:
-    """Raises GrowthError for integer, fp8 and other dtypes that hold no plain weights."""
+def check_dtypes(tensors: Mapping[str, TensorSpec], integers: Container[str]) -> None:
+    """Raises GrowthError for integer, fp8 and other dtypes that hold no plain weights. `integers` may be what they are."""
     for name, spec in tensors.items():
-        if spec.dtype not in DTYPE_BYTES:
+        if spec.dtype not in DTYPE_BYTES and name not in integers:
             raise GrowthError(
                 f"{name} is stored as {spec.dtype}; weights must be one of {', '.join(DTYPE_BYTES)}. "
                 "Quantized weights cannot be grown: start from the checkpoint before quantization."

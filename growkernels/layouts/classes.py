@@ -73,11 +73,16 @@ def build(architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torc
 def read_parameters(model: nn.Module) -> dict[str, Parameter]:
     """The parameters of a model by name, a tied one under each of its names; then the buffers that its file holds."""
     kinds = {name: _module_kind(module) for name, module in model.named_modules()}
+    named = list(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
+    for name, tensor in named:
+        # A tied tensor is the embedding, wherever the class has its head.
+        held = first.setdefault(id(tensor), name)
+        if kinds[name.rpartition(".")[0]] == "embedding" != kinds[held.rpartition(".")[0]]:
+            first[id(tensor)] = name
     found: dict[str, Parameter] = {}
-    for name, tensor in model.named_parameters(remove_duplicate=False):
-        module = kinds[name.rpartition(".")[0]]
-        found[name] = Parameter(name, tuple(tensor.shape), module, first.setdefault(id(tensor), name))
+    for name, tensor in named:
+        found[name] = Parameter(name, tuple(tensor.shape), kinds[name.rpartition(".")[0]], first[id(tensor)])
     for path, module in model.named_modules():
         for leaf, tensor in module._buffers.items():
             if tensor is not None and leaf not in module._non_persistent_buffers_set:
@@ -130,20 +135,28 @@ class ModelClass:
         return [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
 
     @cached_property
-    def files(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
-        """Shape and places of the tensors that the class writes otherwise than as whole parameters, by file name."""
+    def _written(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
+        """Shape and places of every tensor that the class writes, by file name; empty where it moves no values."""
         if not self._converters:
             return {}
         state = {name: self._state[name] for name, p in self.parameters.items() if p.shares == name}
-        written = file_places(self._model, state)
-        return {n: (shape, places) for n, (shape, places) in written.items() if len(places) > 1 or places[0].index}
+        return file_places(self._model, state)
+
+    @cached_property
+    def files(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
+        """Those of them that are no whole parameters."""
+        return {
+            name: (shape, places)
+            for name, (shape, places) in self._written.items()
+            if len(places) > 1 or places[0].index
+        }
 
     def find(self, file_name: str) -> tuple[Place, ...]:
         """The places of a stored tensor in the state dict (its parameter may be none of this class)."""
         prefix = f"{self._model.base_model_prefix}."
         for name in (file_name, prefix + file_name, file_name.removeprefix(prefix)):
-            if name in self.files:
-                return self.files[name][1]
+            if name in self._written:
+                return self._written[name][1]
         return (Place(self.parameter_name(file_name)),)
 
     def cut_name(self, file_name: str) -> str:
@@ -151,6 +164,11 @@ class ModelClass:
         prefix = f"{self._model.base_model_prefix}."
         names = (file_name, prefix + file_name, file_name.removeprefix(prefix))
         return next((name for name in names if name in self.files), file_name)
+
+    @cached_property
+    def integers(self) -> frozenset[str]:
+        """Entries of the state dict that are whole numbers, such as tables of ids."""
+        return frozenset(name for name, tensor in self._state.items() if not tensor.dtype.is_floating_point)
 
     @cached_property
     def head(self) -> str | None:

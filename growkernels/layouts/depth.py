@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.keys import FIRST_LAYERS, LAST_LAYERS, LAYER_LISTS, LAYER_NUMBERS
-from growkernels.layouts.knobs import Knobs, read, text_config
+from growkernels.layouts.knobs import OVERRIDES, Knobs, read, read_overrides, text_config
 
 
 def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[int]) -> dict[str, Any]:
@@ -17,8 +17,16 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
 
     `count` is the number of source layers. Raises GrowthError for an order that the config cannot say, with those it can.
     """
-    values: dict[str, Any] = {path: len(index) for path in knobs.layers}
+    values: dict[str, Any] = {}
+    for path in knobs.layers:
+        held = read(loaded, path)
+        values[path] = [held[source] for source in index] if isinstance(held, (list, tuple)) else len(index)
     own = vars(text_config(loaded))
+    overrides = read_overrides(own)
+    if overrides:
+        values[knobs.text + OVERRIDES] = {
+            str(target): overrides[str(source)] for target, source in enumerate(index) if str(source) in overrides
+        }
     for key, value in own.items():
         path = knobs.text + key
         if isinstance(value, tuple):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import checks
-from growkernels.layouts.base import ModelLayout, Place, Symbol, TensorLayout
+from growkernels.layouts.base import Axis, ModelLayout, Place, Symbol, TensorLayout
 from growkernels.layouts.classes import ModelClass, Parameter
 from growkernels.layouts.families import BUFFERS, Family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, text_config
-from growkernels.layouts.probe import Probed, Subject, group_name, read_axes
+from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, target_name, turn
 from growkernels.layouts.writers import writes_stream
 from growkernels.plans.rule import Kind
-from growkernels.rules.tensor import TensorSpec
+from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 
 @quiet()
@@ -41,8 +42,9 @@ def discover(
     own = own or ModelClass(family, architecture, config)
     dropped = {name: reason for name in tensors if (reason := _buffer(family, own, name))}
     stored = {name: spec for name, spec in tensors.items() if name not in dropped}
-    checks.check_dtypes(stored)
     mine = {name: own.find(name) for name in stored}
+    strange = [name for name, spec in stored.items() if spec.dtype not in DTYPE_BYTES]
+    checks.check_dtypes(stored, {name for name in strange if mine[name][0].parameter in own.integers})
     whole, places = _whole_class(family, own, mine, config)
     _check_shapes(whole, places, stored)
     _check_complete(own, mine)
@@ -60,7 +62,9 @@ def discover(
         head_name = next((n for n, found in places.items() if found[0].parameter == head.name), None)
         head_name = head_name or whole.file_name(head.name)
     tied = head is not None and head.shares != head.name
-    scaled = family.embedding_scaled
+    # A head that reads an embedding of a size of its own sums over no copies.
+    held = layouts.get(_ties_to(ties, head_name))
+    reads_stream = held is not None and any(part.symbol == "hidden" for part in held.axes[-1].parts)
     refusal = family.width_refusal
     return ModelLayout(
         model_type=family.model_type,
@@ -70,10 +74,11 @@ def discover(
         num_layers=num_layers,
         sizes=sizes,
         tied_head=tied,
-        head_norm=head_norm(family, whole, stacks, num_layers, layouts) if head is not None else (),
+        head_norm=head_norm(family, whole, stacks, num_layers, layouts) if reads_stream else (),
         head_name=head_name,
         norm_offset=family.norm_offset,
-        embedding_scaled=bool(scaled) or getattr(text_config(loaded), "scale_embedding", False) is True,
+        embedding_scaled=_embedding_scaled(family, loaded),
+        scale_dtype=family.scale_dtype,
         dropped=dropped,
         ties=ties,
         duplicates=duplicates,
@@ -84,6 +89,10 @@ def discover(
         layer_kinds=kinds,
         stacks=stacks.paths,
     )
+
+
+def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:
+    return family.embedding_scaled or read(text_config(loaded), "scale_embedding") is True
 
 
 def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:
@@ -160,6 +169,10 @@ def _ties(whole: ModelClass, places: Mapping[str, tuple[Place, ...]]) -> tuple[d
     return ties, {name: original for name, original in ties.items() if name in places}
 
 
+def _ties_to(ties: Mapping[str, str], name: str | None) -> str:
+    return ties.get(name or "", name or "")
+
+
 def _features(sizes: Mapping[str, int]) -> dict[Symbol, int]:
     """Sizes in features, as axes count them."""
     features: dict[Symbol, int] = {name: sizes[name] for name in ("hidden", "ffn", "vocab") if name in sizes}
@@ -181,6 +194,7 @@ class _Reader:
     ) -> None:
         self._family, self._loaded, self._whole = family, loaded, whole
         self._turned, self._stacks, self._features = turned, stacks, features
+        self._scaled = _embedding_scaled(family, loaded)
         kept = [kinds[layer] for layer in turned.index]
         #: Source layer -> the layer of the turned classes that is of its kind.
         self._stands_for = [kept.index(kind) for kind in kinds]
@@ -196,9 +210,7 @@ class _Reader:
         cut = self._whole.cut_name(name) if place.index or len(places) > 1 else None
         key = group, spec.shape
         if key not in self._known:
-            self._known[key] = read_axes(
-                self._family, self._loaded, self._subject(name, spec, place, parameter, layer, cut), self._features
-            )
+            self._known[key] = self._joined(places) if len(places) > 1 else self._read(name, spec, place, cut)
         probed = self._known[key]
         kind = _kind(parameter, probed, parameter.name == self._whole.head)
         return TensorLayout(
@@ -211,15 +223,32 @@ class _Reader:
             group=group,
             layer=layer,
             output_axis=probed.output_axis,
-            power=self._power(kind, parameter.name),
+            power=self._power(kind, parameter.name, probed.axes),
             writes_stream=layer is not None and writes_stream(parameter, probed),
             places=places if cut is not None else (),
         )
 
+    def _joined(self, places: Sequence[Place]) -> Probed:
+        """What a tensor means that is several parameters one after another."""
+        read = []
+        for place in places:
+            shape = self._whole.parameters[place.parameter].shape
+            read.append(self._read(place.parameter, TensorSpec(shape, ""), Place(place.parameter), None))
+        axis = places[0].axis
+        parts = tuple(part for one in read for part in one.axes[axis].parts)
+        axes = tuple(Axis(parts) if number == axis else one for number, one in enumerate(read[0].axes))
+        return replace(read[0], axes=axes)
+
+    def _read(self, name: str, spec: TensorSpec, place: Place, cut: str | None) -> Probed:
+        parameter = self._whole.parameters[self._whole.parameters[place.parameter].shares]
+        layer = self._stacks.split(parameter.name)[1]
+        subject = self._subject(name, spec, place, parameter, layer, cut)
+        return read_axes(self._family, self._loaded, subject, self._features)
+
     def _subject(
         self, name: str, spec: TensorSpec, place: Place, parameter: Parameter, layer: int | None, cut: str | None
     ) -> Subject:
-        shapes: list[tuple[Mapping[str, int], tuple[int, ...]]] = [({}, spec.shape)]
+        shapes: Shapes = [({}, spec.shape)]
         for factors, built in zip(self._turned.turns, self._turned.classes, strict=True):
             there = parameter.name if cut is None else cut
             if layer is not None:
@@ -232,8 +261,8 @@ class _Reader:
             shapes.append((factors, shape))
         return Subject(name, parameter, place, shapes)
 
-    def _power(self, kind: Kind, name: str) -> float:
-        if kind == "embedding" and self._family.embedding_scaled:
+    def _power(self, kind: Kind, name: str, axes: tuple[Axis, ...]) -> float:
+        if kind == "embedding" and self._scaled and str(axes[-1]) == "hidden":
             return 0.5
         return next((p for ending, p in self._family.powers.items() if f".{name}".endswith(f".{ending}")), 0.0)
 

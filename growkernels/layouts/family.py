@@ -57,8 +57,9 @@ class Family:
     powers: Mapping[str, float] = field(default_factory=dict)
     head_power: Callable[[PreTrainedConfig], float] | None = None
     norm_offset: float = 0.0
-    #: Whether the embedding is multiplied by sqrt(hidden): always, never, or where a config key is true.
-    embedding_scaled: bool | str = False
+    #: Whether the embedding is multiplied by sqrt(hidden) whatever the config says; and the dtype that this is rounded to.
+    embedding_scaled: bool = False
+    scale_dtype: str = ""
     #: Classes to look up tensors in that the config's own class does not know (files often hold more).
     supersets: tuple[str, ...] = ()
     #: Endings of file names that hold buffers, which every class computes itself.

@@ -18,7 +18,8 @@ def head_norm(
 ) -> tuple[str, ...]:
     """The stored tensors of the norm before the LM head, in file order; empty if it has no weights.
 
-    The row names it; else it is the last norm behind the layers or, where none is, the last one of the last layer.
+    The row names it; else it is one beside the head in a module of their own, the last norm behind the layers, or the last
+    one of the last layer.
     """
     module = _module(family, whole, stacks, count)
     if module is None:
@@ -41,6 +42,10 @@ def _module(family: Family, whole: ModelClass, stacks: Stacks, count: int) -> st
     if family.head_norm:
         named = [m for m, layer in norms if f".{m}".endswith(f".{family.head_norm}") and layer in (None, count - 1)]
         return named[-1] if named else None
+    parent = (whole.head or "").rpartition(".")[0].rpartition(".")[0]
+    beside = [m for m, layer in norms if layer is None and parent and m.startswith(f"{parent}.")]
+    if beside:
+        return beside[-1]
     first = next((place for place, (_, layer) in enumerate(norms) if layer is not None), 0)
     behind = [m for m, layer in norms[first:] if layer is None and not any(word in m for word in _OTHERS)]
     if behind:

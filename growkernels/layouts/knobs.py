@@ -22,6 +22,9 @@ _RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_
 
 MISSING: Any = object()
 
+#: The key of what single layers have other than the rest.
+OVERRIDES = "per_layer_config"
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -128,8 +131,18 @@ def text_config(loaded: PreTrainedConfig) -> PreTrainedConfig:
 def read(loaded: Any, path: str) -> Any:
     """The value at a dotted path; `MISSING` where there is none."""
     for key in path.split("."):
-        loaded = loaded.get(key, MISSING) if isinstance(loaded, dict) else getattr(loaded, key, MISSING)
+        # Not the attribute where it can be helped: configs raise where layers override it.
+        own = loaded if isinstance(loaded, dict) else getattr(loaded, "__dict__", {})
+        value = own[key] if key in own else getattr(loaded, key, MISSING)
+        loaded = read_overrides(own) if key == OVERRIDES else value
     return loaded
+
+
+def read_overrides(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What single layers have other than the rest, by layer number, as the config stores it."""
+    spec = own.get("_heterogeneity_spec")
+    overrides = {} if spec is None else spec.per_layer_overrides
+    return {str(layer): dict(values) for layer, values in sorted(overrides.items()) if values}
 
 
 def read_sizes(family: Family, loaded: PreTrainedConfig, knobs: Knobs) -> dict[str, int]:
@@ -146,8 +159,12 @@ def read_sizes(family: Family, loaded: PreTrainedConfig, knobs: Knobs) -> dict[s
         if sizes["ffn"] is None:
             del sizes["ffn"]
     if "heads" in sizes:
-        pinned = getattr(text_config(loaded), "head_dim", None)
-        sizes["head_dim"] = pinned or (sizes["hidden"] // _one(sizes["heads"]) if _whole(sizes) else 0)
+        pinned = read(loaded, f"{knobs.text}head_dim")
+        sizes["head_dim"] = (
+            pinned
+            if pinned and pinned is not MISSING
+            else (sizes["hidden"] // _one(sizes["heads"]) if _whole(sizes) else 0)
+        )
     sizes = {name: _one(size) for name, size in sizes.items()}
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -212,10 +229,8 @@ def settle(
         loaded = config_object(family, config)
     for path, value in expected.items():
         if not _same(got := held(loaded, path), value):
-            raise GrowthError(
-                f"A {family.model_type} config cannot hold {path} = {value} (it gives {got}): "
-                "grow hidden and heads by the same ratio."
-            )
+            why = "grow hidden and heads by the same ratio" if path.endswith("head_dim") else "its class decides on it"
+            raise GrowthError(f"A {family.model_type} config cannot hold {path} = {value} (it gives {got}): {why}.")
     return loaded
 
 

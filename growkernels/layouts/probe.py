@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from transformers import PreTrainedConfig
 
@@ -16,6 +18,8 @@ from growkernels.layouts.rows import OUTPUTS
 
 #: Stands for the knob of the position embedding's length, which never grows.
 POSITIONS = "positions"
+#: Stands for rows of an embedding that are those of a knob and a few more, such as offsets and special tokens.
+_MORE_ROWS = "more rows"
 
 #: How much each knob is turned in the first and in the second probe. As points of a plane, these pairs and (1, 1) are the
 #: corners of a convex polygon: no sum of several sizes grows as one of them does. Nor does a product of two. Heads stay
@@ -30,7 +34,7 @@ TURNS: dict[str, tuple[int, int]] = {
 }
 
 #: What each knob is multiplied by, and a tensor's shape, probe by probe; the first probe is the config as it is.
-Shapes = list[tuple[Mapping[str, int], tuple[int, ...]]]
+Shapes = list[tuple[Mapping[str, int | Fraction], tuple[int, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ def read_axes(family: Family, loaded: PreTrainedConfig, subject: Subject, featur
     """
     shapes, parameter = subject.shapes, subject.parameter
     symbols = [_symbol(axis, shapes) for axis in range(len(shapes[0][1]))]
+    if parameter.module == "embedding" and symbols[0] == "fixed":
+        symbols[0] = _rows(shapes)
     # The symbols of the parameter's own axes; those of which one entry is stored count nothing here.
     stored = [_file_axis(subject.place, axis) for axis in range(len(parameter.shape))]
     summed = input_axis(family, parameter, ["fixed" if axis is None else symbols[axis] for axis in stored])
@@ -83,7 +89,7 @@ def read_axes(family: Family, loaded: PreTrainedConfig, subject: Subject, featur
         if axis in (summed, output):
             declared = _declared(family, subject, axis == summed)
         meaning = _axis(loaded, declared, shapes[0][1][axis], symbol, features)
-        if symbol != POSITIONS:
+        if symbol not in (POSITIONS, _MORE_ROWS):
             _check(subject.name, axis, meaning, shapes)
         axes.append(meaning)
     is_positions = parameter.module == "embedding" and symbols[0] == POSITIONS
@@ -126,7 +132,7 @@ def _output_axis(parameter: Parameter, symbols: Sequence[str], summed: int | Non
     if not axes:
         return None
     if summed is None:
-        return len(symbols) - 1 if parameter.module == "experts" else 0
+        return len(symbols) - 1 if parameter.module in ("experts", "embedding") else 0
     if len(axes) == 1:
         return axes[0]
     return axes[0] if parameter.module in ("conv", "depthwise") else axes[-1]
@@ -139,10 +145,21 @@ def _symbol(axis: int, shapes: Shapes) -> str:
     return next((k for k in knobs if all(shape[axis] == size * turn.get(k, 1) for turn, shape in turned)), "fixed")
 
 
+def _rows(shapes: Shapes) -> str:
+    """What the rows of an embedding count that no knob explains: one knob and a constant, or nothing that is turned."""
+    (_, before), *turned = shapes
+    more = [shape[0] - before[0] for _, shape in turned]
+    for knob, symbol in ((POSITIONS, POSITIONS), ("vocab", _MORE_ROWS)):
+        factors = [turn[knob] - 1 for turn, _ in turned]
+        if more[0] and more[0] * factors[1] == more[1] * factors[0]:
+            return symbol
+    return "fixed"
+
+
 def _axis(
     loaded: PreTrainedConfig, declared: Declared | None, size: int, symbol: str, features: Mapping[Symbol, int]
 ) -> Axis:
-    known: Symbol = "fixed" if symbol == POSITIONS else symbol  # type: ignore[assignment]
+    known: Symbol = "fixed" if symbol in (POSITIONS, _MORE_ROWS) else symbol  # type: ignore[assignment]
     if callable(declared):
         return Axis(tuple(Part(part, count) for part, count in declared(text_config(loaded))))
     if isinstance(declared, int):
@@ -157,6 +174,7 @@ def _declared(family: Family, subject: Subject, is_input: bool) -> Declared | No
     own = family.inputs if is_input else family.outputs
     names = [subject.name] if subject.place.index else [subject.name, subject.parameter.name]
     generic = {} if is_input or subject.place.index else OUTPUTS
+    names = [re.sub(r"\.\d+(?=\.|$)", ".{}", name) for name in names]
     for table in (own, generic):
         for ending, parts in table.items():
             for name in names:

@@ -87,6 +87,13 @@ def _bigcode(config: PreTrainedConfig) -> Parts:
     return (("heads", 3 * config.hidden_size),)
 
 
+def _zaya_channels(config: PreTrainedConfig) -> Parts:
+    """The first half of the heads takes values of this token, the second those of the one before."""
+    queries = config.num_attention_heads * config.head_dim // 2
+    keys = config.num_key_value_heads * config.head_dim // 2
+    return ("heads", queries), ("heads", queries), ("kv_heads", keys), ("kv_heads", keys)
+
+
 _MAMBA2: dict[str, Declared] = {
     "mamba.in_proj": _mamba2_projection,
     "mamba.conv1d": _mamba2_convolution,
@@ -94,19 +101,18 @@ _MAMBA2: dict[str, Declared] = {
     "mixer.conv1d": _mamba2_convolution,
 }
 _DELTA: dict[str, Declared] = {"linear_attn.conv1d": _delta, "linear_attn.in_proj_qkv": _delta}
-_SCALED_NORM = {"norm_offset": 1.0}
+_HYPER = _equal("hidden", "hidden_size", "hc_count")
 _BERT_OPTIONS = {"refusals": (_CROSS_ATTENTION, _ABSOLUTE)}
 
 #: Types that need no row: generic rules are enough.
 PLAIN = words(
-    "afmoe apertus arcee axk1 axk2 bitnet cohere cohere2 cohere2_moe cohere_compass_text cwm deepseek_v2 deepseek_v3 "
-    "deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe flex_olmo glm glm4 glm4_moe glm4_moe_lite "
-    "glm_moe_dsa gpt_neo gptj granite granite_swa granitemoe granitemoe_swa granitemoeshared hrm_text hunyuan_v1_dense "
-    "hunyuan_v1_moe hy_v3 hyperclovax jais2 llama4_text mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 "
-    "mistral mixtral nanochat olmo olmo2 olmo3 olmoe opt persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
-    "solar_open stablelm starcoder2 youtu fuyu got_ocr2 jais2 "
-    "bart bigbird_pegasus biogpt blenderbot blenderbot-small cpmant marian mbart mvp pegasus plbart trocr whisper "
-    "xlm-roberta-xl git"
+    "afmoe apertus arcee axk1 axk2 bigbird_pegasus biogpt bitnet blenderbot cohere cohere2 cohere2_moe "
+    "cohere_compass_text cpmant cwm deepseek_v2 deepseek_v3 deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 "
+    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt_neo gptj granite "
+    "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
+    "jais2 llama4_text mbart mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
+    "nanochat olmo olmo2 olmo3 olmoe pegasus persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
+    "solar_open stablelm starcoder2 whisper xlm-roberta-xl youtu"
 )
 
 ROWS: tuple[Family, ...] = (
@@ -218,18 +224,26 @@ ROWS: tuple[Family, ...] = (
     Family("gemma3", norm_offset=1.0, embedding_scaled=True),
     Family("gemma3_text", norm_offset=1.0, embedding_scaled=True),
     Family("vaultgemma", norm_offset=1.0, embedding_scaled=True),
-    Family("recurrent_gemma", norm_offset=1.0, embedding_scaled=True, keys={"lru_width": "inner"}),
+    Family(
+        "recurrent_gemma",
+        heads_tied=True,
+        scale_dtype="bfloat16",
+        norm_offset=1.0,
+        embedding_scaled=True,
+        keys={"lru_width": "inner"},
+    ),
     Family(
         "gemma3n_text",
+        head_norm="norm",
         embedding_scaled=True,
         powers={"per_layer_model_projection.weight": -0.5, "modality_router.weight": -1.0},
     ),
     *(
         Family(
             name,
+            head_norm="norm",
             embedding_scaled=True,
             powers={"per_layer_model_projection.weight": -0.5, "router.proj.weight": -0.5},
-            keys={"num_global_key_value_heads": "kv_heads"},
         )
         for name in words("gemma4 gemma4_text gemma4_unified gemma4_unified_text")
     ),
@@ -243,6 +257,7 @@ ROWS: tuple[Family, ...] = (
     Family(
         "deepseek_v4",
         keys={"o_groups": "groups"},
+        heads_tied=True,
         inputs={
             name: _equal("hidden", "hidden_size", "hc_mult") for name in ("attn_hc.fn", "ffn_hc.fn", "hc_head.hc_fn")
         },
@@ -264,13 +279,19 @@ ROWS: tuple[Family, ...] = (
     Family("bamba", outputs=_MAMBA2),
     Family("falcon_h1", keys={"mamba_d_ssm": "inner"}, outputs=_MAMBA2),
     Family("granitemoehybrid", outputs=_MAMBA2),
-    Family("nemotron_h", keys={"n_groups": "groups"}, outputs=_MAMBA2),
+    Family("nemotron_h", layers="layers_block_type", keys={"n_groups": "groups"}, outputs=_MAMBA2),
     Family("lfm2", outputs={"conv.in_proj": 3}),
     Family("lfm2_moe", outputs={"conv.in_proj": 3}),
     *(Family(name, outputs=_DELTA, norm_offset=1.0) for name in words("qwen3_next qwen3_5_text qwen3_5_moe_text")),
     Family("olmo_hybrid", outputs=_DELTA),
     Family("kimi_linear", outputs={"self_attn.conv1d": 3}),
-    Family("qwen4_exp_text", outputs=_DELTA, head_norm="none"),
+    Family(
+        "qwen4_exp_text",
+        head_norm="none",
+        outputs={**_DELTA, "hc_norm": _HYPER, "input_mix_weight_up": _HYPER},
+        inputs={"input_mix_weight_down": _HYPER, "block_inject_weight": _HYPER},
+        width_refusal=lambda c: "the width of n-gram embeddings in layers is not known" if c.ple_layer_ids else "",
+    ),
     Family("rwkv", keys={"attention_hidden_size": "inner"}),
     Family("xlstm"),
     Family(
@@ -281,14 +302,25 @@ ROWS: tuple[Family, ...] = (
     ),
     Family(
         "zamba2",
+        keys={"attention_hidden_size": "inner", "num_query_groups": "heads"},
         inputs={f"shared_transformer.self_attn.{name}_proj": 2 for name in "qkv"},
         outputs={
             **_MAMBA2,
             "shared_transformer.input_layernorm": 2,
-            "gate_up_proj": 2,
+            "gate_up_proj_adapter_list.{}.1": 2,
         },
     ),
-    Family("zaya"),
+    Family(
+        "zaya",
+        outputs={
+            "qkv_proj.q_proj": 2,
+            "qkv_proj.k_proj": 2,
+            "qkv_proj.conv_qk_depthwise": _zaya_channels,
+            "qkv_proj.conv_qk_grouped": _zaya_channels,
+            "qk_norm.temp": 2,
+        },
+        inputs={"self_attn.o_proj": 2},
+    ),
     Family(
         "roc_bert",
         keys={"shape_embed_dim": "inner", "pronunciation_embed_dim": "inner"},
@@ -314,11 +346,18 @@ ROWS: tuple[Family, ...] = (
                 ("intermediate_size", "ffn"),
             )
         },
+        layers="decoder_config.num_hidden_layers encoder_config.num_hidden_layers global_config.num_hidden_layers",
+        stacks=words(
+            "local_encoder.layers global_transformer.layers local_decoder.layers local_decoder.cross_attn_layers"
+        ),
         outputs={"patch_embedding_projection": lambda c: (("hidden", c.decoder_config.hidden_size),) * c.cross_attn_k},
         inputs={"token_embedding_projection": lambda c: (("hidden", c.decoder_config.hidden_size),) * c.cross_attn_k},
     ),
     Family("gpt_neox_japanese", depth_warnings={"": "only the last layer has a bias of its own, which copies lose"}),
-    Family("xlm"),
+    Family("xlm", stacks=("attentions", "layer_norm1", "ffns", "layer_norm2")),
+    *(Family(name, head_norm="final_layer_norm") for name in words("bart blenderbot-small marian mvp plbart trocr")),
+    Family("opt", head_norm="decoder.final_layer_norm"),
+    Family("hrm_text", layers="num_layers_per_stack"),
     Family("bloom", width_refusal=_ALIBI, ffn_default=None),
     Family("mpt", width_refusal=_ALIBI),
     Family("ctrl", width_refusal=_SINUSOID),
@@ -326,5 +365,9 @@ ROWS: tuple[Family, ...] = (
     Family("musicgen_decoder", architectures=("MusicgenForCausalLM",), width_refusal=_SINUSOID),
     Family("musicgen_melody_decoder", architectures=("MusicgenMelodyForCausalLM",), width_refusal=_SINUSOID),
     Family("xlnet", width_refusal=_SINUSOID),
-    Family("prophetnet", width_refusal="its n-gram self-attention depends on the width in a way that is not known"),
+    Family(
+        "prophetnet",
+        layers="num_decoder_layers",
+        width_refusal="its n-gram self-attention depends on the width in a way that is not known",
+    ),
 )

@@ -38,7 +38,11 @@ def find_stacks(names: Iterable[str], count: int, declared: tuple[str, ...]) -> 
             numbers.setdefault(path, set()).add(int(match.group(1)))
             break
     if declared:
-        paths = [path for path in numbers if any(f".{path}".endswith(f".{ending}") for ending in declared)]
+        paths = [
+            path
+            for path, held in numbers.items()
+            if len(held) == count and any(f".{path}".endswith(f".{ending}") for ending in declared)
+        ]
     else:
         paths = [
             path

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from fractions import Fraction
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -12,7 +14,8 @@ from growkernels.layouts.base import Symbol
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.depth import layered
 from growkernels.layouts.family import Family
-from growkernels.layouts.knobs import Knobs, held_size, read, settle, sized
+from growkernels.layouts.keys import SYMBOLS
+from growkernels.layouts.knobs import OVERRIDES, Knobs, held_size, read, scaled, settle, sized
 from growkernels.layouts.probe import POSITIONS, ways_to_turn
 from growkernels.layouts.stacks import Stacks
 
@@ -35,6 +38,8 @@ def grown(
     values = sized(family, loaded, knobs, sizes, ratios)
     for path, value in layered(loaded, knobs, count, index).items():
         own = values.get(path)
+        if path.endswith(OVERRIDES):
+            value = {layer: _override(held, ratios) for layer, held in value.items()}
         values[path] = [own[source] for source in index] if isinstance(own, list) else value
     if positions != 1:
         values |= {path: read(loaded, path) * positions for path in knobs.positions}
@@ -43,11 +48,19 @@ def grown(
     return settle(family, config, values, held_size(family, knobs, sizes))
 
 
+def _override(held: Mapping[str, Any], ratios: Mapping[Symbol, int]) -> dict[str, Any]:
+    """What a single layer has other than the rest, times the ratios of what it counts."""
+    return {key: scaled(value, ratios.get(SYMBOLS[key], 1)) if key in SYMBOLS else value for key, value in held.items()}
+
+
 class Turned:
     """The class twice more, with every knob turned by factors of its own. Of its layers, `index` are kept."""
 
-    def __init__(self, turns: list[dict[str, int]], classes: list[ModelClass], index: tuple[int, ...]) -> None:
-        self.turns = turns
+    def __init__(
+        self, turns: list[dict[str, int]], classes: list[ModelClass], index: tuple[int, ...], count: int
+    ) -> None:
+        #: What each knob is multiplied by. Axes that hold a block for each layer shrink with the layers.
+        self.turns = [{**turn, "layers": Fraction(len(index), count)} for turn in turns]
         self.classes = classes
         self.index = index
 
@@ -75,13 +88,15 @@ def turn(
                 classes = []
                 for factors in turns:
                     at = {symbol: factor for symbol, factor in factors.items() if symbol != POSITIONS}
-                    changed = grown(family, dict(config), loaded, knobs, sizes, at, count, index, factors[POSITIONS])
+                    changed = grown(
+                        family, deepcopy(dict(config)), loaded, knobs, sizes, at, count, index, factors[POSITIONS]
+                    )
                     classes.append(ModelClass.from_config(architecture, changed))
             except GrowthError as error:
                 reason = reason or error
                 continue
             if all(_alike(whole, built, stacks, index) for built in classes):
-                return Turned(turns, classes, index)
+                return Turned(turns, classes, index, count)
     raise reason or GrowthError(
         f"{architecture} has other tensors when its sizes change: this option of the architecture is not supported."
     )
