@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.keys import FIRST_LAYERS, LAST_LAYERS, LAYER_LISTS, LAYER_NUMBERS
+from growkernels.layouts.keys import CYCLES, FIRST_LAYERS, LAST_LAYERS, LAST_NUMBER, LAYER_LISTS, LAYER_NUMBERS
 from growkernels.layouts.knobs import OVERRIDES, Knobs, read, read_overrides, text_config
 
 
@@ -33,6 +33,9 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
             value = list(value)
         if key in LAYER_LISTS and isinstance(value, list) and len(value) == count:
             values[path] = [value[source] for source in index]
+        elif key in CYCLES and isinstance(value, list) and value:
+            kinds = [value[source % len(value)] for source in index]
+            values[path] = value if kinds == [value[i % len(value)] for i in range(len(index))] else kinds
         elif key in LAYER_NUMBERS and isinstance(value, list):
             first = LAYER_NUMBERS[key]
             values[path] = [target + first for target, source in enumerate(index) if source + first in value]
@@ -41,14 +44,21 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
             if said is not None:
                 values[path] = said
         elif key in LAST_LAYERS and isinstance(value, int) and value:
-            last = [source >= count - value for source in index]
-            if last != sorted(last):
-                raise GrowthError(
-                    f"config.json can only say that the last layers ({key} = {value}) differ from the others; name those "
-                    f"drawn from layers {count - value} to {count - 1} last."
-                )
-            values[path] = sum(last)
+            values[path] = _last_layers(key, value, value, count, index)
+        elif key == LAST_NUMBER and isinstance(value, int):
+            values[path] = len(index) - 1 - _last_layers(key, value, count - 1 - value, count, index)
     return values
+
+
+def _last_layers(key: str, value: int, number: int, count: int, index: Sequence[int]) -> int:
+    """How many of the target's layers are drawn from the last `number` of `count`."""
+    last = [source >= count - number for source in index]
+    if last != sorted(last):
+        raise GrowthError(
+            f"config.json can only say that the last layers ({key} = {value}) differ from the others; name those drawn from "
+            f"layers {count - number} to {count - 1} last."
+        )
+    return sum(last)
 
 
 def _first_layers(loaded: PreTrainedConfig, knobs: Knobs, key: str, value: int, index: Sequence[int]) -> int | None:

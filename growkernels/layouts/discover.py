@@ -65,7 +65,6 @@ def discover(
     # A head that reads an embedding of a size of its own sums over no copies.
     held = layouts.get(_ties_to(ties, head_name))
     reads_stream = held is not None and any(part.symbol == "hidden" for part in held.axes[-1].parts)
-    refusal = family.width_refusal
     return ModelLayout(
         model_type=family.model_type,
         architecture=architecture,
@@ -84,7 +83,7 @@ def discover(
         duplicates=duplicates,
         depth_warnings=tuple(t for key, t in family.depth_warnings.items() if not key or config.get(key)),
         head_power=family.head_power(loaded) if family.head_power else 0.0,
-        width_refusal=refusal if isinstance(refusal, str) else refusal(text_config(loaded)),
+        width_refusal=_width_refusal(family, loaded),
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         stacks=stacks.paths,
@@ -93,6 +92,11 @@ def discover(
 
 def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:
     return family.embedding_scaled or read(text_config(loaded), "scale_embedding") is True
+
+
+def _width_refusal(family: Family, loaded: PreTrainedConfig) -> str:
+    refusal = family.width_refusal
+    return refusal if isinstance(refusal, str) else refusal(text_config(loaded))
 
 
 def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:
@@ -194,6 +198,8 @@ class _Reader:
     ) -> None:
         self._family, self._loaded, self._whole = family, loaded, whole
         self._turned, self._stacks, self._features = turned, stacks, features
+        # A model that cannot grow in width can still be deepened, whatever its axes mean.
+        self._strict = not _width_refusal(family, loaded)
         self._scaled = _embedding_scaled(family, loaded)
         kept = [kinds[layer] for layer in turned.index]
         #: Source layer -> the layer of the turned classes that is of its kind.
@@ -243,7 +249,7 @@ class _Reader:
         parameter = self._whole.parameters[self._whole.parameters[place.parameter].shares]
         layer = self._stacks.split(parameter.name)[1]
         subject = self._subject(name, spec, place, parameter, layer, cut)
-        return read_axes(self._family, self._loaded, subject, self._features)
+        return read_axes(self._family, self._loaded, subject, self._features, self._strict)
 
     def _subject(
         self, name: str, spec: TensorSpec, place: Place, parameter: Parameter, layer: int | None, cut: str | None

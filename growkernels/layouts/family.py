@@ -71,5 +71,5 @@ class Family:
     depth_refusal: str = ""
     #: Config keys that, when true, make a layer depend on its place in the stack; "" for always.
     depth_warnings: Mapping[str, str] = field(default_factory=dict)
-    #: Config keys that change with width and depth in a way of their own: the new values by key.
-    derived: Callable[[PreTrainedConfig, int, int], Mapping[str, Any]] | None = None
+    #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.
+    derived: Callable[[PreTrainedConfig, Mapping[Symbol, int], int], Mapping[str, Any]] | None = None

@@ -27,11 +27,14 @@ def grow_config(
     and for orders of layers that its config cannot say.
     """
     family = FAMILIES[layout.model_type]
+    deepened = list(layer_index) != list(range(layout.num_layers))
+    if deepened and family.depth_refusal:
+        raise GrowthError(f"the layers of {layout.model_type} cannot be changed: {family.depth_refusal}.")
     config = copy.deepcopy(dict(layout.config))
     source = config_object(family, config)
     knobs = find_knobs(family, source)
     loaded = grown(family, config, source, knobs, layout.sizes, ratios, layout.num_layers, layer_index)
-    if len(set(layout.layer_kinds)) > 1 and list(layer_index) != list(range(layout.num_layers)):
+    if deepened and len(set(layout.layer_kinds)) > 1:
         _check_layers(layout, ModelClass.from_config(layout.architecture, loaded), layer_index)
     if layout.tied_head:
         # Releases differ in the default, so it is written even where the source left it out.
@@ -50,6 +53,10 @@ def _check_layers(layout: ModelLayout, target: ModelClass, layer_index: Sequence
         if tensor.layer is not None:
             for parameter in [place.parameter for place in tensor.places] or [tensor.parameter]:
                 held.setdefault(tensor.layer, set()).add(stacks.split(parameter)[0])
+    for name in layout.ties:
+        group, layer = stacks.split(name)
+        if layer is not None:
+            held.setdefault(layer, set()).add(group)
     built: dict[int, set[str]] = {}
     for name, parameter in target.parameters.items():
         group, layer = stacks.split(name)

@@ -49,7 +49,7 @@ STACKS = frozenset(words("layers layer h blocks block"))
 #: Config lists with one entry per layer.
 LAYER_LISTS = frozenset(
     words(
-        "layer_types mlp_layer_types no_rope_layers layers_block_type block_types attention_layers indexer_types "
+        "layer_types mlp_layer_types no_rope_layers layers_block_type attention_layers indexer_types "
         "layer_rope_theta activation_sparsity_pattern num_attention_heads_per_layer intermediate_size"
     )
 )
@@ -73,3 +73,7 @@ FIRST_LAYERS: dict[str, str | None] = {
 }
 #: Config values that count the last layers of a kind.
 LAST_LAYERS = ("num_kv_shared_layers",)
+#: Config value that is the number of the last layer of a kind.
+LAST_NUMBER = "moe_layer_end_index"
+#: Config lists of kinds that come round again until every layer has one.
+CYCLES = ("block_types",)

@@ -67,11 +67,13 @@ def ways_to_turn(has_head_dim: bool, kv_alone: bool) -> list[dict[str, tuple[int
     return [*ways, tied | {"kv_heads": TURNS["hidden"]}]
 
 
-def read_axes(family: Family, loaded: PreTrainedConfig, subject: Subject, features: Mapping[Symbol, int]) -> Probed:
+def read_axes(
+    family: Family, loaded: PreTrainedConfig, subject: Subject, features: Mapping[Symbol, int], strict: bool
+) -> Probed:
     """What the axes of a tensor mean.
 
     An axis that grows as a knob does counts what the knob counts. Where the table declares parts, they must predict every
-    size seen. Raises GrowthError where an axis answers otherwise.
+    size seen. Raises GrowthError where an axis answers otherwise; unless `strict`, it is taken for one that does not grow.
     """
     shapes, parameter = subject.shapes, subject.parameter
     symbols = [_symbol(axis, shapes) for axis in range(len(shapes[0][1]))]
@@ -89,7 +91,7 @@ def read_axes(family: Family, loaded: PreTrainedConfig, subject: Subject, featur
         if axis in (summed, output):
             declared = _declared(family, subject, axis == summed)
         meaning = _axis(loaded, declared, shapes[0][1][axis], symbol, features)
-        if symbol not in (POSITIONS, _MORE_ROWS):
+        if strict and symbol not in (POSITIONS, _MORE_ROWS):
             _check(subject.name, axis, meaning, shapes)
         axes.append(meaning)
     is_positions = parameter.module == "embedding" and symbols[0] == POSITIONS

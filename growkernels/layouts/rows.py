@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from transformers import PreTrainedConfig
 
@@ -85,6 +86,23 @@ def _bigcode(config: PreTrainedConfig) -> Parts:
     if config.multi_query:
         return ("heads", config.hidden_size), ("fixed", 2 * head)
     return (("heads", 3 * config.hidden_size),)
+
+
+def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, int], layers: int) -> dict[str, Any]:
+    """The ffn size itself: the class would round up another multiple of what the config says."""
+    if not config.block_auto_adjust_ff_dim or ratios.get("ffn", 1) == 1:
+        return {}
+    size = int(2 * config.intermediate_size / 3)
+    if config.block_ffn_dim_multiplier is not None:
+        size = int(config.block_ffn_dim_multiplier * size)
+    size = -(-size // config.block_multiple_of) * config.block_multiple_of
+    return {"intermediate_size": size * ratios["ffn"], "block_auto_adjust_ff_dim": False}
+
+
+def _unequal_chunks(config: PreTrainedConfig) -> str:
+    keys, _, values = (size for _, size in _delta(config))
+    cut = "this file cuts the convolution of queries, keys and values into equal thirds, and not where they begin"
+    return "" if keys == values else cut
 
 
 def _zaya_channels(config: PreTrainedConfig) -> Parts:
@@ -184,7 +202,13 @@ ROWS: tuple[Family, ...] = (
     ),
     Family("phi3", outputs={"self_attn.qkv_proj": _QKV}),
     Family("phi4_multimodal", outputs={"self_attn.qkv_proj": _QKV}),
-    Family("diffllama", outputs={f"self_attn.{name}_proj": 2 for name in "qkv"}),
+    Family(
+        "diffllama",
+        depth_warnings={
+            "": "the weight of the second attention map of a layer depends on the layer's number, which changes"
+        },
+        outputs={f"self_attn.{name}_proj": 2 for name in "qkv"},
+    ),
     Family("modernbert-decoder", outputs={"attn.Wqkv": 3}),
     Family("moshi", outputs={"mlp.fc1": 2}),
     Family("helium", heads_tied=True),
@@ -253,7 +277,12 @@ ROWS: tuple[Family, ...] = (
         layers="num_layers",
         outputs={"kv_a_proj_with_mqa": lambda c: (("inner", c.kv_lora_rank), ("fixed", c.qk_rope_head_dim))},
     ),
-    Family("minicpm3", keys={"dim_model_base": "hidden"}),
+    Family(
+        "minicpm3",
+        keys={"dim_model_base": "hidden"},
+        # What a layer adds is divided by the square root of the number of layers.
+        derived=lambda c, ratios, layers: {"scale_depth": c.scale_depth * (layers / c.num_hidden_layers) ** 0.5},
+    ),
     Family(
         "deepseek_v4",
         keys={"o_groups": "groups"},
@@ -280,10 +309,10 @@ ROWS: tuple[Family, ...] = (
     Family("falcon_h1", keys={"mamba_d_ssm": "inner"}, outputs=_MAMBA2),
     Family("granitemoehybrid", outputs=_MAMBA2),
     Family("nemotron_h", layers="layers_block_type", keys={"n_groups": "groups"}, outputs=_MAMBA2),
-    Family("lfm2", outputs={"conv.in_proj": 3}),
+    Family("lfm2", derived=_lfm2_ffn, outputs={"conv.in_proj": 3}),
     Family("lfm2_moe", outputs={"conv.in_proj": 3}),
     *(Family(name, outputs=_DELTA, norm_offset=1.0) for name in words("qwen3_next qwen3_5_text qwen3_5_moe_text")),
-    Family("olmo_hybrid", outputs=_DELTA),
+    Family("olmo_hybrid", outputs=_DELTA, width_refusal=_unequal_chunks),
     Family("kimi_linear", outputs={"self_attn.conv1d": 3}),
     Family(
         "qwen4_exp_text",
@@ -292,8 +321,12 @@ ROWS: tuple[Family, ...] = (
         inputs={"input_mix_weight_down": _HYPER, "block_inject_weight": _HYPER},
         width_refusal=lambda c: "the width of n-gram embeddings in layers is not known" if c.ple_layer_ids else "",
     ),
-    Family("rwkv", keys={"attention_hidden_size": "inner"}),
-    Family("xlstm"),
+    Family(
+        "rwkv",
+        depth_warnings={"rescale_every": "at inference a layer's outputs are scaled by its number, which changes"},
+        keys={"attention_hidden_size": "inner"},
+    ),
+    Family("xlstm", layers="num_hidden_layers num_blocks"),
     Family(
         "zamba",
         keys={"attention_hidden_size": "inner"},
@@ -302,12 +335,13 @@ ROWS: tuple[Family, ...] = (
     ),
     Family(
         "zamba2",
+        depth_refusal="its shared block has adapters that are numbered by hybrid layers, which change with the layers",
         keys={"attention_hidden_size": "inner", "num_query_groups": "heads"},
         inputs={f"shared_transformer.self_attn.{name}_proj": 2 for name in "qkv"},
         outputs={
             **_MAMBA2,
             "shared_transformer.input_layernorm": 2,
-            "gate_up_proj_adapter_list.{}.1": 2,
+            "gate_up_proj_adapter_list.{}.{}": 2,
         },
     ),
     Family(
@@ -353,7 +387,7 @@ ROWS: tuple[Family, ...] = (
         outputs={"patch_embedding_projection": lambda c: (("hidden", c.decoder_config.hidden_size),) * c.cross_attn_k},
         inputs={"token_embedding_projection": lambda c: (("hidden", c.decoder_config.hidden_size),) * c.cross_attn_k},
     ),
-    Family("gpt_neox_japanese", depth_warnings={"": "only the last layer has a bias of its own, which copies lose"}),
+    Family("gpt_neox_japanese"),
     Family("xlm", stacks=("attentions", "layer_norm1", "ffns", "layer_norm2")),
     *(Family(name, head_norm="final_layer_norm") for name in words("bart blenderbot-small marian mvp plbart trocr")),
     Family("opt", head_norm="decoder.final_layer_norm"),

@@ -15,7 +15,7 @@ from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.depth import layered
 from growkernels.layouts.family import Family
 from growkernels.layouts.keys import SYMBOLS
-from growkernels.layouts.knobs import OVERRIDES, Knobs, held_size, read, scaled, settle, sized
+from growkernels.layouts.knobs import OVERRIDES, Knobs, held_size, read, scaled, settle, sized, text_config
 from growkernels.layouts.probe import POSITIONS, ways_to_turn
 from growkernels.layouts.stacks import Stacks
 
@@ -44,7 +44,7 @@ def grown(
     if positions != 1:
         values |= {path: read(loaded, path) * positions for path in knobs.positions}
     if family.derived is not None:
-        values |= family.derived(loaded, ratios.get("hidden", 1), len(index))
+        values |= family.derived(text_config(loaded), ratios, len(index))
     return settle(family, config, values, held_size(family, knobs, sizes))
 
 
