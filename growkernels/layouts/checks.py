@@ -6,20 +6,29 @@ from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL_LM
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED_LM
-from transformers.models.auto.modeling_auto import MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES as QUESTION_ANSWERING
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as SEQUENCE_CLASSIFICATION,
-)
-from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES as TOKEN_CLASSIFICATION
-from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as BASE
+from transformers.models.auto import modeling_auto
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.classes import split_layer
-from growkernels.layouts.families import FAMILIES, REFUSALS, REMEDIES, Family
+from growkernels.layouts.families import ENCODER_DECODER, FAMILIES, REFUSALS, REMEDIES, Family
 from growkernels.layouts.keys import STACKS
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
+
+#: Tasks of transformers whose classes can be grown, in the order in which their classes are named.
+_TASKS = tuple(
+    f"FOR_{task}_" if task else ""
+    for task in (
+        "CAUSAL_LM",
+        "SEQ_TO_SEQ_CAUSAL_LM",
+        "SPEECH_SEQ_2_SEQ",
+        "MASKED_LM",
+        "",
+        "SEQUENCE_CLASSIFICATION",
+        "TOKEN_CLASSIFICATION",
+        "QUESTION_ANSWERING",
+        "IMAGE_CLASSIFICATION",
+    )
+)
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
@@ -31,7 +40,7 @@ def find_family(config: Mapping[str, Any]) -> Family:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
         raise GrowthError(f"{given}; supported are {', '.join(FAMILIES)}.")
     family = FAMILIES[model_type]
-    for refusal in family.refusals:
+    for refusal in (*family.refusals, *(() if family.encoder_decoder else (ENCODER_DECODER,))):
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     return family
 
@@ -54,7 +63,7 @@ def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
 @cache
 def _usual_tasks(model_type: str) -> tuple[str, ...]:
     """The classes of transformers for the usual tasks of a type, that of the language model first."""
-    mappings = (CAUSAL_LM, MASKED_LM, BASE, SEQUENCE_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
+    mappings = [getattr(modeling_auto, f"MODEL_{task}MAPPING_NAMES") for task in _TASKS]
     return tuple(dict.fromkeys(name for mapping in mappings for name in _names(mapping.get(model_type))))
 
 
@@ -69,6 +78,8 @@ def supersets(family: Family) -> tuple[str, ...]:
 
 def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
     """Raises GrowthError where the file holds other layers than the config counts."""
+    if family.layers_shared:
+        return
     held: dict[str, set[int]] = {}
     for name in names:
         group, layer = split_layer(name)

@@ -20,7 +20,10 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
     values: dict[str, Any] = {}
     for path in knobs.layers:
         held = read(loaded, path)
-        values[path] = [held[source] for source in index] if isinstance(held, (list, tuple)) else len(index)
+        if isinstance(held, (list, tuple)):
+            values[path] = [held[source] for source in index]
+        elif held == count:
+            values[path] = len(index)
     own = vars(text_config(loaded))
     overrides = read_overrides(own)
     if overrides:

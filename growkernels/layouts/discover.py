@@ -50,7 +50,7 @@ def discover(
     _check_complete(own, mine)
     ties, duplicates = _ties(whole, places)
     dropped |= {name: f"equals {original}, to which the class ties it" for name, original in duplicates.items()}
-    stacks = find_stacks(whole.parameters, num_layers, family.stacks)
+    stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
     turned = turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from growkernels.layouts.family import HEADS, Family, Refusal
 from growkernels.layouts.rows import PLAIN, ROWS
 
-__all__ = ["BUFFERS", "FAMILIES", "HEADS", "REFUSALS", "REMEDIES", "Family"]
+__all__ = ["BUFFERS", "ENCODER_DECODER", "FAMILIES", "HEADS", "REFUSALS", "REMEDIES", "Family"]
 
 FAMILIES: dict[str, Family] = {row.model_type: row for row in (*ROWS, *map(Family, PLAIN))}
 
@@ -15,8 +15,10 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal("quantization_config", ({}, None), "quantized weights cannot be grown"),
     Refusal("pruned_heads", ({}, None), "heads were pruned, so that layers differ in width"),
     Refusal("peft_type", (None,), "this is an adapter, not a model"),
-    Refusal("is_encoder_decoder", (False, None), "encoder-decoder models are not supported"),
 )
+
+#: What stops growth in families of decoders alone.
+ENCODER_DECODER = Refusal("is_encoder_decoder", (False, None), "the encoder of this model is not supported")
 
 #: What to do about each, by key; the rest is a matter of another checkpoint.
 REMEDIES: dict[str, str] = {

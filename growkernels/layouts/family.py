@@ -42,6 +42,10 @@ class Family:
     #: The key of the number of layers, and paths of the modules that are repeated; empty for the usual names.
     layers: str = ""
     stacks: tuple[str, ...] = ()
+    #: Whether all layers are one module, so that their number is the config's alone.
+    layers_shared: bool = False
+    #: Whether the type has classes with an encoder and a decoder, which grow together.
+    encoder_decoder: bool = False
     #: Ending of the norm that feeds the LM head; empty for the last one behind the layers.
     head_norm: str = ""
     #: Where the ffn key is null: this times hidden.

@@ -37,8 +37,13 @@ def grow_config(
     if deepened and len(set(layout.layer_kinds)) > 1:
         _check_layers(layout, ModelClass.from_config(layout.architecture, loaded), layer_index)
     if layout.tied_head:
-        # Releases differ in the default, so it is written even where the source left it out.
-        config["tie_word_embeddings"] = not untie
+        # Releases differ in the default, so it is written even where the source left it out. Some classes tie all the same.
+        if untie or config.get("tie_word_embeddings") is not False:
+            config["tie_word_embeddings"] = not untie
+        if untie and config_object(family, config).tie_word_embeddings:
+            raise GrowthError(
+                f"{layout.architecture} ties its LM head whatever the config says; grow it without untie."
+            )
     if dtype is not None:
         stored = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
         config.update(dict.fromkeys(stored, dtype))

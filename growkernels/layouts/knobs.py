@@ -123,9 +123,11 @@ def text_path(loaded: PreTrainedConfig) -> str:
 def text_config(loaded: PreTrainedConfig) -> PreTrainedConfig:
     """The config of the text model: the config itself for most."""
     try:
-        return loaded.get_text_config(decoder=True)
+        text = loaded.get_text_config(decoder=True)
     except ValueError:  # several texts, and none of them the only one
         return loaded
+    # Of an encoder and decoder in one config it makes a new one.
+    return text if any(value is text for value in vars(loaded).values()) else loaded
 
 
 def read(loaded: Any, path: str) -> Any:

@@ -120,17 +120,18 @@ _MAMBA2: dict[str, Declared] = {
 }
 _DELTA: dict[str, Declared] = {"linear_attn.conv1d": _delta, "linear_attn.in_proj_qkv": _delta}
 _HYPER = _equal("hidden", "hidden_size", "hc_count")
+_ENCODER_DECODER: dict[str, Any] = {"layers": "decoder_layers encoder_layers", "encoder_decoder": True}
 _BERT_OPTIONS = {"refusals": (_CROSS_ATTENTION, _ABSOLUTE)}
 
 #: Types that need no row: generic rules are enough.
 PLAIN = words(
-    "afmoe apertus arcee axk1 axk2 bigbird_pegasus biogpt bitnet blenderbot cohere cohere2 cohere2_moe "
+    "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere cohere2 cohere2_moe "
     "cohere_compass_text cpmant cwm deepseek_v2 deepseek_v3 deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 "
     "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt_neo gptj granite "
     "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
-    "jais2 llama4_text mbart mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
-    "nanochat olmo olmo2 olmo3 olmoe pegasus persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
-    "solar_open stablelm starcoder2 whisper xlm-roberta-xl youtu"
+    "jais2 llama4_text  mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
+    "nanochat olmo olmo2 olmo3 olmoe  persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
+    "solar_open stablelm starcoder2  xlm-roberta-xl youtu"
 )
 
 ROWS: tuple[Family, ...] = (
@@ -389,7 +390,21 @@ ROWS: tuple[Family, ...] = (
     ),
     Family("gpt_neox_japanese"),
     Family("xlm", stacks=("attentions", "layer_norm1", "ffns", "layer_norm2")),
-    *(Family(name, head_norm="final_layer_norm") for name in words("bart blenderbot-small marian mvp plbart trocr")),
+    *(
+        Family(name, head_norm="final_layer_norm", **_ENCODER_DECODER)
+        for name in words("bart blenderbot-small marian mvp plbart")
+    ),
+    *(Family(name, **_ENCODER_DECODER) for name in words("blenderbot bigbird_pegasus mbart pegasus whisper")),
+    Family("trocr", head_norm="final_layer_norm"),
+    Family(
+        "t5",
+        layers="num_decoder_layers num_layers",
+        encoder_decoder=True,
+        head_power=lambda c: -0.5 if c.scale_decoder_outputs else 0.0,
+    ),
+    Family("albert", layers_shared=True),
+    Family("modernbert", outputs={"attn.Wqkv": 3}),
+    *(Family(name) for name in words("clip_text_model deberta deberta-v2 distilbert mpnet vit")),
     Family("opt", head_norm="decoder.final_layer_norm"),
     Family("hrm_text", layers="num_layers_per_stack"),
     Family("bloom", width_refusal=_ALIBI, ffn_default=None),

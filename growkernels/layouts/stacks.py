@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from growkernels.layouts.family import Family
 from growkernels.layouts.keys import STACKS
 
 #: Stacks of other models beside the text model.
@@ -29,19 +30,21 @@ class Stacks:
         return name, None
 
 
-def find_stacks(names: Iterable[str], count: int, declared: tuple[str, ...]) -> Stacks:
+def find_stacks(names: Iterable[str], count: int, family: Family) -> Stacks:
     """The stacks of a class with `count` layers, from its parameters' names."""
+    if family.layers_shared:
+        return Stacks(())
     numbers: dict[str, set[int]] = {}
     for name in names:
         for match in re.finditer(r"\.(\d+)\.", f".{name}"):
             path = f".{name}"[: match.start()].removeprefix(".")
             numbers.setdefault(path, set()).add(int(match.group(1)))
             break
-    if declared:
+    if family.stacks:
         paths = [
             path
             for path, held in numbers.items()
-            if len(held) == count and any(f".{path}".endswith(f".{ending}") for ending in declared)
+            if len(held) == count and any(f".{path}".endswith(f".{ending}") for ending in family.stacks)
         ]
     else:
         paths = [

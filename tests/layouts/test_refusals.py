@@ -54,7 +54,7 @@ def refused(config, tensors, *words):
         ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),
         ("peft_type", "LORA", ["adapter", "merge_and_unload"]),
         ("pruned_heads", {"0": [1]}, ["pruned_heads", "differ in width"]),
-        ("is_encoder_decoder", True, ["encoder-decoder"]),
+        ("is_encoder_decoder", True, ["is_encoder_decoder", "encoder of this model"]),
         ("architectures", ["LlamaForVision"], ["'LlamaForVision' is not supported", "LlamaForCausalLM"]),
         ("architectures", None, ["names no architecture", "LlamaForCausalLM"]),
         (
