@@ -14,7 +14,7 @@ from growkernels.layouts.base import Axis, ModelLayout, Place, Symbol, TensorLay
 from growkernels.layouts.classes import ModelClass, Parameter
 from growkernels.layouts.families import BUFFERS, Family
 from growkernels.layouts.head import head_norm
-from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, text_config
+from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, target_name, turn
@@ -53,7 +53,10 @@ def discover(
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
-    turned = turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole)
+    # A model that cannot grow in width can still be deepened, whatever its axes mean.
+    turned = Turned([], [], tuple(range(num_layers)), num_layers)
+    if not (width_refusal := reason_of(family.width_refusal, loaded)):
+        turned = turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole)
     read_one = _Reader(family, loaded, whole, turned, stacks, kinds, _features(sizes))
     layouts = {name: read_one(name, stored[name], places[name]) for name in stored if name not in duplicates}
     head = whole.parameters.get(whole.head or "")
@@ -83,7 +86,7 @@ def discover(
         duplicates=duplicates,
         depth_warnings=tuple(t for key, t in family.depth_warnings.items() if not key or config.get(key)),
         head_power=family.head_power(loaded) if family.head_power else 0.0,
-        width_refusal=_width_refusal(family, loaded),
+        width_refusal=width_refusal,
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         stacks=stacks.paths,
@@ -91,12 +94,9 @@ def discover(
 
 
 def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:
-    return family.embedding_scaled or read(text_config(loaded), "scale_embedding") is True
-
-
-def _width_refusal(family: Family, loaded: PreTrainedConfig) -> str:
-    refusal = family.width_refusal
-    return refusal if isinstance(refusal, str) else refusal(text_config(loaded))
+    if family.embedding_scaled is not None:
+        return family.embedding_scaled
+    return read(text_config(loaded), "scale_embedding") is True
 
 
 def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:
@@ -198,8 +198,6 @@ class _Reader:
     ) -> None:
         self._family, self._loaded, self._whole = family, loaded, whole
         self._turned, self._stacks, self._features = turned, stacks, features
-        # A model that cannot grow in width can still be deepened, whatever its axes mean.
-        self._strict = not _width_refusal(family, loaded)
         self._scaled = _embedding_scaled(family, loaded)
         kept = [kinds[layer] for layer in turned.index]
         #: Source layer -> the layer of the turned classes that is of its kind.
@@ -249,7 +247,7 @@ class _Reader:
         parameter = self._whole.parameters[self._whole.parameters[place.parameter].shares]
         layer = self._stacks.split(parameter.name)[1]
         subject = self._subject(name, spec, place, parameter, layer, cut)
-        return read_axes(self._family, self._loaded, subject, self._features, self._strict)
+        return read_axes(self._family, self._loaded, subject, self._features)
 
     def _subject(
         self, name: str, spec: TensorSpec, place: Place, parameter: Parameter, layer: int | None, cut: str | None

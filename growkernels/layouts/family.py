@@ -52,6 +52,8 @@ class Family:
     ffn_default: int | None = None
     #: Whether heads cannot be sized apart from hidden although the config pins the head size.
     heads_tied: bool = False
+    #: Whether key and value heads cannot be sized apart from query heads: they stand side by side in one tensor.
+    kv_tied: bool = False
     #: Parts of the axis that a tensor puts out, and of the one that it sums over, by ending.
     outputs: Mapping[str, Declared] = field(default_factory=dict)
     inputs: Mapping[str, Declared] = field(default_factory=dict)
@@ -61,8 +63,8 @@ class Family:
     powers: Mapping[str, float] = field(default_factory=dict)
     head_power: Callable[[PreTrainedConfig], float] | None = None
     norm_offset: float = 0.0
-    #: Whether the embedding is multiplied by sqrt(hidden) whatever the config says; and the dtype that this is rounded to.
-    embedding_scaled: bool = False
+    #: Whether the embedding is multiplied by sqrt(hidden), None: as the config says; and the dtype that this is rounded to.
+    embedding_scaled: bool | None = None
     scale_dtype: str = ""
     #: Classes to look up tensors in that the config's own class does not know (files often hold more).
     supersets: tuple[str, ...] = ()
@@ -71,8 +73,8 @@ class Family:
     refusals: tuple[Refusal, ...] = ()
     #: Why the width cannot grow: always, or where the function gives a reason for a config.
     width_refusal: str | Callable[[PreTrainedConfig], str] = ""
-    #: Why the depth cannot grow.
-    depth_refusal: str = ""
+    #: Why the layers cannot be others.
+    depth_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that, when true, make a layer depend on its place in the stack; "" for always.
     depth_warnings: Mapping[str, str] = field(default_factory=dict)
     #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.

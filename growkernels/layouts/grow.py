@@ -10,7 +10,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
-from growkernels.layouts.knobs import config_object, find_knobs, quiet
+from growkernels.layouts.knobs import config_object, find_knobs, quiet, reason_of
 from growkernels.layouts.stacks import Stacks
 from growkernels.layouts.turn import grown
 
@@ -28,14 +28,14 @@ def grow_config(
     """
     family = FAMILIES[layout.model_type]
     deepened = list(layer_index) != list(range(layout.num_layers))
-    if deepened and family.depth_refusal:
-        raise GrowthError(f"the layers of {layout.model_type} cannot be changed: {family.depth_refusal}.")
     config = copy.deepcopy(dict(layout.config))
     source = config_object(family, config)
+    if deepened and (reason := reason_of(family.depth_refusal, source)):
+        raise GrowthError(f"the layers of {layout.model_type} cannot be others: {reason}.")
     knobs = find_knobs(family, source)
     loaded = grown(family, config, source, knobs, layout.sizes, ratios, layout.num_layers, layer_index)
     if deepened and len(set(layout.layer_kinds)) > 1:
-        _check_layers(layout, ModelClass.from_config(layout.architecture, loaded), layer_index)
+        _check_layers(layout, ratios, ModelClass.from_config(layout.architecture, loaded), layer_index)
     if layout.tied_head:
         # Releases differ in the default, so it is written even where the source left it out. Some classes tie all the same.
         if untie or config.get("tie_word_embeddings") is not False:
@@ -50,34 +50,39 @@ def grow_config(
     return config
 
 
-def _check_layers(layout: ModelLayout, target: ModelClass, layer_index: Sequence[int]) -> None:
+def _check_layers(
+    layout: ModelLayout, ratios: Mapping[Symbol, int], target: ModelClass, layer_index: Sequence[int]
+) -> None:
     """Raise GrowthError unless every layer of the target has the tensors of the source layer that it is drawn from."""
     stacks = Stacks(layout.stacks)
-    held: dict[int, set[str]] = {}
-    for tensor in layout.tensors.values():
-        if tensor.layer is not None:
-            for parameter in [place.parameter for place in tensor.places] or [tensor.parameter]:
-                held.setdefault(tensor.layer, set()).add(stacks.split(parameter)[0])
+    held: list[dict[str, tuple[int, ...] | None]] = [{} for _ in range(layout.num_layers)]
     for name in layout.ties:
         group, layer = stacks.split(name)
         if layer is not None:
-            held.setdefault(layer, set()).add(group)
-    built: dict[int, set[str]] = {}
+            held[layer][group] = None
+    for tensor in layout.tensors.values():
+        if tensor.layer is not None:
+            for place in tensor.places:
+                held[tensor.layer][stacks.split(place.parameter)[0]] = None
+            if not tensor.places:
+                shape = tuple(sum(p.size * ratios.get(p.symbol, 1) for p in axis.parts) for axis in tensor.axes)
+                held[tensor.layer][stacks.split(tensor.parameter)[0]] = shape
+    built: list[dict[str, tuple[int, ...]]] = [{} for _ in layer_index]
+    buffers = set()
     for name, parameter in target.parameters.items():
         group, layer = stacks.split(name)
-        if layer is not None and parameter.module != "buffer":
-            built.setdefault(layer, set()).add(group)
+        if layer is not None:
+            built[layer][group] = parameter.shape
+            if parameter.module == "buffer":
+                buffers.add(group)
     for layer, source in enumerate(layer_index):
-        # Buffers need not be stored, and tied parameters are stored once.
-        missing = sorted(built.get(layer, set()) - held.get(source, set()))
-        lost = sorted(
-            group
-            for group in held.get(source, set()) - built.get(layer, set())
-            if group.replace("{}", str(layer), 1) not in target.parameters
-        )
-        if missing or lost:
-            what = f"no {lost[0]}" if lost else f"a {missing[0]}"
+        # Buffers need not be stored.
+        differ = sorted((held[source].keys() ^ built[layer].keys()) - (buffers - held[source].keys()))
+        differ += [n for n, s in held[source].items() if s is not None and n in built[layer] and built[layer][n] != s]
+        if differ:
+            what = differ[0].replace("{}", str(layer), 1)
+            how = "of another shape" if differ[0] in built[layer] and differ[0] in held[source] else "alone"
             raise GrowthError(
-                f"layer {layer} of the target is to be layer {source} of the source, and has {what.replace('{}', str(layer))} "
-                f"at that place: the config cannot say this order. Keep each layer in a place of its kind."
+                f"layer {layer} of the target is to be layer {source} of the source, and one of the two has {what} {how}: "
+                f"the config cannot say this order. Keep each layer in a place of its kind."
             )

@@ -286,3 +286,8 @@ def _stored(family: Family, config: dict[str, Any], path: str) -> list[tuple[dic
         return []
     aliases = getattr(kind, "attribute_map", {})
     return [(level, name) for name in level if name == key or aliases.get(name) == key]
+
+
+def reason_of(refusal: str | Callable[[PreTrainedConfig], str], loaded: PreTrainedConfig) -> str:
+    """Why a config is refused, as a row says it; empty where it is not."""
+    return refusal if isinstance(refusal, str) else refusal(text_config(loaded))

@@ -67,17 +67,15 @@ def ways_to_turn(has_head_dim: bool, kv_alone: bool) -> list[dict[str, tuple[int
     return [*ways, tied | {"kv_heads": TURNS["hidden"]}]
 
 
-def read_axes(
-    family: Family, loaded: PreTrainedConfig, subject: Subject, features: Mapping[Symbol, int], strict: bool
-) -> Probed:
+def read_axes(family: Family, loaded: PreTrainedConfig, subject: Subject, features: Mapping[Symbol, int]) -> Probed:
     """What the axes of a tensor mean.
 
     An axis that grows as a knob does counts what the knob counts. Where the table declares parts, they must predict every
-    size seen. Raises GrowthError where an axis answers otherwise; unless `strict`, it is taken for one that does not grow.
+    size seen. Raises GrowthError where an axis answers otherwise.
     """
     shapes, parameter = subject.shapes, subject.parameter
     symbols = [_symbol(axis, shapes) for axis in range(len(shapes[0][1]))]
-    if parameter.module == "embedding" and symbols[0] == "fixed":
+    if parameter.module == "embedding" and symbols[0] == "fixed" and len(shapes) > 1:
         symbols[0] = _rows(shapes)
     # The symbols of the parameter's own axes; those of which one entry is stored count nothing here.
     stored = [_file_axis(subject.place, axis) for axis in range(len(parameter.shape))]
@@ -91,7 +89,7 @@ def read_axes(
         if axis in (summed, output):
             declared = _declared(family, subject, axis == summed)
         meaning = _axis(loaded, declared, shapes[0][1][axis], symbol, features)
-        if strict and symbol not in (POSITIONS, _MORE_ROWS):
+        if symbol not in (POSITIONS, _MORE_ROWS):
             _check(subject.name, axis, meaning, shapes)
         axes.append(meaning)
     is_positions = parameter.module == "embedding" and symbols[0] == POSITIONS
@@ -143,7 +141,7 @@ def _output_axis(parameter: Parameter, symbols: Sequence[str], summed: int | Non
 def _symbol(axis: int, shapes: Shapes) -> str:
     """The knob that the axis grows with; "fixed" for none, and for what only a declaration can explain."""
     size, turned = shapes[0][1][axis], shapes[1:]
-    knobs = ("fixed", *turned[0][0])
+    knobs = ("fixed", *(turned[0][0] if turned else ()))
     return next((k for k in knobs if all(shape[axis] == size * turn.get(k, 1) for turn, shape in turned)), "fixed")
 
 

@@ -112,6 +112,12 @@ def _zaya_channels(config: PreTrainedConfig) -> Parts:
     return ("heads", queries), ("heads", queries), ("kv_heads", keys), ("kv_heads", keys)
 
 
+def _per_layer(config: PreTrainedConfig) -> Parts:
+    """A block for each layer."""
+    return (("layers", config.num_hidden_layers * config.hidden_size_per_layer_input),)
+
+
+_PER_LAYER: dict[str, Declared] = {"embed_tokens_per_layer": _per_layer, "per_layer_model_projection": _per_layer}
 _MAMBA2: dict[str, Declared] = {
     "mamba.in_proj": _mamba2_projection,
     "mamba.conv1d": _mamba2_convolution,
@@ -131,7 +137,7 @@ PLAIN = words(
     "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
     "jais2 llama4_text  mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
     "nanochat olmo olmo2 olmo3 olmoe  persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
-    "solar_open stablelm starcoder2  xlm-roberta-xl youtu"
+    "solar_open starcoder2  xlm-roberta-xl youtu"
 )
 
 ROWS: tuple[Family, ...] = (
@@ -199,7 +205,10 @@ ROWS: tuple[Family, ...] = (
     Family("gpt_bigcode", ffn_default=4, outputs={"attn.c_attn": _bigcode}),
     Family("codegen", ffn_default=4, outputs={"attn.qkv_proj": 12}, inputs={"attn.out_proj": 4}),
     Family(
-        "falcon", outputs={"self_attention.query_key_value": _falcon}, width_refusal=lambda c: _ALIBI if c.alibi else ""
+        "falcon",
+        kv_tied=True,
+        outputs={"self_attention.query_key_value": _falcon},
+        width_refusal=lambda c: _ALIBI if c.alibi else "",
     ),
     Family("phi3", outputs={"self_attn.qkv_proj": _QKV}),
     Family("phi4_multimodal", outputs={"self_attn.qkv_proj": _QKV}),
@@ -261,6 +270,7 @@ ROWS: tuple[Family, ...] = (
         "gemma3n_text",
         head_norm="norm",
         embedding_scaled=True,
+        outputs=_PER_LAYER,
         powers={"per_layer_model_projection.weight": -0.5, "modality_router.weight": -1.0},
     ),
     *(
@@ -268,6 +278,7 @@ ROWS: tuple[Family, ...] = (
             name,
             head_norm="norm",
             embedding_scaled=True,
+            outputs=_PER_LAYER,
             powers={"per_layer_model_projection.weight": -0.5, "router.proj.weight": -0.5},
         )
         for name in words("gemma4 gemma4_text gemma4_unified gemma4_unified_text")
@@ -321,6 +332,7 @@ ROWS: tuple[Family, ...] = (
         outputs={**_DELTA, "hc_norm": _HYPER, "input_mix_weight_up": _HYPER},
         inputs={"input_mix_weight_down": _HYPER, "block_inject_weight": _HYPER},
         width_refusal=lambda c: "the width of n-gram embeddings in layers is not known" if c.ple_layer_ids else "",
+        depth_refusal=lambda c: "n-gram embeddings in layers depend on their number" if c.ple_layer_ids else "",
     ),
     Family(
         "rwkv",
@@ -394,7 +406,13 @@ ROWS: tuple[Family, ...] = (
         Family(name, head_norm="final_layer_norm", **_ENCODER_DECODER)
         for name in words("bart blenderbot-small marian mvp plbart")
     ),
-    *(Family(name, **_ENCODER_DECODER) for name in words("blenderbot bigbird_pegasus mbart pegasus whisper")),
+    *(Family(name, **_ENCODER_DECODER) for name in words("blenderbot bigbird_pegasus mbart pegasus")),
+    # It knows the key, and multiplies by nothing.
+    Family("whisper", embedding_scaled=False, **_ENCODER_DECODER),
+    Family(
+        "stablelm",
+        width_refusal=lambda c: "its norms of queries and keys are a module for every head" if c.qk_layernorm else "",
+    ),
     Family("trocr", head_norm="final_layer_norm"),
     Family(
         "t5",

@@ -81,7 +81,7 @@ def turn(
     one_of_each = tuple(kinds.index(kind) for kind in sorted(set(kinds)))
     alone = f"{knobs.text}head_dim" in knobs.pinned and not family.heads_tied
     reason: GrowthError | None = None
-    for way in ways_to_turn(alone, bool(knobs.of("kv_heads"))):
+    for way in ways_to_turn(alone and not family.kv_tied, bool(knobs.of("kv_heads")) and not family.kv_tied):
         turns = [{knob: pair[number] for knob, pair in way.items()} for number in range(2)]
         for index in dict.fromkeys((one_of_each, tuple(range(count)))):
             try:
