@@ -280,7 +280,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "persimmon@qk": {"qk_layernorm": True},
     "qwen2_moe@step2": {"decoder_sparse_step": 2},
     "qwen3_moe@mixed": {"mlp_only_layers": [1]},
-    "qwen4_exp_text@ple": {"ple_layer_ids": [1], "layer_types": ["linear_attention", "full_attention"] * 2},
+    "qwen4_exp_text@ple": {
+        "ple_layer_ids": [1],
+        "eos_token_id": 2,
+        "layer_types": ["linear_attention", "full_attention"] * 2,
+    },
     "stablelm@qk": {"qk_layernorm": True, "use_parallel_residual": True},
 }
 
