@@ -10,7 +10,7 @@ from transformers.models.auto import modeling_auto
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.classes import split_layer
-from growkernels.layouts.families import ENCODER_DECODER, FAMILIES, REFUSALS, REMEDIES, Family
+from growkernels.layouts.families import ENCODER_DECODER, FAMILIES, REFUSALS, REMEDIES, Family, find
 from growkernels.layouts.keys import STACKS
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
@@ -36,10 +36,13 @@ def find_family(config: Mapping[str, Any]) -> Family:
     for refusal in REFUSALS:
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
+    family = find(model_type)
+    if family is None:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
-        raise GrowthError(f"{given}; supported are {', '.join(FAMILIES)}.")
-    family = FAMILIES[model_type]
+        raise GrowthError(
+            f"{given}; supported are {', '.join(FAMILIES)}. Add a type of transformers with "
+            f"growkernels.register_family, and a class of your own with growkernels.declare_layout."
+        )
     for refusal in (*family.refusals, *(() if family.encoder_decoder else (ENCODER_DECODER,))):
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     return family

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -50,6 +51,29 @@ def split_layer(name: str) -> tuple[str, int | None]:
     return f"{name[: match.start(2)]}{{}}{name[match.end(2) :]}", int(match.group(2))
 
 
+#: Keys of a `config.json` that say what it is, and are no keywords of a class of one's own.
+NOT_OWN = frozenset(
+    ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "tie_word_embeddings")
+)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Modules that are made here keep their buffers, and put their parameters on the meta device one by one."""
+    register = nn.Module.register_parameter
+
+    def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(self, name, param)
+        if param is not None:
+            self._parameters[name] = nn.Parameter(param.to("meta"), param.requires_grad)
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
+
+
 class _Uninitialized(TorchFunctionMode):
     """Leaves out the initial values of parameters: half of the time that building on the meta device takes."""
 
@@ -60,14 +84,28 @@ class _Uninitialized(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == "torch.nn.init" else func(*args, **kwargs)
 
 
-def build(architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A class of transformers on the meta device, with parameters of `dtype`. Raises GrowthError where it refuses."""
+def build(
+    architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torch.float32, family: Family | None = None
+) -> PreTrainedModel:
+    """A class on the meta device, of transformers or of `family`, with parameters of `dtype`.
+
+    Raises GrowthError where it refuses the config.
+    """
     try:
+        if family is not None and family.build is not None:
+            with torch.device("meta"), _Uninitialized():
+                return family.build(_own_keys(config)).to(dtype)
         with quiet(), torch.device("meta"), _Uninitialized(), local_torch_dtype(dtype):
             return getattr(transformers, architecture)(config)
     except Exception as error:  # model classes raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
-        raise GrowthError(f"transformers cannot build {architecture}: {reason}. Mend config.json.") from error
+        source = "transformers" if family is None or family.build is None else "its own function"
+        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Mend config.json.") from error
+
+
+def _own_keys(config: object) -> dict[str, Any]:
+    """The keys of a config that its class knows: not those that say what it is."""
+    return {key: value for key, value in vars(config).items() if key not in NOT_OWN}
 
 
 def read_parameters(model: nn.Module) -> dict[str, Parameter]:
@@ -98,17 +136,18 @@ class ModelClass:
         self, family: Family, architecture: str, config: Mapping[str, Any], dtype: torch.dtype = torch.float32
     ) -> None:
         """`dtype` is that of the parameters. Raises GrowthError where the class refuses the config."""
-        self._read(build(architecture, config_object(family, config), dtype), architecture)
+        self._read(family, architecture, config_object(family, config), dtype)
 
     @classmethod
-    def from_config(cls, architecture: str, loaded: PreTrainedConfig) -> ModelClass:
+    def from_config(cls, family: Family, architecture: str, loaded: PreTrainedConfig) -> ModelClass:
         """The class of a config that has been read already."""
         made = cls.__new__(cls)
-        made._read(build(architecture, loaded), architecture)
+        made._read(family, architecture, loaded, torch.float32)
         return made
 
-    def _read(self, model: PreTrainedModel, architecture: str) -> None:
-        self._model = model
+    def _read(self, family: Family, architecture: str, loaded: PreTrainedConfig, dtype: torch.dtype) -> None:
+        self._family, self._loaded = family, loaded
+        self._model = model = build(architecture, loaded, dtype, family)
         self.architecture = architecture
         self.parameters = read_parameters(model)
 
@@ -118,7 +157,16 @@ class ModelClass:
 
     @cached_property
     def _transforms(self) -> list[WeightTransform]:
-        return get_model_conversion_mapping(self._model)
+        return get_model_conversion_mapping(self._model) if self._stock else []
+
+    @property
+    def _stock(self) -> bool:
+        """Whether this is a class of transformers."""
+        return self._family.build is None
+
+    @property
+    def _prefix(self) -> str:
+        return self._model.base_model_prefix if self._stock else ""
 
     @cached_property
     def _converters(self) -> list[WeightConverter]:
@@ -131,7 +179,7 @@ class ModelClass:
     @cached_property
     def _reverse(self) -> list[WeightTransform]:
         # Old names are read, and never written.
-        stored = get_model_conversion_mapping(self._model, add_legacy=False)
+        stored = get_model_conversion_mapping(self._model, add_legacy=False) if self._stock else []
         return [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
 
     @cached_property
@@ -153,7 +201,7 @@ class ModelClass:
 
     def find(self, file_name: str) -> tuple[Place, ...]:
         """The places of a stored tensor in the state dict (its parameter may be none of this class)."""
-        prefix = f"{self._model.base_model_prefix}."
+        prefix = f"{self._prefix}."
         for name in (file_name, prefix + file_name, file_name.removeprefix(prefix)):
             if name in self._written:
                 return self._written[name][1]
@@ -161,7 +209,7 @@ class ModelClass:
 
     def cut_name(self, file_name: str) -> str:
         """The name in `files` of a stored tensor; its own name where it is a whole parameter."""
-        prefix = f"{self._model.base_model_prefix}."
+        prefix = f"{self._prefix}."
         names = (file_name, prefix + file_name, file_name.removeprefix(prefix))
         return next((name for name in names if name in self.files), file_name)
 
@@ -173,6 +221,8 @@ class ModelClass:
     @cached_property
     def head(self) -> str | None:
         """The parameter that puts out the logits of a language model; None for classes without one."""
+        if not self._stock:
+            return f"{self._family.head}.weight" if self._family.head else None
         try:
             module = self._model.get_output_embeddings()
         except (AttributeError, NotImplementedError):
@@ -189,6 +239,9 @@ class ModelClass:
 
     def empty_model(self) -> PreTrainedModel:
         """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""
+        if not self._stock:
+            with _parameters_on_meta(), _Uninitialized():
+                return self._family.build(_own_keys(self._loaded))
         for module in self._model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 module._buffers[name] = torch.empty_like(buffer, device="cpu")
@@ -201,7 +254,9 @@ class ModelClass:
 
     def parameter_name(self, file_name: str) -> str:
         """The state-dict name under which transformers loads a stored tensor (it may be no parameter of this class)."""
-        prefix = self._model.base_model_prefix
+        if not self._stock:
+            return file_name
+        prefix = self._prefix
         return rename_source_key(file_name, self._renamings, self._converters, prefix, self._state)[0]
 
     def file_name(self, parameter: str) -> str:

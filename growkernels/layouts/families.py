@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
+from growkernels.errors import GrowthError
 from growkernels.layouts.family import HEADS, Family, Refusal
 from growkernels.layouts.rows import PLAIN, ROWS
 
-__all__ = ["BUFFERS", "ENCODER_DECODER", "FAMILIES", "HEADS", "REFUSALS", "REMEDIES", "Family"]
+__all__ = [
+    "BUFFERS",
+    "ENCODER_DECODER",
+    "ENTRY_POINTS",
+    "FAMILIES",
+    "HEADS",
+    "REFUSALS",
+    "REMEDIES",
+    "Family",
+    "find",
+    "register_family",
+]
+
+#: Entry points by which other packages add families: each names a `Family`.
+ENTRY_POINTS = "growkernels.layouts"
 
 FAMILIES: dict[str, Family] = {row.model_type: row for row in (*ROWS, *map(Family, PLAIN))}
+
+
+def register_family(family: Family) -> None:
+    """Add a family, or replace what is known of its `model_type`, for this process.
+
+    Packages that name a `Family` by an entry point of the group `growkernels.layouts` need not call this: it is found when
+    a checkpoint of its type is opened.
+
+    Args:
+        family: Its row; the model type may be one of transformers or, with `build`, one of your own.
+
+    Raises:
+        GrowthError: For anything but a `Family`.
+
+    Example:
+        >>> from growkernels.layouts import Family, register_family
+        >>> register_family(Family("my_decoder", outputs={"attn.qkv": 3}))
+    """
+    if not isinstance(family, Family):
+        raise GrowthError(f"{family!r} is no family; expected a growkernels.layouts.Family.")
+    FAMILIES[family.model_type] = family
+
+
+def find(model_type: object) -> Family | None:
+    """The family of a type: of the table, registered, or of an installed package's entry point; None if there is none."""
+    if not isinstance(model_type, str):
+        return None
+    if model_type not in FAMILIES:
+        for point in entry_points(group=ENTRY_POINTS):
+            family = point.load()
+            if not isinstance(family, Family):
+                raise GrowthError(
+                    f"the entry point {point.name!r} of {ENTRY_POINTS} gives {family!r}; expected a Family. Mend or remove "
+                    f"the package {point.dist.name if point.dist else point.value}."
+                )
+            FAMILIES.setdefault(family.model_type, family)
+    return FAMILIES.get(model_type)
+
 
 #: What stops growth in every family.
 REFUSALS: tuple[Refusal, ...] = (

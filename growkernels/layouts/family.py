@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedConfig
 
 from growkernels.layouts.base import Symbol
@@ -79,3 +80,10 @@ class Family:
     depth_warnings: Mapping[str, str] = field(default_factory=dict)
     #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.
     derived: Callable[[PreTrainedConfig, Mapping[Symbol, int], int], Mapping[str, Any]] | None = None
+    #: For classes that are not of transformers: the model of a config, as the keys of its `config.json`.
+    build: Callable[[Mapping[str, Any]], nn.Module] | None = None
+    #: The class itself, and the config of a model of it.
+    module: type[nn.Module] | None = None
+    config_of: Callable[[nn.Module], Mapping[str, Any]] | None = None
+    #: The parameter that puts out the logits, where the class has no `get_output_embeddings`.
+    head: str = ""

@@ -35,12 +35,12 @@ def grow_config(
     knobs = find_knobs(family, source)
     loaded = grown(family, config, source, knobs, layout.sizes, ratios, layout.num_layers, layer_index)
     if deepened and len(set(layout.layer_kinds)) > 1:
-        _check_layers(layout, ratios, ModelClass.from_config(layout.architecture, loaded), layer_index)
+        _check_layers(layout, ratios, ModelClass.from_config(family, layout.architecture, loaded), layer_index)
     if layout.tied_head:
         # Releases differ in the default, so it is written even where the source left it out. Some classes tie all the same.
         if untie or config.get("tie_word_embeddings") is not False:
             config["tie_word_embeddings"] = not untie
-        if untie and config_object(family, config).tie_word_embeddings:
+        if untie and family.build is None and config_object(family, config).tie_word_embeddings:
             raise GrowthError(
                 f"{layout.architecture} ties its LM head whatever the config says; grow it without untie."
             )

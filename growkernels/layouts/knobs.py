@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig
@@ -42,8 +43,10 @@ def quiet() -> Iterator[None]:
 
 
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
-    """The config as transformers reads it. Raises GrowthError where it does not."""
+    """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
     stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    if family.build is not None:
+        return cast(PreTrainedConfig, SimpleNamespace(**stored))
     try:
         with quiet():
             # Not from_dict: it makes the text of a log entry each time, which takes twice as long as reading.
@@ -122,6 +125,8 @@ def text_path(loaded: PreTrainedConfig) -> str:
 
 def text_config(loaded: PreTrainedConfig) -> PreTrainedConfig:
     """The config of the text model: the config itself for most."""
+    if not isinstance(loaded, PreTrainedConfig):
+        return loaded
     try:
         text = loaded.get_text_config(decoder=True)
     except ValueError:  # several texts, and none of them the only one
@@ -278,7 +283,7 @@ def _stored(family: Family, config: dict[str, Any], path: str) -> list[tuple[dic
     """Where a path is stored: the objects, and the names in them."""
     *outer, key = path.split(".")
     level: Any = config
-    kind: Any = CONFIG_MAPPING[family.model_type]
+    kind: Any = None if family.build is not None else CONFIG_MAPPING[family.model_type]
     for name in outer:
         level = level.get(name) if isinstance(level, dict) else None
         kind = kind.sub_configs.get(name) if kind is not None else None

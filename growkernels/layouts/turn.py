@@ -91,7 +91,7 @@ def turn(
                     changed = grown(
                         family, deepcopy(dict(config)), loaded, knobs, sizes, at, count, index, factors[POSITIONS]
                     )
-                    classes.append(ModelClass.from_config(architecture, changed))
+                    classes.append(ModelClass.from_config(family, architecture, changed))
             except GrowthError as error:
                 reason = reason or error
                 continue
