@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
 from growkernels.errors import GrowthError
@@ -31,12 +32,14 @@ _TASKS = tuple(
 )
 
 
-def find_family(config: Mapping[str, Any]) -> Family:
-    """The table row of a config. Raises GrowthError for what no row covers."""
+def find_family(config: Mapping[str, Any]) -> Family | None:
+    """The table row of a config; None for a type of transformers that no row covers. Raises GrowthError for all others."""
     for refusal in REFUSALS:
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     model_type = config.get("model_type")
     family = find(model_type)
+    if family is None and isinstance(model_type, str) and model_type in CONFIG_MAPPING:
+        return None
     if family is None:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
         raise GrowthError(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
-from growkernels.layouts import checks
+from growkernels.layouts import checks, trial
 from growkernels.layouts.base import Axis, ModelLayout, Place, Symbol, TensorLayout
 from growkernels.layouts.classes import ModelClass, Parameter
-from growkernels.layouts.families import BUFFERS, Family
+from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
-from growkernels.layouts.turn import Turned, target_name, turn
+from growkernels.layouts.turn import Turned, grown, target_name, turn
 from growkernels.layouts.writers import writes_stream
 from growkernels.plans.rule import Kind
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
@@ -33,7 +34,18 @@ def discover(
     it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
     remedy, for checkpoints that cannot be grown.
     """
-    family = checks.find_family(config)
+    return lay_out(find_row(config), config, tensors, own)
+
+
+def find_row(config: Mapping[str, Any]) -> Family:
+    """The row of a config: of the table, or a guess that a tiny twin confirms. Raises GrowthError where there is none."""
+    return checks.find_family(config) or adopt(config)
+
+
+def lay_out(
+    family: Family, config: Mapping[str, Any], tensors: Mapping[str, TensorSpec], own: ModelClass | None = None
+) -> ModelLayout:
+    """What every axis of every stored tensor means by a row, which may not be in the table."""
     architecture = checks.find_architecture(family, config)
     loaded = config_object(family, config)
     knobs = find_knobs(family, loaded)
@@ -91,6 +103,45 @@ def discover(
         layer_kinds=kinds,
         stacks=stacks.paths,
     )
+
+
+def adopt(config: Mapping[str, Any]) -> Family:
+    """A row for a type that the table does not know, confirmed on a tiny twin of the model and registered.
+
+    Raises GrowthError where no guess makes a clone that computes the same.
+    """
+    model_type = config["model_type"]
+    reason = ""
+    for family in trial.guesses(model_type):
+        try:
+            found = _tried(family, config)
+        except GrowthError as error:
+            raise trial.refusal(model_type, str(error).rstrip(".")) from error
+        except Exception as error:  # whatever the class raises on a twin of this kind
+            raise trial.refusal(model_type, f"its twin fails with {type(error).__name__}: {error}") from error
+        if not found:
+            register_family(family)
+            return family
+        reason = reason or f"a clone of a tiny twin first differs from it at {found}"
+    raise trial.refusal(model_type, reason)
+
+
+def _tried(family: Family, config: Mapping[str, Any]) -> str:
+    """Where a twin's clone or deeper form differs from it; empty where nowhere."""
+    small = trial.shrunk(family, config)
+    architecture, loaded = checks.find_architecture(family, config), config_object(family, small)
+    twin = trial.make_twin(architecture, loaded)
+    specs = {name: TensorSpec(tuple(value.shape), "float64") for name, value in twin.named_parameters()}
+    layout = lay_out(family, small, specs)
+    knobs, count = find_knobs(family, loaded), layout.num_layers
+    wider = grown(family, deepcopy(small), loaded, knobs, layout.sizes, trial.RATIOS, count, range(count))
+    found = trial.try_width(layout, twin, trial.make_twin(architecture, wider))
+    if found:
+        return found
+    index = [*range(count), *range(count)]
+    deeper = grown(family, deepcopy(small), loaded, knobs, layout.sizes, {}, count, index)
+    error = trial.try_depth(layout, twin, trial.make_twin(architecture, deeper), index)
+    return "" if error <= trial.BOUND else f"its layers once they are stacked (error {error:.1e})"
 
 
 def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:

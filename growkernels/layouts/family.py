@@ -80,6 +80,8 @@ class Family:
     depth_warnings: Mapping[str, str] = field(default_factory=dict)
     #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.
     derived: Callable[[PreTrainedConfig, Mapping[Symbol, int], int], Mapping[str, Any]] | None = None
+    #: Whether the row is a guess that a tiny twin of the model has confirmed.
+    derived_row: bool = False
     #: For classes that are not of transformers: the model of a config, as the keys of its `config.json`.
     build: Callable[[Mapping[str, Any]], nn.Module] | None = None
     #: The class itself, and the config of a model of it.

@@ -48,7 +48,7 @@ def refused(config, tensors, *words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_type", "reformer", ["'reformer' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
+        ("model_type", "mine", ["'mine' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
         ("model_type", None, ["names no model_type", "llama"]),
         ("auto_map", {"AutoModel": "modeling.Mine"}, ["remote code is never run", "convert the checkpoint"]),
         ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),

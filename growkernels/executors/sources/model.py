@@ -13,8 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.checks import find_architecture, find_family
+from growkernels.layouts.checks import find_architecture
 from growkernels.layouts.classes import ModelClass
+from growkernels.layouts.discover import find_row
 from growkernels.rules.tensor import TensorSpec
 
 #: Where wrappers keep the model itself.
@@ -49,7 +50,7 @@ def open_model(model: nn.Module) -> LiveSource:
     _check_kind(model)
     assert isinstance(model, PreTrainedModel)
     config = _stored_config(model)
-    family = find_family(config)
+    family = find_row(config)
     fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
     parameters = {}
     for name, parameter in model.named_parameters():
