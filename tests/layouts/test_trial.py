@@ -58,7 +58,7 @@ def test_a_twin_confirms_how_norms_and_embeddings_are_stored(unknown, model_type
     ("model_type", "architecture", "words"),
     [
         # Parts that shapes show, halves that they do not, and a layer that depends on its number.
-        ("phi3", "Phi3ForCausalLM", r"qkv_proj.weight: axis 0 .* register_family"),
+        ("phi3", "Phi3ForCausalLM", r"qkv_proj\.weight: axis 0 .*register_family"),
         (
             "moshi",
             "MoshiForCausalLM",
