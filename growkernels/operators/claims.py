@@ -105,7 +105,8 @@ def make_warnings(
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
         if len(layer_index) < layout.num_layers:
             warnings.append(f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers}).")
-    scaled = [rule for rule in rules if layout.tied_head and rule.target in layout.head_norm and rule.divisor != 1]
+    norm = {layout.tensors[name].group for name in layout.head_norm} if layout.tied_head else set()
+    scaled = [rule for rule in rules if rule.group in norm and rule.divisor != 1]
     if scaled:
         names = " and ".join(rule.target for rule in scaled)
         warnings.append(
@@ -132,7 +133,10 @@ def _still_equal(rules: Sequence[Rule]) -> list[str]:
     grown = [
         rule.target
         for rule in rules
-        if rule.kind == "linear" and rule.layer is None and rule.axes[1 - (rule.input_axis or 0)].copies > 1
+        if rule.kind == "linear"
+        and rule.layer is None
+        and len(rule.axes) == 2
+        and rule.axes[1 - (rule.input_axis or 0)].copies > 1
     ]
     if not grown:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import DEPTH_STARTS, LIGO_DEPTH, LIGO_WIDTH, learned
 from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
-from growkernels.plans import Noise, Plan, Rule, TensorSpec, Totals, noise_key
+from growkernels.plans import IndexVector, Noise, Plan, Rule, Segment, TensorSpec, Totals, noise_key
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
 WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
@@ -57,12 +57,24 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     target = untied(layout) if options.untie and layout.tied_head else layout
 
     @cache
-    def grow(name: str) -> TensorGrowth:
-        """The same for all copies of a layer."""
-        return width.grow(target.tensors[name], target, ratios, options)
+    def grow(name: str, feeds_head: bool) -> TensorGrowth:
+        """The same for all copies of a layer, but for the norm that feeds the head from the last one."""
+        here = target
+        if target.tensors[name].layer is not None:
+            here = replace(target, head_norm=(name,) if feeds_head else ())
+        growth = width.grow(target.tensors[name], here, ratios, options)
+        return replace(growth, axes=_with_layers(target.tensors[name], growth.axes, index, layout.num_layers))
 
+    last = {target.tensors[name].group for name in target.head_norm}
     rules = tuple(
-        _rule(tensor, layer, layout.ties.get(tensor.name, tensor.name), target, grow(tensor.name), options)
+        _rule(
+            tensor,
+            layer,
+            layout.ties.get(tensor.name, tensor.name),
+            target,
+            grow(tensor.name, layer == len(index) - 1 and tensor.group in last),
+            options,
+        )
         for tensor, layer in _in_order(target, index)
     )
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
@@ -133,6 +145,9 @@ def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[Tenso
     for tensor in layout.tensors.values():
         if tensor.layer is not None:
             layers.setdefault(tensor.layer, []).append(tensor)
+    # Blocks that layers share are stored once.
+    shared = {name for tied, name in layout.ties.items() if layout.tensors[name].layer is not None}
+    given: set[str] = set()
     laid = False
     for tensor in layout.tensors.values():
         if tensor.layer is None:
@@ -140,7 +155,22 @@ def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[Tenso
         elif not laid:
             laid = True
             for layer, source in enumerate(index):
-                yield from ((member, layer) for member in layers.get(source, ()))
+                for member in layers.get(source, ()):
+                    if member.name not in given:
+                        yield member, layer
+                    given |= {member.name} & shared
+
+
+def _with_layers(
+    tensor: TensorLayout, axes: tuple[IndexVector, ...], index: Sequence[int], count: int
+) -> tuple[IndexVector, ...]:
+    """Axes that hold a block for each layer follow the layers."""
+    followed = list(axes)
+    for number, axis in enumerate(tensor.axes):
+        if axes and str(axis) == "layers":
+            block = axis.size // count
+            followed[number] = IndexVector(tuple(Segment(block * layer, block) for layer in index))
+    return tuple(followed)
 
 
 def _rule(
