@@ -15,7 +15,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightTransform, rename_source_key
+from transformers.core_model_loading import PrefixChange, WeightConverter, WeightTransform, rename_source_key
 from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
 from transformers.pytorch_utils import Conv1D
 
@@ -178,9 +178,10 @@ class ModelClass:
 
     @cached_property
     def _reverse(self) -> list[WeightTransform]:
-        # Old names are read, and never written.
+        # Old names are read, and never written; prefixes are those of other classes' files.
         stored = get_model_conversion_mapping(self._model, add_legacy=False) if self._stock else []
-        return [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
+        kept = [t for t in reversed(stored) if not isinstance(t, (WeightConverter, PrefixChange))]
+        return [transform.reverse_transform() for transform in kept]
 
     @cached_property
     def _written(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:

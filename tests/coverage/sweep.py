@@ -35,6 +35,8 @@ SINGLE_BOUND = 2e-6
 
 #: Orders of layers that are tried until the config can say one.
 _ODD = ("0,1,1,2,3,2,3", "0,1,2,3,1,2,3", "0,1,2,2,3", "0,1,0,1,2,3", "0,1,2,2,1,3")
+#: What classes set by a layer's place in the config, and not by what it is.
+_NUMBERS = ("layer_idx", "layer_id", "layer_number", "kv_shared_layer_index")
 _ODD_OTHER = {6: ("0,1,1,2,3,2,3,4,5", "0,1,2,3,2,3,4,5"), 2: ("0,1,1",)}
 
 
@@ -114,7 +116,7 @@ class Twin:
             for place, source in enumerate(map(int, order.split(","))):
                 layer = copy.deepcopy(layers[source])
                 for moved, there in zip(layer.modules(), places[place].modules(), strict=True):
-                    for key in ("layer_idx", "layer_id", "layer_number"):
+                    for key in _NUMBERS:
                         if hasattr(there, key):
                             setattr(moved, key, getattr(there, key))
                     if isinstance(getattr(there, "config", None), PreTrainedConfig):
