@@ -133,6 +133,8 @@ class ModelLayout:
     keys: Mapping[Symbol, tuple[str, ...]] = field(default_factory=dict)
     #: Layers that have the same tensors in the same shapes have the same number.
     layer_kinds: Sequence[int] = ()
+    #: Whether a user declared what its class does, which nothing else has confirmed.
+    declared: bool = False
     #: Path and first number of the modules that are repeated, such as `model.layers`.
     stacks: tuple[str, ...] = ()
     #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.

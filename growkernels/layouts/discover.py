@@ -19,7 +19,7 @@ from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, r
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, target_name, turn
-from growkernels.layouts.writers import writes_stream
+from growkernels.layouts.writers import with_biases, writes_stream
 from growkernels.plans.rule import Kind
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
@@ -71,6 +71,7 @@ def lay_out(
         turned = turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole)
     read_one = _Reader(family, loaded, whole, turned, stacks, kinds, _features(sizes))
     layouts = {name: read_one(name, stored[name], places[name]) for name in stored if name not in duplicates}
+    layouts = with_biases(layouts)
     head = whole.parameters.get(whole.head or "")
     head_name = None
     if head is not None:
@@ -101,6 +102,7 @@ def lay_out(
         width_refusal=width_refusal,
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
+        declared=family.build is not None,
         stacks=stacks.paths,
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from growkernels.layouts.base import TensorLayout
 from growkernels.layouts.classes import Parameter
 from growkernels.layouts.keys import words
 from growkernels.layouts.probe import Probed
@@ -17,11 +20,19 @@ _INSIDE = frozenset(("heads", "kv_heads", "ffn", "inner"))
 
 
 def writes_stream(parameter: Parameter, probed: Probed) -> bool:
-    """Whether what a tensor puts out is added to the residual stream."""
-    module = parameter.name.rpartition(".")[0]
-    if probed.input_axis is None or probed.output_axis is None:
-        return module.rpartition(".")[2] in _NAMES and parameter.name.endswith("bias")
-    if str(probed.axes[probed.output_axis]) != "hidden":
+    """Whether what a weight puts out is added to the residual stream."""
+    if probed.input_axis is None or probed.output_axis is None or str(probed.axes[probed.output_axis]) != "hidden":
         return False
     summed = {part.symbol for part in probed.axes[probed.input_axis].parts}
-    return summed <= _INSIDE or module.rpartition(".")[2] in _NAMES
+    return summed <= _INSIDE or parameter.name.rpartition(".")[0].rpartition(".")[2] in _NAMES
+
+
+def with_biases(layouts: dict[str, TensorLayout]) -> dict[str, TensorLayout]:
+    """The layouts with the biases marked whose weights write the stream."""
+    weights = {tensor.parameter for tensor in layouts.values() if tensor.writes_stream}
+    # Of modules with one weight, and of stacks that have their bias beside them.
+    biases = {f"{name.removesuffix('.weight')}.bias" for name in weights} | {f"{name}_bias" for name in weights}
+    return {
+        name: replace(tensor, writes_stream=True) if tensor.parameter in biases else tensor
+        for name, tensor in layouts.items()
+    }

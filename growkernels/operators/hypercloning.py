@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Symbol, TensorLayout
-from growkernels.operators.base import Ratios, TensorGrowth, WidthOperator
+from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plans import IndexVector
+from growkernels.plans import IndexVector, Noise, Tile
 
 
 def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
@@ -42,19 +42,19 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
     }
 
 
-def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> TensorGrowth:
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor. Raises GrowthError if the copies of its input cannot be summed by one divisor."""
     axes = tuple(_index(axis, ratios) for axis in tensor.axes)
     # What the class itself multiplies the tensor's output by is larger in the target.
     scale = layout.power_of_width(ratios["hidden"], tensor.power)
     if tensor.input_axis is not None:
-        copies = _input_copies(tensor, ratios)
-        noisy = copies > 1 and tensor.layer is not None
-        output = tensor.output_axis
+        copies = _input_copies(tensor, tensor.axes[tensor.input_axis], ratios)
+        noisy = copies > 1 and tensor.layer is not None and options.noise_snr_db is not None
+        noise, output = Noise(options.noise_snr_db) if noisy else None, tensor.output_axis
         only_input = output is None or axes[output].copies == 1
-        if options.variant == "symmetric" or copies == 1 or (only_input and tensor.layer is None):
-            return TensorGrowth(axes, copies * scale, noisy=noisy)
-        return TensorGrowth(axes, scale, structure="diagonal", noisy=noisy)
+        diagonal = options.variant == "diagonal" and copies > 1 and not (only_input and tensor.layer is None)
+        divisor = scale if diagonal else copies * scale
+        return Tile(axes, tensor.input_axis, divisor, diagonal=diagonal, noise=noise, output_axis=_named(tensor))
     if layout.tied_head and tensor.kind == "embedding" and not layout.head_norm and _is_tied(tensor, layout, ratios):
         raise GrowthError(
             f"the LM head is tied to the embedding, and no norm with weights feeds it that could take the division by "
@@ -66,8 +66,13 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
         embedding = layout.power_of_width(ratios["hidden"], 0.5) if layout.embedding_scaled else 1.0
         divisor = ratios["hidden"] * layout.power_of_width(ratios["hidden"], layout.head_power) / embedding
         offset = layout.norm_offset if tensor.parameter.endswith("weight") else 0.0
-        return TensorGrowth(axes, divisor, offset / divisor - offset)
-    return TensorGrowth(axes, scale)
+        return Tile(axes, divisor=divisor, shift=offset / divisor - offset)
+    return Tile(axes, divisor=scale)
+
+
+def _named(tensor: TensorLayout) -> int | None:
+    """The output axis of a stack; of a matrix it is the other one."""
+    return tensor.output_axis if len(tensor.axes) > 2 else None
 
 
 def _is_tied(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios) -> bool:
@@ -82,8 +87,7 @@ def _index(axis: Axis, ratios: Ratios) -> IndexVector:
     return IndexVector.parts((part.size, ratios[part.symbol]) for part in axis.parts)
 
 
-def _input_copies(tensor: TensorLayout, ratios: Ratios) -> int:
-    axis = tensor.axes[tensor.input_axis]
+def _input_copies(tensor: TensorLayout, axis: Axis, ratios: Ratios) -> int:
     copies = {ratios[part.symbol] for part in axis.parts}
     if len(copies) > 1:
         raise GrowthError(
