@@ -1,4 +1,4 @@
-"""What is read from source tensors before they are written: that they are finite, and how strong they are."""
+"""Checks of values: finite, in range of the target's dtype, and equal where the model ties them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from growkernels.errors import GrowthError
-from growkernels.executors.rules import Tensors
+from growkernels.executors.sources.base import Tensors
 
 _PIECE = 1 << 22
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -29,7 +29,7 @@ def check_values(
 ) -> None:
     """Raise GrowthError if a finite value over its divisor does not fit, or one is NaN or Inf and may not be.
 
-    otherwise: what can be done but repair the checkpoint.
+    otherwise: the alternative to repairing the checkpoint, for the error message.
     """
     filled = [use for use in uses if use.tensor.numel()]
     for use, (low, high) in zip(filled, _ranges([use.tensor for use in filled]), strict=True):

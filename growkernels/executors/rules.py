@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isfinite, prod
-from typing import Protocol
 
 import torch
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sources.base import Tensors
 from growkernels.ops import TileSpec
 from growkernels.ops.noise.reference import noise_std
-from growkernels.plans import DTYPE_BYTES, Rule, TensorSpec
+from growkernels.plans import DTYPE_BYTES, Rule
 
 _ONE_ROW = (0, 1, 1, 1)
-
-
-class Tensors(Protocol):
-    """Named tensors with a name of their own: an opened checkpoint, a live model."""
-
-    name: str
-    tensors: Mapping[str, TensorSpec]
-
-    def tensor(self, name: str) -> torch.Tensor: ...
 
 
 def check_fit(source: Tensors, rule: Rule) -> None:

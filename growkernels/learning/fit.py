@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from growkernels.executors.sources.checkpoint import Source
+from growkernels.growth import Growth
 from growkernels.learning.checkpoint import FitCheckpoint
 from growkernels.learning.checks import file_path, schedule, whole_number
 from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.text import TextBatches
-from growkernels.operators import GrowthOptions
 from growkernels.plans import Plan
 
-#: A text that is read more often than this is learned by heart.
+#: Warn of overfitting above this many epochs.
 _TIMES_SEEN = 10
 #: Batches whose mean loss is compared with that of others.
 _ENOUGH = 5
@@ -94,19 +94,19 @@ class FitReport:
 
 
 def fit_plan(
-    source: Source,
-    options: GrowthOptions,
+    wanted: Growth[Source],
     fit: Fit,
     device: torch.device,
     on_step: Callable[[int, int], None],
 ) -> tuple[Plan, FitReport]:
-    """The plan of a growth of an opened checkpoint with its matrices trained. on_step: (steps taken, steps in all).
+    """The plan of an opened growth with its matrices trained. on_step: called with (steps taken, steps in all).
 
     Warns of a text that is read many times over, and of a loss that rose. Raises GrowthError.
     """
     start = perf_counter()
-    growth = LearnedGrowth(source, device=device, **asdict(options))
-    batches = TextBatches(fit.text, source.path, source.config, fit.batch, fit.length, options.seed)
+    growth = LearnedGrowth(wanted, device=device)
+    source = wanted.source
+    batches = TextBatches(fit.text, source.path, source.config, fit.batch, fit.length, wanted.plan.seed)
     checkpoint = None
     if fit.checkpoint is not None:
         settings = {name: getattr(fit, name) for name in ("steps", "lr", "warmup", "batch")}

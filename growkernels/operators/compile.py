@@ -17,8 +17,8 @@ from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import DEPTH_STARTS, LIGO_DEPTH, LIGO_WIDTH, learned
-from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
+from growkernels.options import GrowthOptions
 from growkernels.plans import Noise, Plan, Rule, TensorSpec, Totals, noise_key
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
