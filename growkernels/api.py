@@ -15,9 +15,9 @@ from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_los
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
 from growkernels.plans.summary import Summary, summarize
-from growkernels.verification.checkpoint import Verification, verify, verify_checkpoint
+from growkernels.verification.checkpoint import Verification, verify_checkpoint
 
-__all__ = ["Fit", "Report", "grow_checkpoint", "plan", "verify"]
+__all__ = ["Report", "grow_checkpoint", "plan"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
