@@ -178,8 +178,8 @@ def grow_checkpoint(
             verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
             if not verification.passed:
                 raise VerificationFailed("; ".join(verification.lines()))
-        checked, trained = verification and verification.to_json(), fitted and fitted.record()
-        write_manifest(folder, source, executed, checked, trained)
+        checked = None if verification is None else verification.to_json()
+        write_manifest(folder, source, executed, checked, None if fitted is None else fitted.record())
     return Report(
         source=source.name,
         target=target,

@@ -72,8 +72,8 @@ def _version(package: str) -> str | None:
 
 def _backend() -> dict[str, Any]:
     extension = backend.EXTENSION
-    build = extension.build_info() if extension else None
-    if extension is None:
+    build: dict[str, Any] | None = extension.build_info() if extension else None
+    if extension is None or build is None:
         why_cpu = why_cuda = f"the compiled extension did not load: {backend.EXTENSION_ERROR}"
     else:
         why_cpu = "the compiled extension loaded"

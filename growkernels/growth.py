@@ -45,14 +45,15 @@ class Growth(Generic[S]):
 
         options: keywords by the names of `GrowthOptions`; plan: one to carry out in place of options. Raises GrowthError.
         """
-        if plan is not None and options:
+        if plan is None:
+            # Before anything is opened: a hub id may take minutes.
+            wanted = GrowthOptions.from_keywords(options)
+        elif options:
             raise GrowthError(f"plan and {', '.join(options)} both say what to grow; give one of the two.")
-        # Before anything is opened: a hub id may take minutes.
-        wanted = GrowthOptions.from_keywords(options) if plan is None else None
-        source = src if isinstance(src, Source | LiveSource) else open_source(src)
+        source: Source | LiveSource = src if isinstance(src, Source | LiveSource) else open_source(src)
         fresh = source.fresh if isinstance(source, LiveSource) else None
         layout = discover(source.config, source.tensors, fresh)
-        return Growth(source, layout, make_plan(layout, wanted) if wanted is not None else plan)
+        return Growth(source, layout, make_plan(layout, wanted) if plan is None else plan)
 
     @property
     def options(self) -> GrowthOptions:

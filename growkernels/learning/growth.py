@@ -256,7 +256,7 @@ class LearnedGrowth:
         groups: dict[tuple[object, ...], list[str]] = {}
         for name, rule in self._rules.items():
             groups.setdefault((rule.sources, rule.learned.mix, rule.learned.axes), []).append(name)
-        weights = {}
+        weights: dict[str, Tensor] = {}
         for names in groups.values():
             rules = [self._rules[name] for name in names]
             layers = expand_rules(rules, self._sources(rules[0]), self._fixed()).unbind()
@@ -314,6 +314,7 @@ class LearnedGrowth:
     def _pull_back(self, rule: Rule, weight: Tensor) -> None:
         """From the gradient of a grown weight, which is dropped, to those of its matrices."""
         gradient, weight.grad = weight.grad, None
+        assert gradient is not None
         pull_back(rule, self._sources(rule), self.matrices, gradient)
 
 

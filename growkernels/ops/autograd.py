@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def _replicate_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) ->
     ctx.like = [(b.shape, b.dtype, b.device) for b in blocks]
 
 
-def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+def _replicate_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     totals: list[Tensor | None] = [None] * len(ctx.like)
     for grad, i, scale in zip(grads, ctx.index, ctx.scale, strict=True):
         if grad is None:
@@ -81,7 +82,11 @@ def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 
 def register() -> None:
     """Register fakes and gradients for every library; once, when `growkernels.ops` is imported."""
-    fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
+    fakes: dict[str, Callable[..., Any]] = {
+        "tile": _fake_tile,
+        "replicate": _fake_replicate,
+        "mean_square": _fake_mean_square,
+    }
     for library in LIBRARIES:
         expand_autograd.register(library)
         namespace = library.ns

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.executors.sinks.base import BUCKET
@@ -19,7 +20,7 @@ class ModuleSink:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         parameter_name: Callable[[str], str],
         parameter: Callable[[Rule, torch.Tensor], nn.Parameter],
     ) -> None:

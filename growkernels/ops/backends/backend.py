@@ -58,6 +58,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _on_huge_pages(tensor: Tensor) -> None:
+    assert EXTENSION is not None
     EXTENSION.ask_for_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
 

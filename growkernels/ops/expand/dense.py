@@ -13,7 +13,7 @@ from growkernels.ops.expand import cost
 from growkernels.ops.expand.backward import add_gradients
 from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.forward import Products
-from growkernels.ops.expand.packing import empty_targets, unpack
+from growkernels.ops.expand.packing import distribute, empty_targets, unpack
 from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
 
 
@@ -73,7 +73,7 @@ def expand_backward(
         for tensor, wanted in zip(inputs, needed, strict=True)
     ]
     count = len(weights)
-    stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
+    stacks, of_stacks = unpack(weights, matrices, layout), distribute(totals[:count], totals[count:], layout)
     for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
         formats = Formats.of(expansion, wide, gpu)
         weights_needed = any(total is not None for total in of.weights)
@@ -99,5 +99,5 @@ def register(
     for name, function in parts.items():
         library.impl(name, function, device)
     library.impl("expand", partial(expand, ops, gpu, fresh), device)
-    for function in (expand_, expand_backward):
-        library.impl(function.__name__, partial(function, ops, gpu), device)
+    library.impl("expand_", partial(expand_, ops, gpu), device)
+    library.impl("expand_backward", partial(expand_backward, ops, gpu), device)

@@ -70,7 +70,7 @@ def expand_many(
     if dtype is not None:
         check_dtype("dtype", dtype)
     dtypes = [_dtype(stack) if dtype is None else dtype for stack in stacks]
-    grown: list[Tensor] = [*expansions]
+    grown: dict[int, Tensor] = {}
     for each in dict.fromkeys(dtypes):
         places = [k for k, other in enumerate(dtypes) if other == each]
         some = [stacks[k] for k in places]
@@ -79,7 +79,7 @@ def expand_many(
         targets, _ = ops_of(backend, some[0].weights[0]).expand(weights, matrices, layout, each, needed)
         for k, target in zip(places, targets, strict=True):
             grown[k] = target.squeeze(1) if _are_vectors(expansions[k]) else target
-    return grown
+    return [grown[k] for k in range(len(stacks))]
 
 
 def expand_many_(
@@ -170,9 +170,9 @@ def _checked(op: str, expansion: Expansion) -> Expansion:
     if len(shape) == 1 and b is not None and a is not None:
         raise GrowthError(f"layers of shape {tuple(shape)} have one side, but b and a are both given; give one of them")
     sizes = (shape[0], shape[-1])
-    for name, matrix, size in zip("ba", (b, a), sizes, strict=True):
-        if matrix is not None:
-            _check_side(name, matrix, size, structured)
+    for name, side, size in zip("ba", (b, a), sizes, strict=True):
+        if side is not None:
+            _check_side(name, side, size, structured)
     if depth is not None and (depth.ndim != 2 or depth.shape[1] != len(layers) or not len(depth)):
         raise GrowthError(
             f"depth has shape {tuple(depth.shape)}; expected [L2, {len(layers)}], a row for each target layer, one at least, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from growkernels.ops.transforms import check_transforms
 def _check(
     blocks: Sequence[Tensor],
     index: Sequence[int],
-    scale: float | Sequence[float] | None,
+    scale: Any,
     noise_alpha: float,
     noise_std: float | None,
 ) -> tuple[list[float], float]:
