@@ -35,13 +35,18 @@ class Preflight:
         rules = tuple(rules)
         uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.sources)
         new = [use for use in uses if use not in self._checked]
-        values = [Use(name, self._source.tensor(name), getattr(torch, dtype), divisor) for name, dtype, divisor in new]
-        check_values(values, self._allow_nonfinite)
-        self._checked.update(new)
-        wanted = dict.fromkeys(found for rule in rules if (found := signal(rule)) is not None)
-        self._squares |= _mean_squares(self._source, [found for found in wanted if found not in self._squares])
+        if new:
+            values = [
+                Use(name, self._source.tensor(name), getattr(torch, dtype), divisor) for name, dtype, divisor in new
+            ]
+            check_values(values, self._allow_nonfinite)
+            self._checked.update(new)
+        signals = [signal(rule) for rule in rules]
+        if wanted := dict.fromkeys(found for found in signals if found is not None and found not in self._squares):
+            self._squares |= _mean_squares(self._source, wanted)
         return tuple(
-            rule if (found := signal(rule)) is None else with_signal(rule, self._squares[found]) for rule in rules
+            rule if found is None else with_signal(rule, self._squares[found])
+            for rule, found in zip(rules, signals, strict=True)
         )
 
     def check_target(self, rule: Rule, value: torch.Tensor) -> None:

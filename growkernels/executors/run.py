@@ -124,27 +124,27 @@ def _compute(
 ) -> None:
     """Compute the targets of the rules, those that are not learned by one call for each device, and give them to the sink."""
     outs: list[torch.Tensor] = []
-    devices: dict[torch.device, list[tuple[Rule, torch.Tensor]]] = {}
+    devices: dict[torch.device, list[tuple[Rule, torch.Tensor, torch.Tensor]]] = {}
     for rule in rules:
         weights = [source.tensor(name) for name in rule.sources]
         device = weights[0].device
+        for weight in weights:
+            if weight.is_cuda:
+                # Its memory may belong to another stream, which must not have it back before this one is through.
+                weight.record_stream(torch.cuda.current_stream(weight.device))
         if rule.learned is None:
             outs.append(sink.empty(rule, device))
-            devices.setdefault(device, []).append((rule, outs[-1]))
+            devices.setdefault(device, []).append((rule, outs[-1], weights[0]))
         else:
             value = expand_rule(rule, weights, matrices(device))
             if preflight is not None:
                 preflight.check_target(rule, value)
             outs.append(round_once(value, getattr(torch, rule.spec.dtype)))
-    for pairs in devices.values():
+    for jobs in devices.values():
         ops.tile_rules_(
-            [as_rows(rule, out) for rule, out in pairs],
-            [as_rows(rule, source.tensor(rule.source)) for rule, _ in pairs],
-            [tile_spec(rule) for rule, _ in pairs],
+            [as_rows(rule, out) for rule, out, _ in jobs],
+            [as_rows(rule, weight) for rule, _, weight in jobs],
+            [tile_spec(rule) for rule, _, _ in jobs],
         )
-    for weight in (source.tensor(name) for rule in rules for name in rule.sources):
-        if weight.is_cuda:
-            # Its memory may belong to another stream, which must not have it back before this one is through.
-            weight.record_stream(torch.cuda.current_stream(weight.device))
     for rule, out in zip(rules, outs, strict=True):
         sink.done(rule, out)

@@ -30,20 +30,23 @@ class FileSink:
         self._folder, self._background = folder, background
         self._shards = {name: shard for shard in shards for name in shard.entries}
         self._open: tuple[Shard, MappedShard] | None = None
+        self._places: dict[str, torch.Tensor] = {}
         self._copies = None if device == CPU else _DeviceCopies(device, background)
 
     def empty(self, rule: Rule, device: torch.device) -> torch.Tensor:
         """The tensor's place in its file, or memory of the device."""
-        place = self._file(rule).tensor(rule.target)
+        place = self._places[rule.target] = self._file(rule).tensor(rule.target)
         return place if self._copies is None else torch.empty_like(place, device=device)
 
     def done(self, rule: Rule, tensor: torch.Tensor) -> None:
         """Copy the tensor to its place if it is elsewhere, and have the disk start on it."""
         file = self._file(rule)
-        place = file.tensor(rule.target)
+        place = self._places.pop(rule.target, None)
+        if place is None:
+            place = file.tensor(rule.target)
         if self._copies is not None:
             self._copies.start(tensor, place)
-        elif tensor.data_ptr() != place.data_ptr():
+        elif tensor is not place:
             place.copy_(tensor)
         self._background.submit(file.write_back, rule.target)
 
