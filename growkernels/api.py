@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Unpack
@@ -158,7 +160,11 @@ def grow_checkpoint(
     with staged(target, overwrite, source.path) as folder:
         if fit is not None:
             planned, fitted = fit_plan(growth, fit, place, partial(advance, "fitting"))
-            draw_losses(folder / "growkernels-fit.png", fitted.losses)
+            if find_spec("matplotlib") is None:
+                missing = "growkernels-fit.png, the picture of the losses, was not drawn: matplotlib is not installed"
+                warnings.warn(f"{missing}; install it for the next fit (`pip install matplotlib`).", stacklevel=2)
+            else:
+                draw_losses(folder / "growkernels-fit.png", fitted.losses)
         else:
             planned = growth.started().plan
         write_start = perf_counter()

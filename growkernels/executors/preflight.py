@@ -11,7 +11,7 @@ from growkernels.executors.learned import expand_rule
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import check_fit, signal, with_signal
 from growkernels.executors.sources.base import Tensors
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.plans import Rule
 
 #: The learned matrices of a plan, on a device.

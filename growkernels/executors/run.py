@@ -129,9 +129,9 @@ def _compute(
         weights = [source.tensor(name) for name in rule.sources]
         device = weights[0].device
         for weight in weights:
-            if weight.is_cuda:
+            if weight.device.type != "cpu":
                 # Its memory may belong to another stream, which must not have it back before this one is through.
-                weight.record_stream(torch.cuda.current_stream(weight.device))
+                weight.record_stream(torch.accelerator.current_stream(weight.device))
         if rule.learned is None:
             outs.append(sink.empty(rule, device))
             devices.setdefault(device, []).append((rule, outs[-1], weights[0]))

@@ -67,7 +67,7 @@ class _DeviceCopies:
 
     def __init__(self, device: torch.device, background: Executor) -> None:
         self._device, self._background = device, background
-        locked = device.type == "cuda"
+        locked = device.type != "cpu"
         buffers = [torch.empty(_PIECE, dtype=torch.uint8, pin_memory=locked) for _ in range(2)]
         self._buffers: deque[tuple[torch.Tensor, Future[None] | None]] = deque((buffer, None) for buffer in buffers)
 
@@ -80,7 +80,8 @@ class _DeviceCopies:
                 copied.result()
             staged = buffer[: target.nbytes].view(target.dtype)
             staged.copy_(piece, non_blocking=True)
-            arrival = torch.cuda.current_stream(self._device).record_event() if piece.is_cuda else None
+            remote = piece.device.type != "cpu"
+            arrival = torch.accelerator.current_stream(self._device).record_event() if remote else None
             self._buffers.append((buffer, self._background.submit(_copy, arrival, staged, target)))
 
     def finish(self) -> None:
@@ -90,7 +91,7 @@ class _DeviceCopies:
                 copied.result()
 
 
-def _copy(arrival: torch.cuda.Event | None, staged: torch.Tensor, target: torch.Tensor) -> None:
+def _copy(arrival: torch.Event | None, staged: torch.Tensor, target: torch.Tensor) -> None:
     if arrival is not None:
         arrival.synchronize()
     target.copy_(staged)

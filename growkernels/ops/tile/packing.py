@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from torch import Tensor
+
 from growkernels.errors import GrowthError
 from growkernels.ops.tile.spec import TileSpec
 
@@ -43,3 +45,9 @@ def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[TileSpec]:
         specs.append(TileSpec(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
         at += 2
     return specs
+
+
+def tiled_shape(weight: Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
+    """The shape of `tile`'s result."""
+    shape = weight.shape
+    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])
