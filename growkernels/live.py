@@ -70,14 +70,15 @@ def grow_model(
     source, plan = growth.source, growth.started().plan
 
     def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
-        return nn.Parameter(value, source.parameters[rule.sources[0]].requires_grad)
+        trained = not rule.sources or source.parameters[rule.source].requires_grad
+        return nn.Parameter(value, trained)
 
     sink = _empty_model(growth, parameter)
     matrices = cache(partial(open_matrices, plan))
     rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
     graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, plan.layer_index))
     source.kept = kept = unchanged(source, rules)
-    changing = [rule for rule in rules if kept.get(rule.sources[0]) is not rule]
+    changing = [rule for rule in rules if kept.get(rule.source) is not rule]
     for device, needed in peak_memory(source, changing, sink.bucket, lambda name: name not in kept).items():
         check_memory(device, needed)
     growth.warn()
@@ -151,7 +152,7 @@ def load_grown(
         rules = prepare(source, rules, matrices, allow_nonfinite)
         # On the CPU, tensors are views of the file: they take no memory, and cannot be parameters.
         kept = unchanged(source, rules) if place != CPU else {}
-        changing = [rule for rule in rules if kept.get(rule.sources[0]) is not rule]
+        changing = [rule for rule in rules if kept.get(rule.source) is not rule]
         freed = {name for name in source.tensors if place != CPU and name not in kept}
         for where, needed in peak_memory(source, changing, sink.bucket, freed.__contains__).items():
             check_memory(where, needed)

@@ -9,15 +9,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from growkernels.errors import GrowthError
+from growkernels.rules.variant import Variant
 
-Variant = Literal["symmetric", "diagonal"]
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
-VARIANTS = ("symmetric", "diagonal")
+VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
 

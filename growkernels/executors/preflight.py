@@ -8,11 +8,11 @@ import torch
 
 from growkernels import ops
 from growkernels.executors.learned import expand_rule
-from growkernels.executors.measure import Use, check_values
+from growkernels.executors.measure import Use, check_values, with_fills
 from growkernels.executors.rules import check_fit, signal, with_signal
 from growkernels.executors.sources.base import Tensors
 from growkernels.ops.backends import ops_of
-from growkernels.plans import Rule
+from growkernels.plans import Learned, Rule, Tile
 
 #: The learned matrices of a plan, on a device.
 Matrices = Callable[[torch.device], Mapping[str, torch.Tensor]]
@@ -27,13 +27,13 @@ class Preflight:
         self._squares: dict[tuple[str, float], float] = {}
 
     def prepare(self, rules: Iterable[Rule]) -> tuple[Rule, ...]:
-        """The rules with the measured standard deviation of their noise.
+        """The rules with what they measure: the standard deviation of noise, mean and standard deviation of fills.
 
         Raises GrowthError if a weight that they read is not finite (unless that is allowed) or does not fit the target's
         dtype.
         """
         rules = tuple(rules)
-        uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.sources)
+        uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.drawn)
         new = [use for use in uses if use not in self._checked]
         if new:
             values = [
@@ -44,10 +44,16 @@ class Preflight:
         signals = [signal(rule) for rule in rules]
         if wanted := dict.fromkeys(found for found in signals if found is not None and found not in self._squares):
             self._squares |= _mean_squares(self._source, wanted)
-        return tuple(
+        ready = (
             rule if found is None else with_signal(rule, self._squares[found])
             for rule, found in zip(rules, signals, strict=True)
         )
+        return tuple(self._with_fills(rule) for rule in ready)
+
+    def _with_fills(self, rule: Rule) -> Rule:
+        if not isinstance(rule.how, Tile) or not rule.how.is_measured:
+            return rule
+        return with_fills(rule, [self._source.tensor(name) for name in rule.drawn])
 
     def check_target(self, rule: Rule, value: torch.Tensor) -> None:
         """Raise GrowthError if the computed target of a learned rule is not finite or does not fit its dtype."""
@@ -57,7 +63,7 @@ class Preflight:
 def prepare(
     source: Tensors, rules: Sequence[Rule], matrices: Matrices, allow_nonfinite: bool = False
 ) -> tuple[Rule, ...]:
-    """The rules with the measured standard deviation of every noise, once everything that could fail has been checked.
+    """The rules with everything that they measure, once everything that could fail has been checked.
 
     For runs that cannot be undone: all rules are looked at before the first target is written. Learned targets are computed
     for this check, and again to be kept. Raises GrowthError if a rule does not fit the source, no kernel runs on a tensor's
@@ -65,15 +71,15 @@ def prepare(
     """
     for rule in rules:
         check_fit(source, rule)
-    names = dict.fromkeys(name for rule in rules for name in rule.sources)
+    names = dict.fromkeys(name for rule in rules for name in rule.drawn)
     for tensor in {source.tensor(name).device: source.tensor(name) for name in names}.values():
         ops_of(None, tensor)  # raises where no kernel runs on the device
     preflight = Preflight(source, allow_nonfinite)
     ready = preflight.prepare(rules)
     for rule in rules:
-        if rule.learned is not None:
+        if isinstance(rule.how, Learned):
             weights = [source.tensor(name) for name in rule.sources]
-            preflight.check_target(rule, expand_rule(rule, weights, matrices(weights[0].device)))
+            preflight.check_target(rule, expand_rule(rule.how, weights, matrices(weights[0].device)))
     return ready
 
 

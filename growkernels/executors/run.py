@@ -13,10 +13,10 @@ import torch
 from growkernels import ops
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.preflight import Matrices, Preflight
-from growkernels.executors.rules import as_rows, tile_spec
+from growkernels.executors.rules import source_of
 from growkernels.executors.sinks.base import Sink
 from growkernels.executors.sources.base import Tensors, TensorSource
-from growkernels.plans import Rule
+from growkernels.plans import Learned, Rule, Tile
 
 
 class Bucket(NamedTuple):
@@ -92,7 +92,7 @@ def _cut(rules: Sequence[Rule], size: int) -> Iterator[list[Rule]]:
 
 
 def peak_memory(
-    source: Tensors, rules: Sequence[Rule], size: int, freed: Callable[[str], bool]
+    source: TensorSource, rules: Sequence[Rule], size: int, freed: Callable[[str], bool]
 ) -> dict[torch.device, int]:
     """Bytes beyond those in use at the start that a run into memory needs at its peak, on each device.
 
@@ -102,11 +102,11 @@ def peak_memory(
     most: dict[torch.device, int] = {}
     for bucket, used_up in buckets(rules, size):
         for rule in bucket:
-            device = source.tensor(rule.sources[0]).device
+            device = source.device(rule.source)
             used[device] = used.get(device, 0) + rule.spec.nbytes
             most[device] = max(most.get(device, 0), used[device])
         for name in filter(freed, used_up):
-            used[source.tensor(name).device] -= source.tensors[name].nbytes
+            used[source.device(name)] -= source.tensors[name].nbytes
     return most
 
 
@@ -120,31 +120,28 @@ def unchanged(source: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:
 
 
 def _compute(
-    source: Tensors, rules: Sequence[Rule], sink: Sink, matrices: Matrices, preflight: Preflight | None
+    source: TensorSource, rules: Sequence[Rule], sink: Sink, matrices: Matrices, preflight: Preflight | None
 ) -> None:
     """Compute the targets of the rules, those that are not learned by one call for each device, and give them to the sink."""
     outs: list[torch.Tensor] = []
-    devices: dict[torch.device, list[tuple[Rule, torch.Tensor, torch.Tensor]]] = {}
+    devices: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor, Tile]]] = {}
     for rule in rules:
-        weights = [source.tensor(name) for name in rule.sources]
-        device = weights[0].device
+        device, weights = source.device(rule.source), [source.tensor(name) for name in rule.drawn]
         for weight in weights:
             if weight.device.type != "cpu":
                 # Its memory may belong to another stream, which must not have it back before this one is through.
                 weight.record_stream(torch.accelerator.current_stream(weight.device))
-        if rule.learned is None:
-            outs.append(sink.empty(rule, device))
-            devices.setdefault(device, []).append((rule, outs[-1], weights[0]))
-        else:
-            value = expand_rule(rule, weights, matrices(device))
-            if preflight is not None:
-                preflight.check_target(rule, value)
-            outs.append(round_once(value, getattr(torch, rule.spec.dtype)))
+        match rule.how:
+            case Tile() as tile:
+                out = sink.empty(rule, device)
+                devices.setdefault(device, []).append((out, source_of(weights, out), tile))
+            case Learned() as learned:
+                value = expand_rule(learned, weights, matrices(device))
+                if preflight is not None:
+                    preflight.check_target(rule, value)
+                out = round_once(value, getattr(torch, rule.spec.dtype))
+        outs.append(out)
     for jobs in devices.values():
-        ops.tile_rules_(
-            [as_rows(rule, out) for rule, out, _ in jobs],
-            [as_rows(rule, weight) for rule, _, weight in jobs],
-            [tile_spec(rule) for rule, _, _ in jobs],
-        )
+        ops.tile_rules_([out for out, _, _ in jobs], [weight for _, weight, _ in jobs], [tile for _, _, tile in jobs])
     for rule, out in zip(rules, outs, strict=True):
         sink.done(rule, out)

@@ -11,7 +11,7 @@ from growkernels.errors import GrowthError
 from growkernels.executors.preflight import Preflight, prepare
 from growkernels.executors.run import buckets, peak_memory, run, unchanged
 from growkernels.ops.backends import registry
-from growkernels.plans import IndexVector, Rule, TensorSpec
+from growkernels.plans import Rule, TensorSpec, Tile
 
 #: For each rule: number of its source, copies of its source's rows.
 Draw = list[tuple[int, int]]
@@ -30,6 +30,9 @@ class Weights:
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._values[name]
+
+    def device(self, name: str) -> torch.device:
+        return torch.device("cpu")
 
     def free(self, name: str) -> None:
         del self._values[name]
@@ -60,9 +63,8 @@ def rules_of(draw: Draw) -> list[Rule]:
     rules = []
     for place, (number, copies) in enumerate(draw):
         size = 3 + number
-        axes = (IndexVector.tile(size, copies), IndexVector.identity(4))
-        spec = TensorSpec((size * copies, 4), "float32")
-        rules.append(Rule(f"t{place}", f"w{number}", spec, "linear", axes, input_axis=1))
+        tile = Tile.copies((size, 4), (copies, 1), sum_axis=1)
+        rules.append(Rule(f"t{place}", (f"w{number}",), TensorSpec(tile.shape, "float32"), tile))
     return rules
 
 
@@ -81,7 +83,7 @@ def test_every_rule_is_in_one_bucket_beside_those_of_its_source(draw: Draw, size
 @given(DRAWS, st.integers(1, 600))
 def test_sources_are_freed_once_and_not_too_early(draw: Draw, size: int) -> None:
     weights, rules = Weights(), rules_of(draw)
-    wanted = {rule.target: weights.tensor(rule.source).repeat(rule.axes[0].copies, 1) for rule in rules}
+    wanted = {rule.target: weights.tensor(rule.source).repeat(rule.how.n_out, 1) for rule in rules}
     sink = Memory(size, weights)
     expected = peak_memory(weights, rules, size, lambda name: True)[torch.device("cpu")]
     done = run(weights, rules, sink, lambda device: {})
@@ -124,8 +126,8 @@ def test_one_tensor_at_a_time_in_the_order_of_the_rules(draw: Draw) -> None:
 def test_what_does_not_change_is_found_once() -> None:
     rules = rules_of([(0, 2), (1, 1), (1, 1), (2, 1)])
     assert unchanged(Weights(), rules) == {"w1": rules[1], "w2": rules[3]}
-    half = Rule("t", "w0", TensorSpec((3, 4), "bfloat16"), "linear", rules_of([(0, 1)])[0].axes, input_axis=1)
-    part = Rule("t", "w5", TensorSpec((3, 4), "float32"), "linear", (IndexVector.identity(3), IndexVector.identity(4)))
+    half = Rule("t", ("w0",), TensorSpec((3, 4), "bfloat16"), Tile.identity((3, 4)))
+    part = Rule("t", ("w5",), TensorSpec((3, 4), "float32"), Tile.identity((3, 4)))
     assert unchanged(Weights(), [half, part]) == {}
 
 

@@ -24,12 +24,16 @@ class Tensors(Protocol):
         ...
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The values of a tensor, on the device that its targets are computed on."""
+        """The values of a tensor."""
         ...
 
 
 class TensorSource(Tensors, Protocol):
     """Tensors that a run consumes: an opened checkpoint, a live model, an optimizer's state."""
+
+    def device(self, name: str) -> torch.device:
+        """Where a tensor is, and its targets are computed; of the name "", where targets are that draw on no tensor."""
+        ...
 
     def free(self, name: str) -> None:
         """Give back the memory of a tensor that no later rule reads."""

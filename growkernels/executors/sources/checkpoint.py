@@ -64,6 +64,10 @@ class Source:
             raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
         return self._views[name]()
 
+    def device(self, name: str) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
     def free(self, name: str) -> None:
         """Nothing to give back: a tensor is pages of a file."""
 

@@ -20,6 +20,10 @@ class DeviceSource:
         self._source, self._device = source, device
         self._held: dict[str, torch.Tensor] = {}
 
+    def device(self, name: str) -> torch.device:
+        """The device."""
+        return self._device
+
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor, on the device."""
         if name not in self._held:

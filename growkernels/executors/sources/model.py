@@ -47,6 +47,10 @@ class LiveSource:
         """The values of a parameter, not recorded by autograd."""
         return self.parameters[name].detach()
 
+    def device(self, name: str) -> torch.device:
+        """The device of a parameter; of the name "", that of the first one."""
+        return self.parameters[name].device if name else next(iter(self.parameters.values())).device
+
     def free(self, name: str) -> None:
         """Empty a parameter, whoever still holds it, unless it is one of the `kept`."""
         if name not in self.kept:
