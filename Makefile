@@ -26,7 +26,7 @@ help:
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
 	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 5 minutes)"
 	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
-	@echo "make lint      ruff and clang-format; make format applies them"
+	@echo "make lint      ruff, mypy and clang-format; make format applies ruff and clang-format"
 	@echo "make clean     remove the environment, the build and the demo's output"
 
 $(ENVIRONMENT): $(PINS) $(TRAINED_MODEL)
@@ -124,6 +124,7 @@ gpu-bench:
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(ENVIRONMENT)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -62,8 +62,8 @@ class Backend:
     fresh: Callable[[Tensor], None] | None = None
 
 
-#: The overload of every op, by name, of one namespace.
-Ops = namedtuple("Ops", [schema.partition("(")[0] for schema in SCHEMAS])
+class Ops(SimpleNamespace):
+    """The overload of every op of one namespace, by name."""
 
 
 class Registered(NamedTuple):
@@ -172,14 +172,16 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["tile"] = partial(tile, functions["tile_"])
     if "replicate_" in functions:
         derived["replicate"] = partial(replicate, functions["replicate_"])
-    if "expand" not in functions:
+    if "expand" not in functions and backend.rates is not None:
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
-    for name, function in {**derived, **functions}.items():
+    derived |= functions
+    for name, function in derived.items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
 
 def _ops(namespace: str) -> Ops:
-    return Ops(*(getattr(getattr(torch.ops, namespace), name).default for name in Ops._fields))
+    names = [schema.partition("(")[0] for schema in SCHEMAS]
+    return Ops(**{name: getattr(getattr(torch.ops, namespace), name).default for name in names})
 
 
 _library(DEFAULT)
