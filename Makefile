@@ -91,9 +91,11 @@ oldest newest:
 	rm -rf build/$@
 	$(PYTHON) -m venv build/$@
 	$(PYTHON) requirements/bounds.py $@ >build/$@/versions.txt
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install torch
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir ".[test]"
-	build/$@/bin/growkernels doctor
+	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install setuptools torch
+	build/$@/bin/python setup.py --quiet sdist --dist-dir build/$@/dist
+	archive=$$(ls build/$@/dist/*.tar.gz); \
+	    PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir "$$archive[test]"
+	cd build/$@ && bin/growkernels doctor
 	cd build/$@ && bin/python -P $(CURDIR)/tests/installed.py -m "not slow" $(SMOKE)
 
 # The ops need the same libraries of torch under every Python, so that one torch serves all builds.

@@ -88,3 +88,8 @@ def test_triton_kernels_run_in_a_bare_source_tree(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", BARE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == f"{tmp_path / 'growkernels' / 'kernels' / '__init__.py'}\n", done.stderr
+
+
+def test_one_file_asks_torch_cuda() -> None:
+    files = [*(ROOT / "growkernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
+    assert [file.name for file in files if "torch.cuda" in file.read_text()] == ["devices.py"]

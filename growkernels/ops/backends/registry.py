@@ -62,15 +62,11 @@ class Backend:
     fresh: Callable[[Tensor], None] | None = None
 
 
-class Ops(SimpleNamespace):
-    """The overload of every op of one namespace, by name."""
-
-
 class Registered(NamedTuple):
-    """A backend, its ops, and why it cannot run, empty if it can."""
+    """A backend, the overloads of its ops by name, and why it cannot run, empty if it can."""
 
     backend: Backend
-    ops: Ops
+    ops: SimpleNamespace
     why_not: str
 
 
@@ -121,8 +117,8 @@ def register_installed() -> None:
             warnings.warn(f"growkernels goes without backend {entry.name!r}: {FAILED[entry.name]}", stacklevel=2)
 
 
-def ops_of(name: str | None, tensor: Tensor) -> Ops:
-    """The ops for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
+def ops_of(name: str | None, tensor: Tensor) -> SimpleNamespace:
+    """The ops by name for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
 
     Raises GrowthError for a backend that cannot run or does not take such tensors, and for a device that none serves.
     """
@@ -172,16 +168,15 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["tile"] = partial(tile, functions["tile_"])
     if "replicate_" in functions:
         derived["replicate"] = partial(replicate, functions["replicate_"])
-    if "expand" not in functions and backend.rates is not None:
+    if "expand" not in functions:
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
-    derived |= functions
-    for name, function in derived.items():
+    for name, function in {**derived, **functions}.items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
 
-def _ops(namespace: str) -> Ops:
+def _ops(namespace: str) -> SimpleNamespace:
     names = [schema.partition("(")[0] for schema in SCHEMAS]
-    return Ops(**{name: getattr(getattr(torch.ops, namespace), name).default for name in names})
+    return SimpleNamespace(**{name: getattr(getattr(torch.ops, namespace), name).default for name in names})
 
 
 _library(DEFAULT)
