@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from growkernels.executors.fill import fill, most_alive, prepare
 from safetensors.torch import load_file
 
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.executors import open_source, read_manifest
-from growkernels.executors.fill import fill, most_alive, prepare
 from growkernels.executors.measure import with_fills
 from growkernels.plans import Fill, IndexVector, Plan, Rule, TensorSpec, Tile
 from growkernels.verification.slices import verify_slices
