@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import Protocol
 
 import torch
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sources.base import Tensors
 from growkernels.ops.noise.reference import noise_std
-from growkernels.plans import DTYPE_BYTES, Learned, Rule, TensorSpec, Tile
-
-
-class Tensors(Protocol):
-    """Named tensors with a name of their own: an opened checkpoint, a live model."""
-
-    name: str
-    tensors: Mapping[str, TensorSpec]
-
-    def tensor(self, name: str) -> torch.Tensor: ...
+from growkernels.plans import DTYPE_BYTES, Learned, Rule, Tile
 
 
 def check_fit(source: Tensors, rule: Rule) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Tile
 
 #: How many copies of a feature of each meaning the target has.

@@ -7,7 +7,7 @@ from math import frexp
 
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
 #: Significant bits, and exponent of the smallest normal number.

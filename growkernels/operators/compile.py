@@ -17,8 +17,8 @@ from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
-from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
+from growkernels.options import GrowthOptions
 from growkernels.plans import IndexVector, Learned, Plan, Rule, Segment, TensorSpec, Tile, Totals, noise_key
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
@@ -100,7 +100,10 @@ def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Oper
 
 def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOperator) -> None:
     """An option that only other operators read would be silently ignored; none of something is always true."""
-    kinds = {"depth_operator": DEPTH_OPERATORS, "width_operator": WIDTH_OPERATORS}
+    kinds: dict[str, Mapping[str, DepthOperator | WidthOperator]] = {
+        "depth_operator": DEPTH_OPERATORS,
+        "width_operator": WIDTH_OPERATORS,
+    }
     for field in fields(options):
         value = getattr(options, field.name)
         readers = [f"{kind} {o.name}" for kind, known in kinds.items() for o in known.values() if field.name in o.reads]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Symbol, TensorLayout
 from growkernels.operators.base import Ratios, WidthOperator
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import IndexVector, Noise, Tile
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def _replicate_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) ->
     ctx.like = [(b.shape, b.dtype, b.device) for b in blocks]
 
 
-def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+def _replicate_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     totals: list[Tensor | None] = [None] * len(ctx.like)
     for grad, i, scale in zip(grads, ctx.index, ctx.scale, strict=True):
         if grad is None:
@@ -80,7 +81,11 @@ def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 
 def register(library: torch.library.Library) -> None:
     """Register fakes and gradients for a library; before any of its ops is called."""
-    fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
+    fakes: dict[str, Callable[..., Any]] = {
+        "tile": _fake_tile,
+        "replicate": _fake_replicate,
+        "mean_square": _fake_mean_square,
+    }
     fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), _fake_nothing)
     namespace = library.ns
     for name, fake in fakes.items():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from math import isfinite, isnan
 from operator import itemgetter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def check_tensor(what: str, value: object) -> None:
         raise GrowthError(f"{what} has layout {value.layout}; expected a dense tensor: call to_dense() on it")
 
 
-def check_tensors(what: str, values: object) -> None:
+def check_tensors(what: str, values: Any) -> None:
     """A list of tensors. Their layouts are looked at where a kernel does not take them."""
     if isinstance(values, Tensor):
         raise GrowthError(f"{what} is one tensor; expected a list of tensors: put it in one, or unbind() it")
@@ -171,7 +171,7 @@ def check_rule(out: Tensor, weight: Tensor, spec: RuleNumbers) -> None:
                     f"{name} segment {segment} does not fit a source axis of {size}; expected (start, length, copies, groups) "
                     f"inside it with length a multiple of groups, or (-1, length, 1, 1) for new entries"
                 )
-    shape = spec.shape
+    shape: tuple[int, ...] = spec.shape
     if weight.ndim == 1:
         if shape[0] != 1:
             raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
@@ -261,10 +261,10 @@ def _reach(tensor: Tensor) -> int:
 
 def _separate_bands(low: Tensor, high: Tensor) -> bool:
     """Whether two tensors whose address ranges meet are bands of columns of one matrix, side by side; `low` starts first."""
-    bands = _band(low), _band(high)
-    if bands[0] is None or bands[1] is None:
+    first, second = _band(low), _band(high)
+    if first is None or second is None:
         return False
-    (period, low_width), (other_period, high_width) = bands
+    (period, low_width), (other_period, high_width) = first, second
     shift = (high.data_ptr() - low.data_ptr()) % period
     return period == other_period and low_width <= shift and shift + high_width <= period
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isclose
-from typing import Any, Literal
+from typing import Any
 
 from growkernels.errors import GrowthError
 from growkernels.rules.index import NEW, IndexVector
-
-#: The two forms of HyperCloning: input copies that are all divided, or all of the weight in one of them.
-Variant = Literal["symmetric", "diagonal"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def write_manifest(
     likewise, how learned matrices were trained.
     """
     manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
-    data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
+    data: dict[str, Any] = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")

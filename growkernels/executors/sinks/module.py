@@ -1,4 +1,4 @@
-"""The empty model of a grown class, and its parameters put in one by one."""
+"""Grown tensors into the parameters of an empty model."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sinks.base import BUCKET
 from growkernels.plans import Rule
 
 
-class EmptyModel:
-    """A model whose parameters are on the meta device until they are `put` in; tied parameters stay one object."""
+class ModuleSink:
+    """A model on the meta device whose parameters come in one by one; tied parameters stay one object."""
 
-    def __init__(self, model: nn.Module, parameter_name: Callable[[str], str]) -> None:
-        """`parameter_name` turns a tensor's name in the file into the model's."""
+    bucket = BUCKET
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        parameter_name: Callable[[str], str],
+        parameter: Callable[[Rule, torch.Tensor], nn.Parameter],
+    ) -> None:
+        """parameter_name: from a tensor's name in the file to the model's; parameter: makes one of a computed tensor."""
         self.model = model
-        self._name = parameter_name
+        self._name, self._make = parameter_name, parameter
         self._empty = dict(model.named_parameters(remove_duplicate=False))
-        self._places: dict[int, list[tuple[nn.Module, str]]] = {}
+        self._owners: dict[int, list[tuple[nn.Module, str]]] = {}
         for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                self._places.setdefault(id(parameter), []).append((module, name))
+            for name, one in module.named_parameters(recurse=False):
+                self._owners.setdefault(id(one), []).append((module, name))
 
-    def own(self, rules: Sequence[Rule]) -> tuple[Rule, ...]:
-        """The rules of tensors that the class has: files may hold others, such as a head that it does without.
+    def rules(self, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+        """Those of the rules whose targets the class has: files may hold others, such as a head that it does without.
 
         Raises GrowthError unless they are all of its parameters, each once and in its shape.
         """
@@ -46,9 +55,17 @@ class EmptyModel:
             raise GrowthError(f"the plan has no tensor for {', '.join(missing[:3])} of {kind}.")
         return mine
 
+    def empty(self, rule: Rule, device: torch.device) -> torch.Tensor:
+        """Fresh memory."""
+        return torch.empty(rule.spec.shape, dtype=getattr(torch, rule.spec.dtype), device=device)
+
+    def done(self, rule: Rule, tensor: torch.Tensor) -> None:
+        """Make the tensor a parameter of the model."""
+        self.put(rule.target, self._make(rule, tensor))
+
     def put(self, name: str, parameter: nn.Parameter) -> None:
         """Set a parameter, everywhere that it is tied to."""
-        for module, leaf in self._places[id(self._parameter(name))]:
+        for module, leaf in self._owners[id(self._parameter(name))]:
             module._parameters[leaf] = parameter
 
     def dtype(self, name: str) -> torch.dtype:

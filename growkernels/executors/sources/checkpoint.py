@@ -40,7 +40,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HASHED_AT_ONCE = 8 << 20
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Source:
     """A checkpoint: its stored config, its tensors in file order, and views of them.
 
@@ -54,8 +54,8 @@ class Source:
     tensors: dict[str, TensorSpec]
     files: tuple[Path, ...]
     carried: tuple[Path, ...]
-    _views: Mapping[str, Callable[[], torch.Tensor]] = field(repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    _views: Mapping[str, Callable[[], torch.Tensor]]
+    _lock: Lock = field(default_factory=Lock)
     _digest: str | None = None
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -63,6 +63,16 @@ class Source:
         if name not in self._views:
             raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
         return self._views[name]()
+
+    def device(self, name: str) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def free(self, name: str) -> None:
+        """Nothing to give back: a tensor is pages of a file."""
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {len(self.tensors)} tensors)"
 
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
         """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.

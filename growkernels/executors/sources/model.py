@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,17 +23,20 @@ from growkernels.rules.tensor import TensorSpec
 _WRAPPERS = {"_orig_mod": "torch.compile", "module": "a wrapper such as DistributedDataParallel"}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LiveSource:
     """A live model: its config and parameters under the names that they have in its file, tied ones once.
 
-    `fresh` is the same class built anew from the config.
+    `fresh` is the same class built anew from the config. `kept` are parameters that the
+    grown model goes on with, `emptied` those that were freed.
     """
 
     name: str
     config: dict[str, Any]
     parameters: dict[str, nn.Parameter]
     fresh: ModelClass
+    kept: Collection[str] = ()
+    emptied: list[str] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +47,20 @@ class LiveSource:
     def tensor(self, name: str) -> torch.Tensor:
         """The values of a parameter, not recorded by autograd."""
         return self.parameters[name].detach()
+
+    def device(self, name: str) -> torch.device:
+        """The device of a parameter; of the name "", that of the first one."""
+        return self.parameters[name].device if name else next(iter(self.parameters.values())).device
+
+    def free(self, name: str) -> None:
+        """Empty a parameter, whoever still holds it, unless it is one of the `kept`."""
+        if name not in self.kept:
+            self.emptied.append(name)
+            parameter = self.parameters[name]
+            parameter.grad, parameter.data = None, parameter.data.new_empty(0)
+
+    def __repr__(self) -> str:
+        return f"LiveSource({self.name!r}, {len(self.tensors)} tensors)"
 
 
 def open_model(model: nn.Module) -> LiveSource:

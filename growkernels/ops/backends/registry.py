@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -62,15 +62,11 @@ class Backend:
     fresh: Callable[[Tensor], None] | None = None
 
 
-#: The overload of every op, by name, of one namespace.
-Ops = namedtuple("Ops", [schema.partition("(")[0] for schema in SCHEMAS])
-
-
 class Registered(NamedTuple):
-    """A backend, its ops, and why it cannot run, empty if it can."""
+    """A backend, the overloads of its ops by name, and why it cannot run, empty if it can."""
 
     backend: Backend
-    ops: Ops
+    ops: SimpleNamespace
     why_not: str
 
 
@@ -121,8 +117,8 @@ def register_installed() -> None:
             warnings.warn(f"growkernels goes without backend {entry.name!r}: {FAILED[entry.name]}", stacklevel=2)
 
 
-def ops_of(name: str | None, tensor: Tensor) -> Ops:
-    """The ops for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
+def ops_of(name: str | None, tensor: Tensor) -> SimpleNamespace:
+    """The ops by name for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
 
     Raises GrowthError for a backend that cannot run or does not take such tensors, and for a device that none serves.
     """
@@ -178,8 +174,9 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
 
-def _ops(namespace: str) -> Ops:
-    return Ops(*(getattr(getattr(torch.ops, namespace), name).default for name in Ops._fields))
+def _ops(namespace: str) -> SimpleNamespace:
+    names = [schema.partition("(")[0] for schema in SCHEMAS]
+    return SimpleNamespace(**{name: getattr(getattr(torch.ops, namespace), name).default for name in names})
 
 
 _library(DEFAULT)

@@ -61,20 +61,21 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[T
 
 def _backward(op: OpOverload, ctx: Any, grads: list[Tensor | None], _: list[None]) -> tuple[Any, ...]:
     of_weights, of_matrices = ctx.needs_input_grad[:2]
-    needed, nothing = [*of_weights, *of_matrices], None if ctx.needed else []
+    needed = [*of_weights, *of_matrices]
+    nothing: list[None] | None = None if ctx.needed else []
     like = next((grad for grad in grads if grad is not None), None)
     if like is None:
         return [None] * len(of_weights), [None] * len(of_matrices), None, None, nothing
-    grads = [
+    given = [
         like.new_zeros(()).expand(shape) if grad is None else grad
         for grad, shape in zip(grads, ctx.shapes, strict=True)
     ]
-    check_batched("the gradient of expand", grads)
+    check_batched("the gradient of expand", given)
     inputs, saved = list(ctx.saved_tensors[: len(needed)]), list(ctx.saved_tensors[len(needed) :])
     if list(ctx.needed) != needed:
         # What was saved lies in the order of the work that other gradients would have had.
         saved = []
-    found = iter(op(grads, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
+    found = iter(op(given, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
     totals = [next(found) if wanted else None for wanted in needed]
     return totals[: ctx.count], totals[ctx.count :], None, None, nothing
 

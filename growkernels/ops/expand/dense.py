@@ -15,7 +15,7 @@ from growkernels.ops.expand.backward import add_gradients
 from growkernels.ops.expand.cost import Rates
 from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.forward import Products
-from growkernels.ops.expand.packing import empty_targets, unpack
+from growkernels.ops.expand.packing import distribute, empty_targets, unpack
 from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
 
 
@@ -75,7 +75,7 @@ def expand_backward(
         for tensor, wanted in zip(inputs, needed, strict=True)
     ]
     count = len(weights)
-    stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
+    stacks, of_stacks = unpack(weights, matrices, layout), distribute(totals[:count], totals[count:], layout)
     for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
         formats = Formats.of(expansion, wide, rates)
         weights_needed = any(total is not None for total in of.weights)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from growkernels.ops.arithmetic import load, store
-from growkernels.ops.expand.packing import Expansion, empty_targets, unpack
+from growkernels.ops.expand.packing import Expansion, distribute, empty_targets, unpack
 
 
 def _dense(matrix: Tensor | None, size: int, structured: bool) -> np.ndarray:
@@ -69,19 +69,19 @@ def expand_backward(
     inputs = [*weights, *matrices]
     totals = [np.zeros(tensor.shape) for tensor in inputs]
     count = len(weights)
-    of_expansions = unpack(totals[:count], totals[count:], layout)
+    of_expansions = distribute(totals[:count], totals[count:], layout)
     for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
         v, g = _Values(expansion), load(grad, np.float64)
         of_source = v.b.T @ g @ v.a
         for total, of_weight in zip(of.weights, np.tensordot(v.depth.T, of_source, 1), strict=True):
             total += of_weight
-        for total, product in (
+        for wanted, product in (
             (of.b, np.einsum("lpi,loi->po", g @ v.a, v.mixed)),
             (of.a, np.einsum("lpq,lpi->qi", g, v.b @ v.mixed)),
             (of.depth, np.einsum("loi,joi->lj", of_source, v.w)),
         ):
-            if total is not None:
-                total += product[len(product) - len(total) :]
+            if wanted is not None:
+                wanted += product[len(product) - len(wanted) :]
     return [
         store(total, tensor.dtype).to(tensor.device)
         for tensor, total, wanted in zip(inputs, totals, needed, strict=True)

@@ -25,7 +25,8 @@ from growkernels.ops.checks import (
 )
 from growkernels.ops.tile.packing import pack, tiled_shape
 from growkernels.ops.transforms import check_transforms
-from growkernels.rules.tile import Tile, Variant
+from growkernels.rules.tile import Tile
+from growkernels.rules.variant import Variant
 
 #: Elements up to which a call's own cost matters: the functional op's layer for gradients, in Python, takes 6 of 12 us.
 _SMALL = 1 << 16
