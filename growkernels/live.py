@@ -71,7 +71,7 @@ def grow_model(
 
     def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
         trained = not rule.sources or source.parameters[rule.source].requires_grad
-        return nn.Parameter(value, trained)
+        return nn.Parameter(value, trained and value.is_floating_point())
 
     sink = _empty_model(growth, parameter)
     matrices = cache(partial(open_matrices, plan))
@@ -138,7 +138,8 @@ def load_grown(
 
     def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
         # Stock transformers gives every parameter the model's dtype, also where the file mixes them.
-        return nn.Parameter(value.to(sink.dtype(rule.target)))
+        dtype = sink.dtype(rule.target)
+        return nn.Parameter(value.to(dtype), dtype.is_floating_point)
 
     sink = _empty_model(growth, parameter)
     matrices = cache(partial(open_matrices, plan))
@@ -176,7 +177,7 @@ def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Pa
     grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
     model = grown.empty_model()
     model.config.dtype = dtype
-    return ModuleSink(model, grown.parameter_name, parameter)
+    return ModuleSink(model, grown.find, parameter)
 
 
 def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:

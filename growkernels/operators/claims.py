@@ -49,6 +49,8 @@ def _dtypes(rule: Rule, layout: ModelLayout) -> set[str]:
 
 
 def _narrows(source: str, rule: Rule) -> bool:
+    if rule.spec.dtype not in _FORMATS:
+        return False  # no weight, and only copied
     (bits, least), (source_bits, source_least) = (_FORMATS[rule.spec.dtype], _FORMATS[source])
     return bits < source_bits or least > source_least
 

@@ -19,7 +19,18 @@ from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.untie import untied
 from growkernels.options import GrowthOptions
-from growkernels.plans import IndexVector, Learned, Plan, Rule, Segment, TensorSpec, Tile, Totals, noise_key
+from growkernels.plans import (
+    DTYPE_BYTES,
+    IndexVector,
+    Learned,
+    Plan,
+    Rule,
+    Segment,
+    TensorSpec,
+    Tile,
+    Totals,
+    noise_key,
+)
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
 WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
@@ -203,7 +214,9 @@ def _rule(
         how = replace(how, row=layer or 0)
     elif how.is_random:
         how = replace(how, key=noise_key(options.seed, name))
-    spec = TensorSpec(how.shape, tensor.spec.dtype if options.dtype == "keep" else options.dtype)
+    # What is no weight, such as a table of ids, stays what it is.
+    kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
+    spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)
     return Rule(name, sources, spec, how, tensor.group, layer, tensor.kind)
 
 

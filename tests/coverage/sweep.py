@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -130,14 +130,26 @@ class Twin:
         return self.error(self.run(self.grow("both", depth=2, width=2, noise_snr_db=None)), deep)
 
     def live(self) -> float:
-        """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference."""
-        self.grow("file", width=2)
-        model = growkernels.grow_model(self.load(self.source), width=2)
+        """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference.
+
+        Without noise: a stack of experts in memory takes noise of its own, not that of the tensors that a file has of it.
+        """
+        self.grow("file", width=2, noise_snr_db=None)
+        model = growkernels.grow_model(self.load(self.source), width=2, noise_snr_db=None)
         shutil.rmtree(self.folder / "live", ignore_errors=True)
         model.save_pretrained(self.folder / "live")
         first, second = (load_file(self.folder / name / "model.safetensors") for name in ("file", "live"))
-        assert first.keys() == second.keys(), f"other tensors: {sorted(first.keys() ^ second.keys())[:3]}"
-        return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
+        return _largest_gap(first, second)
+
+    def loaded(self) -> float:
+        """0.0 where `load_grown` gives the bits that stock code reads from the grown checkpoint, noise and all."""
+        wanted = self.grow("file", width=2).state_dict()
+        return _largest_gap(wanted, growkernels.load_grown(self.source, width=2).state_dict())
+
+
+def _largest_gap(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys(), f"other tensors: {sorted(first.keys() ^ second.keys())[:3]}"
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
 
 
 def steps(twin: Twin) -> dict[str, Callable[[], float]]:
@@ -153,6 +165,7 @@ def steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "odd list": partial(twin.deeper, "depth", odd),
         "depth and width": twin.both,
         "live": twin.live,
+        "loaded": twin.loaded,
     }
 
 

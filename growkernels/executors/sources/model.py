@@ -25,7 +25,8 @@ _WRAPPERS = {"_orig_mod": "torch.compile", "module": "a wrapper such as Distribu
 
 @dataclass(eq=False, repr=False)
 class LiveSource:
-    """A live model: its config and parameters under the names that they have in its file, tied ones once.
+    """A live model: its config, its parameters and the buffers of its file, under the names that they have there, tied ones
+    once. Stacks that a file would hold in parts are whole, under their own names.
 
     `fresh` is the same class built anew from the config. `kept` are parameters that the
     grown model goes on with, `emptied` those that were freed.
@@ -33,7 +34,7 @@ class LiveSource:
 
     name: str
     config: dict[str, Any]
-    parameters: dict[str, nn.Parameter]
+    parameters: dict[str, torch.Tensor]
     fresh: ModelClass
     kept: Collection[str] = ()
     emptied: list[str] = field(default_factory=list)
@@ -70,8 +71,9 @@ def open_model(model: nn.Module) -> LiveSource:
     config = _stored_config(model)
     family = find_row(config)
     fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
-    parameters = {}
-    for name, parameter in model.named_parameters():
+    parameters: dict[str, torch.Tensor] = {}
+    buffers = [name for name, one in fresh.parameters.items() if one.module == "buffer"]
+    for name, parameter in (*model.named_parameters(), *((name, model.get_buffer(name)) for name in buffers)):
         _check_parameter(name, parameter)
         parameters[fresh.file_name(name)] = parameter
     return LiveSource(type(model).__name__, config, parameters, fresh)
@@ -92,7 +94,7 @@ def _check_kind(model: object) -> None:
     )
 
 
-def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+def _check_parameter(name: str, parameter: torch.Tensor) -> None:
     data = parameter.data
     if type(data) is not torch.Tensor or data.layout is not torch.strided:
         what = type(data).__name__ if type(data) is not torch.Tensor else f"{data.layout}"
