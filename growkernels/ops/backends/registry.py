@@ -168,7 +168,7 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["tile"] = partial(tile, functions["tile_"])
     if "replicate_" in functions:
         derived["replicate"] = partial(replicate, functions["replicate_"])
-    if "expand" not in functions:
+    if "expand" not in functions and backend.rates is not None:  # `register_backend` saw to one of the two
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
     for name, function in {**derived, **functions}.items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
