@@ -12,6 +12,7 @@
 #include "cpu/kernels.h"
 #include "cuda/kernels.h"
 #include "pages.h"
+#include "versions.h"
 
 namespace gk {
 namespace {
@@ -31,21 +32,23 @@ Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType d
 class OnDevice {
  public:
   template <class... Others>
-  explicit OnDevice(const Tensor& first, const Others&... others) {
-    (check(first, others), ...);
-    if (!first.is_cpu()) guard_.emplace(first.get_device_index());
+  explicit OnDevice(const Tensor& first, const Others&... others) : cpu_(first.is_cpu()) {
+    if (!cpu_) index_ = first.get_device_index();
+    (check(others), ...);
+    if (!cpu_) guard_.emplace(index_);
   }
 
  private:
-  static void check(const Tensor& first, const Tensor& other) {
-    const bool same =
-        first.is_cpu() ? other.is_cpu() : !other.is_cpu() && first.get_device_index() == other.get_device_index();
+  void check(const Tensor& other) const {
+    const bool same = cpu_ ? other.is_cpu() : !other.is_cpu() && other.get_device_index() == index_;
     if (!same) refuse("tensors of one call are on different devices; put them on one");
   }
-  static void check(const Tensor& first, const std::vector<Tensor>& others) {
-    for (const Tensor& other : others) check(first, other);
+  void check(const std::vector<Tensor>& others) const {
+    for (const Tensor& other : others) check(other);
   }
 
+  const bool cpu_;
+  torch::stable::accelerator::DeviceIndex index_ = 0;
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;
 };
 
@@ -80,7 +83,10 @@ struct Ops {
         numbers.snr = std::pow(10.0, -*snr_db / 20);
       }
     }
-    kernels.tile({tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)});
+    const std::vector<TileJob> jobs{
+        tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)};
+    raise_version(out);
+    kernels.tile(jobs);
   }
 
   static Tensor tile(const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal, double noise_std,
@@ -110,6 +116,7 @@ struct Ops {
     const std::vector<TileJob> jobs = tile_jobs(std::move(targets), std::move(sources), layout, scalars);
     if (jobs.empty()) return;
     const OnDevice device(outs[0], outs, weights);
+    raise_version(outs);
     kernels.tile(jobs);
   }
 
@@ -129,6 +136,7 @@ struct Ops {
     check_memory(targets, sources);
     if (outs.empty()) return;
     const OnDevice device(outs[0], outs, blocks);
+    raise_version(outs);
     kernels.replicate(targets, sources, {index, scale, noise_alpha, noise_std, uint64_t(key)});
   }
 
@@ -158,6 +166,7 @@ struct Ops {
     const View target = view_of(out);
     check_memory({target}, {});
     const OnDevice device(out);
+    raise_version(out);
     kernels.normal(target, uint64_t(key), uint64_t(field), uint64_t(start));
   }
 
@@ -169,6 +178,7 @@ struct Ops {
     inputs.push_back(factors);
     check_memory(targets, inputs);
     const OnDevice device(outs[0], outs, sources, coefficients);
+    raise_version(outs);
     kernels.mix(targets, terms, factors);
   }
 
@@ -180,6 +190,7 @@ struct Ops {
     inputs.insert(inputs.end(), second.begin(), second.end());
     check_memory({target}, inputs);
     const OnDevice device(out, left, right);
+    raise_version(out);
     kernels.inner_products(target, first, second);
   }
 

@@ -12,10 +12,6 @@ from growkernels.ops.expand import autograd as expand_autograd
 from growkernels.ops.schemas import LIBRARIES
 
 
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
-
-
 def _fake_tile(
     weight: Tensor,
     n_out: int,
@@ -86,7 +82,7 @@ def register() -> None:
         expand_autograd.register(library)
         namespace = library.ns
         for name in ("tile_", "tile_rules_", "replicate_", "normal_"):
-            torch.library.register_fake(f"{namespace}::{name}", _fake_nothing, lib=library)
+            torch.library.register_fake(f"{namespace}::{name}", expand_autograd.fake_in_place, lib=library)
         for name, fake in fakes.items():
             torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
         torch.library.register_autograd(f"{namespace}::tile", _tile_backward, setup_context=_tile_setup, lib=library)

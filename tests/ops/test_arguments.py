@@ -356,3 +356,19 @@ def test_nothing_to_do() -> None:
     ops.replicate_([], [W], [])
     assert ops.replicate([], []) == ops.replicate([W], []) == []
     assert ops.mean_square([]).shape == (0,)
+
+
+@pytest.mark.parametrize("namespace", ["growkernels", "growkernels_eager", "growkernels_emulated"])
+def test_some_tensors_without_memory_are_refused(namespace: str) -> None:
+    """Torch would call the op's fake, which writes nothing."""
+    out, w, nowhere = torch.full((6, 10), torch.nan), data((3, 5)), torch.empty(3, 5, device="meta")
+    for call in (
+        lambda: getattr(torch.ops, namespace).tile_(out, nowhere, 2, 2, False, 0.0, None, 0),
+        lambda: getattr(torch.ops, namespace).mix_([out], [out.to("meta")], data((1, 1))),
+        lambda: ops.tile_(out, nowhere, 2, 2),
+        lambda: ops.tile_rules_([out, out.to("meta")], [w, w], [TileSpec((0, 3, 2, 1), (0, 5, 2, 1))] * 2),
+        lambda: ops.replicate_([out], [out.to("meta")], [0]),
+    ):
+        with pytest.raises(GrowthError, match=r"on (cpu|meta), (another|the source) on (meta|cpu)"):
+            call()
+    assert out.isnan().all()

@@ -13,6 +13,7 @@ from growkernels.ops.replicate import reference as replicate_reference
 from growkernels.ops.tile import reference as tile_reference
 from growkernels.ops.tile.packing import unpack
 from growkernels.ops.tile.spec import TileSpec
+from growkernels.ops.versions import raising_versions
 
 
 def tile_spec(
@@ -111,7 +112,9 @@ def normal_(out: torch.Tensor, key: int, field: int, start: int) -> None:
 
 
 #: Implementations by op name.
-IMPLEMENTATIONS = {
-    **{f.__name__: f for f in (tile_, tile, tile_rules_, replicate_, replicate, mean_square, normal_)},
-    **expand_reference.IMPLEMENTATIONS,
-}
+IMPLEMENTATIONS = raising_versions(
+    {
+        **{f.__name__: f for f in (tile_, tile, tile_rules_, replicate_, replicate, mean_square, normal_)},
+        **expand_reference.IMPLEMENTATIONS,
+    }
+)

@@ -19,6 +19,7 @@ from growkernels.ops.backends.eager import tile_spec, tiled_shape
 from growkernels.ops.checks import check_dtype, check_memory, check_rule, check_target
 from growkernels.ops.expand import products
 from growkernels.ops.tile.packing import unpack
+from growkernels.ops.versions import raising_versions
 
 
 def _on_device(*lists: Sequence[Tensor]) -> AbstractContextManager[Any]:
@@ -233,18 +234,20 @@ def _check_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table: Tensor,
 
 
 #: Implementations by op name.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f
-    for f in (
-        tile_,
-        tile,
-        tile_rules_,
-        replicate_,
-        replicate,
-        mean_square,
-        normal_,
-        mix_,
-        inner_products_,
-        products_,
-    )
-}
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = raising_versions(
+    {
+        f.__name__: f
+        for f in (
+            tile_,
+            tile,
+            tile_rules_,
+            replicate_,
+            replicate,
+            mean_square,
+            normal_,
+            mix_,
+            inner_products_,
+            products_,
+        )
+    }
+)

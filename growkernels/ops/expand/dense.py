@@ -15,6 +15,7 @@ from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.forward import Products
 from growkernels.ops.expand.packing import empty_targets, unpack
 from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
+from growkernels.ops.versions import raising_versions
 
 
 def expand_(
@@ -96,8 +97,11 @@ def register(
     """
     ops = getattr(torch.ops, library.ns)
     SAVING[library.ns, device.lower()] = gpu
-    for name, function in parts.items():
+    implementations = {
+        **parts,
+        "expand_": partial(expand_, ops, gpu),
+        "expand": partial(expand, ops, gpu, fresh),
+        "expand_backward": partial(expand_backward, ops, gpu),
+    }
+    for name, function in raising_versions(implementations).items():
         library.impl(name, function, device)
-    library.impl("expand", partial(expand, ops, gpu, fresh), device)
-    for function in (expand_, expand_backward):
-        library.impl(function.__name__, partial(function, ops, gpu), device)

@@ -13,6 +13,8 @@ from growkernels.ops.backends.backend import ops_of
 from growkernels.ops.checks import (
     check_devices,
     check_dtype,
+    check_gradients,
+    check_inference,
     check_integer,
     check_key,
     check_number,
@@ -33,6 +35,8 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
     check_transforms("normal_", (out,))
     check_dtype("out", out.dtype)
     check_signs(out)
+    check_inference((out,))
+    check_gradients((out,), ())
     check_integer("field", field)
     check_integer("start", start)
     if start < 0:
