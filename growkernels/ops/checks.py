@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import inf
 from operator import itemgetter
 from typing import NoReturn
 
@@ -104,6 +104,11 @@ def check_number(what: str, value: object) -> None:
         raise GrowthError(f"{what} is {value!r}; expected a number")
 
 
+def is_nan(number: float) -> bool:
+    """As `math.isnan`, also of a number that `torch.compile` has made a symbol of because it changes between calls."""
+    return not -inf <= number <= inf
+
+
 def check_key(key: int) -> int:
     """The key in the signed form that ops carry."""
     if not isinstance(key, int):
@@ -118,13 +123,13 @@ def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
     if snr_db is not None:
         check_number("snr_db", snr_db)
     if noise_std is None:
-        if snr_db is not None and isnan(snr_db):
+        if snr_db is not None and is_nan(snr_db):
             raise GrowthError("snr_db is NaN; expected decibels")
         return 0.0
     check_number("noise_std", noise_std)
     if snr_db is not None:
         raise GrowthError(f"noise_std={noise_std} and snr_db={snr_db} are both given; give one of them")
-    if not (noise_std >= 0 and isfinite(noise_std)):
+    if not 0 <= noise_std < inf:
         raise GrowthError(f"noise_std is {noise_std}; expected a finite number >= 0")
     return noise_std
 
@@ -188,7 +193,7 @@ def check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
             raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
         shape = shape[1:]
     check_target(out, weight, shape, "the rule")
-    if not spec.divisor or isnan(spec.divisor):
+    if not spec.divisor or is_nan(spec.divisor):
         raise GrowthError(f"divisor is {spec.divisor}; expected a number other than zero")
     for std in (spec.noise_std, *(std for _, std in spec.fill)):
         check_std(std)

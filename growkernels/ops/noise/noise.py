@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from growkernels.ops.checks import (
     check_signs,
     check_tensor,
     check_tensors,
+    is_nan,
     refuse,
 )
 from growkernels.ops.transforms import check_transforms
@@ -68,7 +68,7 @@ def mean_square(
     for tensor, divisor in zip(tensors, divisors, strict=True):
         check_tensor("a tensor", tensor)
         check_dtype("a tensor", tensor.dtype)
-        if not divisor or isnan(divisor):
+        if not divisor or is_nan(divisor):
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
     if not tensors:
         return torch.empty(0, dtype=torch.float64)

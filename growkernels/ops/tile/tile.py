@@ -82,7 +82,8 @@ def tile(
     ops = ops_of(backend, weight)
     key = check_key(key)
     try:
-        if transformed or weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
+        # Sizes are looked at last: in a traced graph that would be a guard.
+        if transformed or weight.requires_grad or torch.compiler.is_compiling() or weight.numel() > _SMALL:
             return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, key, dtype)
         out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
         ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, key)
