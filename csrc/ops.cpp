@@ -93,8 +93,11 @@ struct Ops {
                      std::optional<double> snr_db, int64_t key, ScalarType dtype) {
     std::vector<int64_t> sizes{weight.sizes().begin(), weight.sizes().end()};
     if (sizes.size() != 1 && sizes.size() != 2) refuse("expected a matrix or a vector, got ", sizes.size(), " axes");
-    if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) ||
-        (sizes.size() == 2 && __builtin_mul_overflow(sizes[1], n_in, &sizes[1]))) {
+    if (n_out < 1 || n_in < 1) refuse("n_out is ", n_out, ", n_in is ", n_in, "; expected at least one copy");
+    int64_t bytes = 8;
+    if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) || __builtin_mul_overflow(sizes[0], bytes, &bytes) ||
+        (sizes.size() == 2 &&
+         (__builtin_mul_overflow(sizes[1], n_in, &sizes[1]) || __builtin_mul_overflow(sizes[1], bytes, &bytes)))) {
       refuse("n_out=", n_out, " and n_in=", n_in, " copies do not fit 64 bits");
     }
     Tensor out = empty(weight, sizes, dtype);

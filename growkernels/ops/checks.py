@@ -36,7 +36,7 @@ def seen_by_kernels(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> bool:
     return _PLAIN.issuperset(map(type, (*outs, *sources)))
 
 
-def refuse(error: RuntimeError | GrowthError) -> NoReturn:
+def refuse(error: Exception) -> NoReturn:
     """What a kernel refused as the error of this package; any other error as it is."""
     message = str(error)
     if message.startswith(REFUSED):
@@ -53,10 +53,12 @@ def check_tensor(what: str, value: object) -> None:
         raise GrowthError(f"{what} {_is(value)}; expected a tensor{_REMEDIES.get(type(value).__name__, '')}")
     if value.layout is not torch.strided:
         raise GrowthError(f"{what} has layout {value.layout}; expected a dense tensor: call to_dense() on it")
+    if value.is_nested:
+        raise GrowthError(f"{what} is a nested tensor; expected a dense one: make a call for each item of its unbind()")
 
 
 def check_tensors(what: str, values: object) -> None:
-    """A list of tensors. Their layouts are looked at where a kernel does not take them."""
+    """A list of tensors. Whether they are dense is looked at where a kernel does not take them."""
     if isinstance(values, Tensor):
         raise GrowthError(f"{what} is one tensor; expected a list of tensors: put it in one, or unbind() it")
     if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
@@ -136,9 +138,8 @@ def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
 
 def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str) -> None:
     """`out` must have the shape, a supported dtype, the source's device, memory to write, and no gradient to follow."""
-    if out.layout is not torch.strided or source.layout is not torch.strided:
-        check_tensor("out", out)
-        check_tensor("the source", source)
+    check_tensor("out", out)
+    check_tensor("the source", source)
     if out.shape != shape:
         raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
     if out.dtype not in DTYPES or source.dtype not in DTYPES:
@@ -173,6 +174,8 @@ def check_inference(outs: Sequence[Tensor]) -> None:
 
 def check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
     """The rule must fit both shapes, and its numbers must be ones to compute with."""
+    check_tensor("out", out)
+    check_tensor("the source", weight)
     if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
         raise GrowthError(
             f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Literal
 
 import torch
@@ -32,6 +33,8 @@ from growkernels.ops.transforms import check_transforms
 Variant = Literal["symmetric", "diagonal"]
 #: Elements up to which a call's own cost matters: the functional op's layer for gradients, in Python, takes 6 of 12 us.
 _SMALL = 1 << 16
+#: Bytes that a 64-bit process can address.
+_ADDRESSES = 1 << 47
 _DIAGONAL = {"symmetric": False, "diagonal": True}
 
 
@@ -88,7 +91,8 @@ def tile(
         out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
         ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, key)
         return out
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
+        _check_size(weight, n_out, n_in, dtype)
         refuse(error)
 
 
@@ -150,6 +154,16 @@ def tile_rules_(
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
+
+
+def _check_size(weight: Tensor, n_out: int, n_in: int, dtype: torch.dtype) -> None:
+    """What no machine has memory for."""
+    shape = tiled_shape(weight, n_out, n_in)
+    if prod(shape) * dtype.itemsize >= _ADDRESSES:
+        raise GrowthError(
+            f"n_out={n_out} and n_in={n_in} copies of a weight of shape {tuple(weight.shape)} are more than a machine can have "
+            f"memory for; expected numbers of copies that fit it"
+        )
 
 
 def _check_target(out: Tensor, weight: Tensor, n_out: int, n_in: int) -> None:
