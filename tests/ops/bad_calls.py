@@ -74,7 +74,10 @@ def check_refused(name: str, library: Any) -> None:
     """Compiled ops have an error of torch for it, the others ours; a list without tensors is torch's own to refuse."""
     out = data((4, 6), seed=9)
     before = out.clone()
-    with pytest.raises((GrowthError, RuntimeError), match=r"refused: |expected|overlaps|do not fit|writes|rule|segments|does not have shape"):
+    with pytest.raises(
+        (GrowthError, RuntimeError),
+        match=r"refused: |expected|overlaps|do not fit|writes|rule|segments|does not have shape",
+    ):
         BAD[name](library, out)
     assert out.shape == (4, 6)
     assert out.equal(before)
