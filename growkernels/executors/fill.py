@@ -10,7 +10,7 @@ from growkernels import ops
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.plans import Rule
 
 #: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
@@ -139,9 +139,9 @@ def _compute(source: Tensors, rules: Sequence[Rule], matrices: Matrices) -> list
             [tile_spec(rule) for rule, _ in pairs],
         )
     for weight in (source.tensor(name) for rule in rules for name in rule.sources):
-        if weight.is_cuda:
+        if weight.device.type != "cpu":
             # Its memory may belong to another stream, which must not have it back before this one is through.
-            weight.record_stream(torch.cuda.current_stream(weight.device))
+            weight.record_stream(torch.accelerator.current_stream(weight.device))
     return outs
 
 

@@ -13,7 +13,7 @@ from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Expansion
 from growkernels.ops.autocast import cast_factors, factor
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.ops.expand.packing import pack
 from growkernels.plans import Learned, LearnedPart, Plan, Rule
 

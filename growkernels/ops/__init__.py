@@ -1,5 +1,6 @@
 """Fused growth ops on tensors: compiled kernels, and the eager reference that defines them."""
 
+from growkernels.ops.backends.registry import register_installed
 from growkernels.ops.expand.expand import expand, expand_, expand_many, expand_many_
 from growkernels.ops.expand.packing import Expansion
 from growkernels.ops.noise.noise import mean_square, normal_
@@ -24,3 +25,6 @@ __all__ = [
     "tile_",
     "tile_rules_",
 ]
+
+# Last, so that other packages find everything here when their backends are imported.
+register_installed()

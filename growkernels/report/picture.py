@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,11 +36,15 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
     """Write a PNG of `plan` to `path`.
 
     Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError for learned growth, which
-    has no copies to show, and if the file cannot be written.
+    has no copies to show, without matplotlib, and if the file cannot be written.
     """
     if plan.is_learned:
         raise GrowthError(
             "a picture shows which block is a copy of which, and learned growth has no copies; leave it out."
+        )
+    if find_spec("matplotlib") is None:
+        raise GrowthError(
+            "a picture needs matplotlib; install it (`pip install matplotlib`), or leave the picture out."
         )
     from matplotlib.figure import Figure
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import TileSpec
-from growkernels.ops.backends import backend
 from growkernels.ops.tile import reference as tile_reference
+from tests import emulated
 from tests.ops.test_tile import SLICED, check_rule, check_tile, check_vector, rule_cases, tile_cases
 from tests.ops.tools import (
     DTYPES,
@@ -32,7 +32,7 @@ from tests.ops.tools import (
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 VECTORS, ELEMENTS = "tile of vectors", "tile of elements"
 NOISY_VECTORS, NOISY_ELEMENTS = "tile of vectors with normals", "tile of elements with normals"
@@ -43,9 +43,9 @@ PIECE = 4096
 
 def run(outs: Sequence[Tensor], weights: Sequence[Tensor], rules: Sequence[TileSpec], reads: bool = True) -> list[str]:
     """Launches of a call whose outputs have the bits of the reference; each byte read once and written once."""
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     ops.tile_rules_(outs, weights, rules, backend="emulated")
-    traffic = backend.EXTENSION.emulated_traffic()
+    traffic = emulated.traffic()
     for out, weight, spec in zip(outs, weights, rules, strict=True):
         expected = poisoned(tuple(out.shape), out.dtype)
         tile_reference.tile_rules_([expected], [weight], [spec])

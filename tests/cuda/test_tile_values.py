@@ -9,13 +9,13 @@ import torch
 
 from growkernels import ops
 from growkernels.ops import TileSpec, arithmetic
-from growkernels.ops.backends import backend
+from tests import emulated
 from tests.cuda.test_tile import ELEMENTS, NOISY_ELEMENTS, NOISY_VECTORS, SMALL, VECTORS, grow, run
 from tests.ops.tools import DTYPES, assert_same_bits, data, laid_out, poisoned, with_special
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.executors.fill import buckets, fill, most_alive, prepare, unchanged
-from growkernels.ops.backends import backend
+from growkernels.ops.backends import registry
 from growkernels.plans import IndexVector, Rule, TensorSpec
 
 #: For each rule: number of its source, copies of its source's rows.
@@ -93,6 +93,6 @@ def test_what_does_not_change_is_found_once() -> None:
 def test_a_device_without_kernels_is_found_out_while_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = rules_of([(0, 2), (1, 1)])
     assert prepare(Weights(), rules, lambda device: {}) == tuple(rules)
-    monkeypatch.setattr(backend, "FORCED", "no such backend")
+    monkeypatch.setattr(registry, "FORCED", "no such backend")
     with pytest.raises(GrowthError, match="unknown backend"):
         prepare(Weights(), rules, lambda device: {})

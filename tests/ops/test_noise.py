@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import TileSpec, arithmetic
-from growkernels.ops.backends import backend
+from growkernels.ops.backends.extension import EXTENSION
 from growkernels.ops.noise import reference as noise_reference
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
@@ -36,7 +36,7 @@ KNOWN = [
 def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]) -> None:
     result = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
     assert tuple(int(word[0]) for word in result) == words
-    assert backend.EXTENSION.philox(counter, key) == words
+    assert EXTENSION.philox(counter, key) == words
 
 
 def test_normals_known_answers() -> None:
@@ -207,7 +207,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype, isa: str) -> None:
-    assert backend.EXTENSION.isa() == isa
+    assert EXTENSION.isa() == isa
     for actual, eager in zip(_everything(dtype, (37, 113)), _everything(dtype, (37, 113), "eager"), strict=True):
         assert_same_bits(actual, eager)
 
@@ -215,4 +215,4 @@ def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype, isa: str)
 @given(st.tuples(*[st.integers(0, 2**32 - 1)] * 4), st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
 def test_compiled_philox_is_that_of_numpy(counter: tuple[int, ...], key: tuple[int, int]) -> None:
     words = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
-    assert backend.EXTENSION.philox(counter, key) == tuple(int(word[0]) for word in words)
+    assert EXTENSION.philox(counter, key) == tuple(int(word[0]) for word in words)

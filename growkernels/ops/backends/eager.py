@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from growkernels.ops.backends.registry import Backend
 from growkernels.ops.checks import check_dtype, check_memory, check_rule
 from growkernels.ops.expand import reference as expand_reference
 from growkernels.ops.noise import reference as noise_reference
@@ -13,7 +14,6 @@ from growkernels.ops.raw_arguments import (
     check_backward,
     check_copies,
     check_divisors,
-    check_index,
     check_needed,
     check_pairs,
     check_products,
@@ -26,7 +26,6 @@ from growkernels.ops.replicate import reference as replicate_reference
 from growkernels.ops.tile import reference as tile_reference
 from growkernels.ops.tile.packing import unpack
 from growkernels.ops.tile.spec import TileSpec
-from growkernels.ops.versions import raising_versions
 
 
 def tile_spec(
@@ -58,28 +57,6 @@ def tile_(
     tile_reference.tile_rules_([out], [weight], [tile_spec(weight, n_out, n_in, diagonal, noise_std, snr_db, key)])
 
 
-def tile(
-    weight: torch.Tensor,
-    n_out: int,
-    n_in: int,
-    diagonal: bool,
-    noise_std: float,
-    snr_db: float | None,
-    key: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    check_copies(weight, n_out, n_in)
-    out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
-    tile_(out, weight.detach(), n_out, n_in, diagonal, noise_std, snr_db, key)
-    return out
-
-
-def tiled_shape(weight: torch.Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
-    """The target's shape."""
-    shape = weight.shape
-    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])
-
-
 def tile_rules_(
     outs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], layout: Sequence[int], scalars: Sequence[float]
 ) -> None:
@@ -99,20 +76,6 @@ def replicate_(
 ) -> None:
     check_replicas(outs, blocks, index, scale)
     replicate_reference.replicate_(outs, blocks, index, scale, noise_alpha, noise_std, key)
-
-
-def replicate(
-    blocks: Sequence[torch.Tensor],
-    index: Sequence[int],
-    scale: Sequence[float],
-    noise_alpha: float,
-    noise_std: float,
-    key: int,
-) -> list[torch.Tensor]:
-    check_index(blocks, index, scale)
-    outs = [torch.empty_like(blocks[i], memory_format=torch.contiguous_format) for i in index]
-    replicate_(outs, [block.detach() for block in blocks], index, scale, noise_alpha, noise_std, key)
-    return outs
 
 
 def mean_square(tensors: Sequence[torch.Tensor], divisors: Sequence[float]) -> torch.Tensor:
@@ -178,16 +141,16 @@ def products_(
     expand_reference.products_(outs, left, right, add)
 
 
-#: Implementations by op name.
-IMPLEMENTATIONS = raising_versions(
-    {
+EAGER = Backend(
+    "eager",
+    devices=(),
+    why_not=lambda: "",
+    implementations=lambda: {
         f.__name__: f
         for f in (
             tile_,
-            tile,
             tile_rules_,
             replicate_,
-            replicate,
             mean_square,
             normal_,
             expand_,
@@ -197,5 +160,6 @@ IMPLEMENTATIONS = raising_versions(
             inner_products_,
             products_,
         )
-    }
+    },
+    default_for=("cpu",),
 )

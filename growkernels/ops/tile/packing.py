@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from torch import Tensor
+
 from growkernels.errors import GrowthError
 from growkernels.ops.tile.spec import TileSpec
 
@@ -55,3 +57,9 @@ def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[TileSpec]:
     if at != len(layout):
         raise GrowthError("layout has numbers left over after the last rule")
     return specs
+
+
+def tiled_shape(weight: Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
+    """The shape of `tile`'s result."""
+    shape = weight.shape
+    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.backends.backend import ops_of
-from growkernels.ops.backends.eager import tiled_shape
+from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import (
     check_dtype,
     check_gradients,
@@ -26,7 +25,7 @@ from growkernels.ops.checks import (
     refuse,
     seen_by_kernels,
 )
-from growkernels.ops.tile.packing import pack
+from growkernels.ops.tile.packing import pack, tiled_shape
 from growkernels.ops.tile.spec import TileSpec
 from growkernels.ops.transforms import check_transforms
 
