@@ -5,13 +5,18 @@ from growkernels.ops.expand.expand import expand, expand_, expand_many, expand_m
 from growkernels.ops.expand.packing import Expansion
 from growkernels.ops.noise.noise import mean_square, normal_
 from growkernels.ops.replicate.replicate import replicate, replicate_
-from growkernels.ops.tile.spec import TileSpec
 from growkernels.ops.tile.tile import tile, tile_, tile_rules_
+from growkernels.rules.index import IndexVector, Segment
 from growkernels.rules.key import noise_key
+from growkernels.rules.tile import Fill, Noise, Tile
 
 __all__ = [
     "Expansion",
-    "TileSpec",
+    "Fill",
+    "IndexVector",
+    "Noise",
+    "Segment",
+    "Tile",
     "expand",
     "expand_",
     "expand_many",

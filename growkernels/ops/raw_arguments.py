@@ -13,7 +13,7 @@ from torch import Tensor
 from growkernels.errors import GrowthError
 from growkernels.ops.checks import check_devices, check_dtype, check_memory, check_rule, check_target
 from growkernels.ops.expand.packing import Expansion, unpack
-from growkernels.ops.tile.spec import TileSpec
+from growkernels.ops.tile.numbers import RuleNumbers
 
 
 def check_copies(weight: Tensor, n_out: int, n_in: int) -> None:
@@ -28,7 +28,7 @@ def check_copies(weight: Tensor, n_out: int, n_in: int) -> None:
         raise GrowthError(f"n_in is {n_in} for a vector; expected 1")
 
 
-def check_rules(outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[TileSpec]) -> None:
+def check_rules(outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[RuleNumbers]) -> None:
     """A rule for each output, and a weight that it fits."""
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} rules; expected as many of each")

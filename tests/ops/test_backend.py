@@ -10,7 +10,7 @@ from torch._subclasses import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec
+from growkernels.ops import Noise, Tile
 from growkernels.ops.backends import cpu, cuda, extension, registry, triton
 from tests import emulated
 from tests.ops.tools import data
@@ -30,7 +30,7 @@ def call_all(device: str, forced: str | None) -> dict[str, object]:
     """Every op on tensors of a device: what it returns, by name."""
     weight, block = torch.empty(6, 10, device=device, dtype=torch.bfloat16), torch.empty(7, device=device)
     out = torch.empty(12, 20, device=device)
-    spec = TileSpec((0, 6, 2, 1), (0, 10, 2, 1), 2.0, noise_std=0.1, key=5)
+    spec = Tile.copies((6, 10), (2, 2), 1, Noise(std=0.1), key=5)
     blocks, outs = [weight, block], [torch.empty(7, device=device), torch.empty(6, 10, device=device)]
     return {
         "tile": ops.tile(weight, 2, 3, snr_db=10.0, key=1, backend=forced),
@@ -136,7 +136,7 @@ def test_unknown_backends_are_refused(monkeypatch: pytest.MonkeyPatch, name: str
 
 @pytest.mark.usefixtures("all_run")
 def test_tensors_on_several_devices_are_refused() -> None:
-    spec = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
+    spec = Tile.identity((4, 6))
     with FakeTensorMode():
         here, there = torch.empty(4, 6), torch.empty(4, 6, device="cuda")
         for pair in ([here, there], [there, here]):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, arithmetic
+from growkernels.ops import arithmetic
 from growkernels.ops.backends.extension import EXTENSION
 from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile.numbers import RuleNumbers
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
 #: Bits do not depend on the instruction set.
@@ -180,7 +181,10 @@ def _everything(dtype: torch.dtype, shape: tuple[int, int], backend: str | None 
     rows, cols = (0, shape[0], 2, 1, -1, 3, 1, 1), (-1, 5, 1, 1, 0, shape[1], 3, 1)
     fill = ((0.0, 0.1), (0.5, 0.2), (0.0, 0.3))
     ops.tile_rules_(
-        [extended], [weight], [TileSpec(rows, cols, 3.0, 0.5, noise_std=0.1, key=5, fill=fill)], backend=backend
+        [extended],
+        [weight],
+        [RuleNumbers(rows, cols, 3.0, 0.5, noise_std=0.1, key=5, fill=fill).tile()],
+        backend=backend,
     )
     return [
         ops.tile(weight, 2, 2, snr_db=10.0, key=1, backend=backend),

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec
+from growkernels.ops import Fill, IndexVector, Noise, Segment, Tile
 from tests.ops.tools import assert_same_bits, data
 
 KEY = ops.noise_key(0, "x")
@@ -31,8 +31,15 @@ def into(write: Callable[[Tensor, Tensor, Any], None], *copies: int) -> Call:
     return call
 
 
-def rule(x: Tensor, **numbers: Any) -> TileSpec:
-    return TileSpec((0, x.shape[0], 2, 1), (0, x.shape[1], 2, 1), **numbers)
+def rule(x: Tensor, std: float = 0.0, **numbers: Any) -> Tile:
+    axes = IndexVector.tile(x.shape[0], 2), IndexVector.tile(x.shape[1], 2)
+    return Tile(axes, 1, noise=Noise(std=std), **numbers)
+
+
+def widened(x: Tensor, mean: float, std: float) -> Tile:
+    """As many new rows as old ones, filled."""
+    rows = IndexVector((Segment(0, x.shape[0]), Segment(-1, x.shape[0])))
+    return Tile((rows, IndexVector.tile(x.shape[1], 2)), 1, fill=(Fill(), Fill(mean, std), Fill()))
 
 
 FLOATS: dict[str, Call] = {
@@ -40,13 +47,9 @@ FLOATS: dict[str, Call] = {
     "tile, noise_std": lambda x, n: [ops.tile(x, 2, 2, noise_std=n, key=KEY)],
     "tile_, snr_db": into(lambda out, x, n: ops.tile_(out, x, 2, 2, snr_db=n, key=KEY), 2, 2),
     "tile_, noise_std": into(lambda out, x, n: ops.tile_(out, x, 2, 2, noise_std=n, key=KEY), 2, 2),
-    "tile_rules_": into(
-        lambda out, x, n: ops.tile_rules_([out], [x], [rule(x, divisor=n, shift=n, noise_std=n, key=KEY)]), 2, 2
-    ),
+    "tile_rules_": into(lambda out, x, n: ops.tile_rules_([out], [x], [rule(x, n, divisor=n, shift=n, key=KEY)]), 2, 2),
     "tile_rules_, fill": into(
-        lambda out, x, n: ops.tile_rules_(
-            [out], [x], [TileSpec((0, 6, 1, 1, -1, 6, 1, 1), (0, 10, 2, 1), fill=((0.0, 0.0), (n, n), (0.0, 0.0)))]
-        ),
+        lambda out, x, n: ops.tile_rules_([out], [x], [widened(x, n, n)]),
         2,
         2,
     ),
@@ -64,9 +67,7 @@ INTEGERS: dict[str, Call] = {
     "tile, n_in": lambda x, n: [ops.tile(x, 2, n)],
     "tile, key": lambda x, n: [ops.tile(x, 2, 2, noise_std=0.1, key=KEY + n)],
     "tile_, key": into(lambda out, x, n: ops.tile_(out, x, 2, 2, noise_std=0.1, key=KEY + n), 2, 2),
-    "tile_rules_, key": into(
-        lambda out, x, n: ops.tile_rules_([out], [x], [rule(x, noise_std=0.1, key=KEY + n)]), 2, 2
-    ),
+    "tile_rules_, key": into(lambda out, x, n: ops.tile_rules_([out], [x], [rule(x, 0.1, key=KEY + n)]), 2, 2),
     "replicate, key": lambda x, n: ops.replicate([x], [0], noise_alpha=0.5, noise_std=0.1, key=KEY + n),
     "normal_, key": into(lambda out, x, n: ops.normal_(out, KEY + n, 0), 1, 1),
     "normal_, field": into(lambda out, x, n: ops.normal_(out, KEY, n), 1, 1),

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import Expansion, TileSpec
+from growkernels.ops import Expansion, IndexVector, Noise, Tile
 from growkernels.ops.expand import packing as expand_packing
 from growkernels.ops.tile import packing
 from tests.ops.tools import assert_same_bits, data
 
 W, LAYER = data((3, 5)), data((6, 10), seed=1)
-SPECS = [TileSpec((0, 3, 2, 1), (0, 5, 2, 1), 2.0, noise_std=0.1, key=5)] * 2
+SPECS = [Tile((IndexVector.tile(3, 2), IndexVector.tile(5, 2)), 1, 2.0, noise=Noise(std=0.1), key=5)] * 2
 LEFT, RIGHT, B = data((6, 4), seed=2), data((4, 10), seed=3), data((6, 3), seed=4)
 SIDE = data((10, 5), seed=5)
 
 #: By op: what it writes, one [6, 10] or two, by the ops of a library.
 RAW: dict[str, tuple[int, Callable[[Any, list[Tensor]], None]]] = {
     "tile_": (1, lambda library, outs: library.tile_(outs[0], W, 2, 2, False, 0.1, None, 7)),
-    "tile_rules_": (2, lambda library, outs: library.tile_rules_(outs, [W, W], *packing.pack(SPECS))),
+    "tile_rules_": (2, lambda library, outs: library.tile_rules_(*packing.pack(outs, [W, W], SPECS)[:4])),
     "replicate_": (2, lambda library, outs: library.replicate_(outs, [LAYER], [0, 0], [1.0, 0.5], 0.2, 0.1, 7)),
     "normal_": (1, lambda library, outs: library.normal_(outs[0], 7, 2, 9)),
     "expand_": (2, lambda library, outs: library.expand_(outs, *expand_packing.pack([Expansion([W, W], B, SIDE)]))),
