@@ -47,6 +47,7 @@ OPTIONS = {
     "plan": [*PLAN, "--picture"],
     "verify": ["--json", "--verify-logits"],
     "inspect": ["--json"],
+    "advise": ["--target-params", "--tokens", "--config", "--source-tokens", "--disk-rate", "--curve", "--json"],
     "doctor": ["--json"],
 }
 
