@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec, reference
+from growkernels.ops import TileSpec
+from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile import reference as tile_reference
 
 _BITS = {4: torch.int32, 2: torch.int16}
 #: Rows of a grown tensor that are derived again by the reference, in bands: where they begin, as fractions of the height.
@@ -39,7 +41,7 @@ def follows_reference(out: Tensor, weight: Tensor, spec: TileSpec, bands: Sequen
     last = max(0, rows - _BAND)
     for start in (int(last * fraction) for fraction in bands):
         band = range(start, min(rows, start + _BAND))
-        expected = reference.tile_rule_slice(weight, spec, tuple(out.shape), band, range(cols), out.dtype)
+        expected = tile_reference.tile_rule_slice(weight, spec, tuple(out.shape), band, range(cols), out.dtype)
         actual = out.reshape(rows, cols)[band.start : band.stop]
         assert same_bits(actual.contiguous(), expected), f"rows {band} of {tuple(out.shape)} {out.dtype}"
 
@@ -69,5 +71,5 @@ def copies_are(outs: Sequence[Tensor], blocks: Sequence[Tensor], index: Sequence
 def expected_mean_square(tensors: Sequence[Tensor], divisors: Sequence[float]) -> Tensor:
     """By the reference; of tensors on a GPU by the CPU kernels, which tests hold to the reference: a hundred times as fast."""
     if tensors[0].device.type == "cpu":
-        return reference.mean_square(tensors, divisors)
+        return noise_reference.mean_square(tensors, divisors)
     return ops.mean_square([t.cpu() for t in tensors], divisors)

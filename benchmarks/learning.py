@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.memory import peak_above
 from growkernels import LearnedGrowth
-from growkernels.plan import Rule
+from growkernels.plans import Rule
 
 WAYS = ("ours", "plain")
 #: The second one has the optimizer's moments from the start.

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from benchmarks import provenance, streaming
-from growkernels.ops.backend import CUDA_BACKEND, EXTENSION
+from growkernels.ops.backends.backend import CUDA_BACKEND, EXTENSION
 
 
 def describe(device: torch.device) -> dict[str, Any]:

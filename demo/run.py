@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT.parent))
 import growkernels  # noqa: E402
 from demo import text, training  # noqa: E402
 from demo.curves import Curve, draw_curves  # noqa: E402
-from growkernels.picture import draw_plan  # noqa: E402
+from growkernels.report.picture import draw_plan  # noqa: E402
 
 OUT = ROOT / "out"
 STEPS, BATCH, PEAK = 340, 8, 3e-3

@@ -21,13 +21,13 @@ from growkernels.executors import (
     staged,
     write_manifest,
 )
-from growkernels.executors.source import Source
+from growkernels.executors.sources.checkpoint import Source
 from growkernels.layouts import ModelLayout, discover
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan, start_matrices
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Plan
-from growkernels.plan.summary import Summary, summarize
-from growkernels.verify import Verification, verify, verify_checkpoint
+from growkernels.plans import Plan
+from growkernels.plans.summary import Summary, summarize
+from growkernels.verification.checkpoint import Verification, verify, verify_checkpoint
 
 __all__ = ["Fit", "Report", "grow_checkpoint", "plan", "verify"]
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 import growkernels
-from growkernels.ops import backend
-from growkernels.plan import NOISE_VERSION
+from growkernels.ops.backends import backend
+from growkernels.plans import NOISE_VERSION
 
 _PACKAGES = (
     "torch",

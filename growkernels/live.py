@@ -15,21 +15,21 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Sent, open_device
+from growkernels.executors.files.stopping import Stoppable
 from growkernels.executors.fill import fill, most_alive, prepare, unchanged
-from growkernels.executors.graft import Graft
 from growkernels.executors.learned import open_matrices
 from growkernels.executors.measure import check_duplicates
 from growkernels.executors.memory import check_memory
-from growkernels.executors.module import EmptyModel
-from growkernels.executors.source import open_source
-from growkernels.executors.stopping import Stoppable
+from growkernels.executors.sinks.graft import Graft
+from growkernels.executors.sinks.module import EmptyModel
+from growkernels.executors.sources.checkpoint import open_source
+from growkernels.executors.sources.model import open_model
 from growkernels.layouts import ModelLayout, discover
 from growkernels.layouts.classes import ModelClass, split_layer
 from growkernels.layouts.families import FAMILIES
-from growkernels.layouts.live import open_model
 from growkernels.learning.start import start_matrices
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Plan, Rule
+from growkernels.plans import Plan, Rule
 
 __all__ = ["grow_model", "load_grown"]
 

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from growkernels.kernels.dtype import FORMATS, narrow, vector, widen
 from growkernels.kernels.table import EXACT, upload
-from torch import Tensor
 
 # Words of a tensor: address and strides, that between rows in vectors, as is the number of columns.
 _TENSOR_WORDS = tl.constexpr(3)

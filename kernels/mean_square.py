@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
+
 from growkernels.kernels.dtype import FORMATS, compute_format, pointer, widen
 from growkernels.kernels.table import EXACT, View, bits, element_offset, find, number_of, upload, view_of
 

@@ -1,4 +1,4 @@
-"""Noise version 1 in Triton: the same bits as the NumPy definition in `growkernels.ops.noise_reference`.
+"""Noise version 1 in Triton: the same bits as the NumPy definition in `growkernels.ops.noise.reference`.
 
 Compile with `enable_fp_fusion=False`: every product and sum is rounded once, and square roots are the correctly rounded ones.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+
 from growkernels.kernels.dtype import FORMATS, compute_format, narrow, pointer, vector
 from growkernels.kernels.table import EXACT, element_offset, upload, view_of, warps
 

@@ -17,10 +17,11 @@ from typing import Literal, NamedTuple
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from growkernels.kernels.dtype import _HARDWARE_ROUNDS, FORMATS, narrow, pointer, widen
 from growkernels.kernels.product_blocks import Blocks, blocks_of
 from growkernels.kernels.table import find, upload
-from torch import Tensor
 
 # Words of an out: rows, columns, the size that is summed over, where its pairs are, address, strides. Words of a pair: address
 # and strides of the left matrix, then of the right one. Strides of aligned matrices are in vectors of 16 bytes.

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 import triton
 import triton.language as tl
+
 from growkernels.kernels.dtype import FORMATS, compute_format, narrow, pointer, vector, widen
 from growkernels.kernels.noise import COPY_FIELD, normals_at, normals_of, signed
 from growkernels.kernels.table import EXACT, View, bits, element_offset, find, number_of, upload, view_of, warps

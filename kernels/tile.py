@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+
 from growkernels.kernels.dtype import FORMATS, compute_format, narrow, pointer, vector
 from growkernels.kernels.table import EXACT, find, number_of, upload, warps
 from growkernels.kernels.tile_block import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
 from growkernels.kernels.dtype import narrow, widen
 from growkernels.kernels.noise import normals_at, normals_of
 from growkernels.kernels.table import number_of

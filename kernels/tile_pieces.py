@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
+
 from growkernels.kernels.axis import Run, closed, scattered
 from growkernels.kernels.dtype import vector
 from growkernels.kernels.noise import NEW_BOTH_FIELD, NEW_COLUMN_FIELD, NEW_ROW_FIELD, WIDTH_FIELD, signed
 from growkernels.kernels.table import bits
 
 if TYPE_CHECKING:
-    from growkernels.ops.spec import TileSpec
+    from growkernels.ops.tile.spec import TileSpec
 
 #: Rows and columns of visits that a program takes: the first shape that needs the fewest programs. The last one comes first
 #: where memory runs along columns of the matrix.

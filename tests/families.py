@@ -11,7 +11,7 @@ import transformers
 from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from growkernels.plan import TensorSpec
+from growkernels.plans import TensorSpec
 
 #: The plain variant of each family: two layers, four heads of eight features, all sizes different.
 FAMILIES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,9 @@ from benchmarks.case import EAGER, OURS, Case, Provider, Setting, Work, data, in
 from benchmarks.case import untouched_never as touched
 from benchmarks.cases.models import ONE_BY_ONE
 from growkernels import ops
-from growkernels.ops import TileSpec, reference
-from growkernels.ops.eager import tile_spec
+from growkernels.ops import TileSpec
+from growkernels.ops.backends.eager import tile_spec
+from growkernels.ops.noise import reference as noise_reference
 
 SIDE, CALLS, STD = 8, 1000, 0.003
 #: How the names of these cases begin.
@@ -119,7 +120,7 @@ def _list(setting: Setting) -> list[Provider]:
 
 def _mean_square(setting: Setting) -> list[Provider]:
     weight = _weight(setting)
-    expected = reference.mean_square([weight], [1.0])
+    expected = noise_reference.mean_square([weight], [1.0])
 
     def ours(outputs: Tensor) -> None:
         assert torch.equal(outputs.cpu(), expected)

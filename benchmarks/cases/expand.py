@@ -15,8 +15,8 @@ from benchmarks import rivals
 from benchmarks.case import COMPILED, EAGER, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
-from growkernels.ops.expand_layout import Expansion
-from growkernels.ops.expand_order import Order, work
+from growkernels.ops.expand.cost import Order, work
+from growkernels.ops.expand.packing import Expansion
 
 #: The provider that does as many operations as the cheapest order, in square products and nothing else.
 PRODUCTS = "matmul floor"

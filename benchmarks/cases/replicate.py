@@ -12,7 +12,7 @@ from benchmarks import checks, rivals
 from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
-from growkernels.ops import reference
+from growkernels.ops.replicate import reference as replicate_reference
 
 LAYERS, ALPHA, STD, KEY = 4, 0.2, 0.02, 0x9E3779B97F4A7C15
 
@@ -71,7 +71,7 @@ def _build_noisy(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]
             return ops.replicate(sources, index, noise_alpha=ALPHA, noise_std=STD, key=KEY)
         # The reference counts normals over all outputs, so it makes the first few whole.
         few = [torch.empty(b.shape, dtype=dtype) for b in blocks[:2]]
-        reference.replicate_(few, sources, [0, 1], [1.0, 1.0], ALPHA, STD, KEY)
+        replicate_reference.replicate_(few, sources, [0, 1], [1.0, 1.0], ALPHA, STD, KEY)
         return few
 
     def check(outputs: list[Tensor]) -> None:

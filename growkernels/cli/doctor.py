@@ -27,7 +27,7 @@ def doctor(json: options.Json = False) -> None:
 
 
 def _show(findings: Findings) -> RenderableType:
-    from growkernels.report import facts
+    from growkernels.report.tables import facts
 
     table = facts()
     for section in (findings.backend, findings.machine, findings.versions):

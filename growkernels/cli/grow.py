@@ -123,7 +123,7 @@ def grow(
     )
     with ProgressDisplay() as advance:
         from growkernels import api
-        from growkernels.report import growth_report, load_lines
+        from growkernels.report.tables import growth_report, load_lines
 
         report = api.grow_checkpoint(
             src,

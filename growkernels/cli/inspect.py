@@ -103,7 +103,7 @@ def _show(layout: ModelLayout, refusals: dict[str, str | None]) -> RenderableTyp
     from rich.console import Group
     from rich.text import Text
 
-    from growkernels.report import bytes_text, facts, shape_text, short, tensor_table
+    from growkernels.report.tables import bytes_text, facts, shape_text, short, tensor_table
 
     tensors = layout.tensors.values()
     weights = (

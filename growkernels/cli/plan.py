@@ -67,13 +67,13 @@ def plan(
     )
     with notes.status("reading the checkpoint's layout"):
         from growkernels import api
-        from growkernels.plan.summary import summarize
-        from growkernels.report import plan_report
+        from growkernels.plans.summary import summarize
+        from growkernels.report.tables import plan_report
 
         planned = api.plan(src, **growth)
         summary = summarize(planned)
         if picture is not None:
-            from growkernels.picture import draw_plan
+            from growkernels.report.picture import draw_plan
 
             draw_plan(planned, picture)
     if json:

@@ -31,7 +31,7 @@ def verify(
     """
     with notes.status("verifying"):
         from growkernels import api
-        from growkernels.report import verification_report
+        from growkernels.report.tables import verification_report
 
         verification = api.verify(src, dst, logits=verify_logits)
     if json:

@@ -2,11 +2,11 @@
 
 from growkernels.executors.checkpoint import execute
 from growkernels.executors.device import open_device
-from growkernels.executors.manifest import Manifest, read_manifest, write_manifest
+from growkernels.executors.files.manifest import Manifest, read_manifest, write_manifest
+from growkernels.executors.files.shards import Shard, parse_size, plan_shards
+from growkernels.executors.files.staging import check_destination, staged
 from growkernels.executors.measure import check_duplicates
-from growkernels.executors.shards import Shard, parse_size, plan_shards
-from growkernels.executors.source import Source, open_source
-from growkernels.executors.staging import check_destination, staged
+from growkernels.executors.sources.checkpoint import Source, open_source
 
 __all__ = [
     "Manifest",

@@ -15,18 +15,18 @@ import torch
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Workplace
-from growkernels.executors.learned import expand_rule, open_matrices, round_once
-from growkernels.executors.measure import Use, check_values
-from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
-from growkernels.executors.shards import (
+from growkernels.executors.files.shards import (
     DEFAULT_SHARD_SIZE,
     MappedShard,
     check_room,
     plan_shards,
     write_index,
 )
-from growkernels.executors.source import Source
-from growkernels.plan import Plan
+from growkernels.executors.learned import expand_rule, open_matrices, round_once
+from growkernels.executors.measure import Use, check_values
+from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
+from growkernels.executors.sources.checkpoint import Source
+from growkernels.plans import Plan
 
 Progress = Callable[[int, int], None]
 #: Room for configs, index and manifest, which are not known to the byte beforehand.

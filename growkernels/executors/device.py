@@ -11,7 +11,7 @@ import torch
 from growkernels.errors import GrowthError
 from growkernels.executors.memory import check_memory
 from growkernels.executors.rules import Tensors
-from growkernels.ops.backend import ops_of
+from growkernels.ops.backends.backend import ops_of
 
 CPU = torch.device("cpu")
 #: Bytes that travel at once from a device to a file: large against a transfer's own cost, small against a host's memory.

@@ -10,8 +10,8 @@ from growkernels import ops
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
-from growkernels.ops.backend import ops_of
-from growkernels.plan import Rule
+from growkernels.ops.backends.backend import ops_of
+from growkernels.plans import Rule
 
 #: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
 BUCKET = 256 << 20

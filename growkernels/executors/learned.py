@@ -13,9 +13,9 @@ from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Expansion
 from growkernels.ops.autocast import cast_factors, factor
-from growkernels.ops.backend import ops_of
-from growkernels.ops.expand_layout import pack
-from growkernels.plan import Learned, LearnedPart, Plan, Rule
+from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.expand.packing import pack
+from growkernels.plans import Learned, LearnedPart, Plan, Rule
 
 
 def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ import torch
 
 from growkernels.errors import GrowthError
 from growkernels.ops import TileSpec
-from growkernels.ops.reference import noise_std
-from growkernels.plan import DTYPE_BYTES, Rule, TensorSpec
+from growkernels.ops.noise.reference import noise_std
+from growkernels.plans import DTYPE_BYTES, Rule, TensorSpec
 
 _ONE_ROW = (0, 1, 1, 1)
 

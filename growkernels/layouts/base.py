@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from growkernels.plan.rule import Kind
-from growkernels.plan.tensor import TensorSpec
+from growkernels.plans.rule import Kind
+from growkernels.rules.tensor import TensorSpec
 
 #: What an axis counts. `heads` and `kv_heads` count features (heads * head_dim), in whole heads; `fixed` never grows.
 Symbol = Literal["hidden", "heads", "kv_heads", "ffn", "vocab", "fixed"]

@@ -8,7 +8,7 @@ from typing import Any
 from growkernels.errors import GrowthError
 from growkernels.layouts.classes import split_layer
 from growkernels.layouts.families import FAMILIES, REFUSALS, REMEDIES, Family
-from growkernels.plan.tensor import DTYPE_BYTES, TensorSpec
+from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 
 def find_family(config: Mapping[str, Any]) -> Family:

@@ -12,8 +12,8 @@ from growkernels.layouts.classes import ModelClass, Parameter, split_layer
 from growkernels.layouts.families import BUFFERS, Family
 from growkernels.layouts.knobs import config_object, quiet, read_sizes
 from growkernels.layouts.probe import Probed, probe
-from growkernels.plan.rule import Kind
-from growkernels.plan.tensor import TensorSpec
+from growkernels.plans.rule import Kind
+from growkernels.rules.tensor import TensorSpec
 
 
 @quiet()

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from growkernels.executors.source import Source
+from growkernels.executors.sources.checkpoint import Source
 from growkernels.learning.checkpoint import FitCheckpoint
 from growkernels.learning.checks import file_path, schedule, whole_number
 from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.text import TextBatches
 from growkernels.operators import GrowthOptions
-from growkernels.plan import Plan
+from growkernels.plans import Plan
 
 #: A text that is read more often than this is learned by heart.
 _TIMES_SEEN = 10

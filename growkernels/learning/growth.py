@@ -20,17 +20,17 @@ from growkernels.executors.device import open_device
 from growkernels.executors.learned import expand_rule, expand_rules, open_matrices, pull_back
 from growkernels.executors.measure import Use, check_duplicates, check_values
 from growkernels.executors.rules import check_fit
-from growkernels.executors.source import Source, open_source
+from growkernels.executors.sources.checkpoint import Source, open_source
+from growkernels.executors.sources.model import LiveSource, open_model
 from growkernels.layouts import discover
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
-from growkernels.layouts.live import LiveSource, open_model
 from growkernels.learning.checks import described, is_out_of_memory, iterator, memory_for, schedule
 from growkernels.learning.optimizer import OperatorOptimizer
 from growkernels.learning.start import start_matrices
 from growkernels.learning.state import State, read_state, write_state
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Matrices, Plan, Rule
+from growkernels.plans import Matrices, Plan, Rule
 
 #: What a model of transformers takes as keywords, and computes its loss from.
 Batch = Mapping[str, Tensor]

@@ -11,7 +11,7 @@ import torch
 from growkernels import ops
 from growkernels.layouts import ModelLayout
 from growkernels.operators import GrowthOptions
-from growkernels.plan import LearnedPart, Matrices, Plan, Rule, noise_key
+from growkernels.plans import LearnedPart, Matrices, Plan, Rule, noise_key
 
 
 def start_matrices(layout: ModelLayout, plan: Plan, options: GrowthOptions) -> Matrices:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
 from growkernels.operators.options import GrowthOptions
-from growkernels.plan import Claim, IndexVector, LearnedPart
-from growkernels.plan.rule import Structure
+from growkernels.plans import Claim, IndexVector, LearnedPart
+from growkernels.plans.rule import Structure
 
 #: How many copies of a feature of each meaning the target has.
 Ratios = Mapping[Symbol, int]

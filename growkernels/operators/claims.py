@@ -8,7 +8,7 @@ from math import frexp
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plan import Claim, Rule
+from growkernels.plans import Claim, Rule
 
 #: Significant bits, and exponent of the smallest normal number.
 _FORMATS = {"float64": (53, -1022), "float32": (24, -126), "bfloat16": (8, -126), "float16": (11, -14)}

@@ -19,7 +19,7 @@ from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import DEPTH_STARTS, LIGO_DEPTH, LIGO_WIDTH, learned
 from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
-from growkernels.plan import Noise, Plan, Rule, TensorSpec, Totals, noise_key
+from growkernels.plans import Noise, Plan, Rule, TensorSpec, Totals, noise_key
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
 WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}

@@ -12,7 +12,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Symbol, TensorLayout
 from growkernels.operators.base import Ratios, TensorGrowth, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plan import IndexVector
+from growkernels.plans import IndexVector
 
 
 def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:

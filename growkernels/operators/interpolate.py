@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growkernels.operators.base import DepthOperator
-from growkernels.plan import Claim
+from growkernels.plans import Claim
 
 
 def index(num_layers: int, factor: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayo
 from growkernels.operators import gstack, hypercloning, interpolate
 from growkernels.operators.base import DepthOperator, Ratios, TensorGrowth, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plan import Claim, Learned, LearnedPart
+from growkernels.plans import Claim, Learned, LearnedPart
 
 #: Orders of layers that the coefficients can start from.
 DEPTH_STARTS = {"stack": gstack.index, "interpolate": interpolate.index}

@@ -1,12 +1,12 @@
 """Fused growth ops on tensors: compiled kernels, and the eager reference that defines them."""
 
-from growkernels.key import noise_key
-from growkernels.ops.expand import expand, expand_, expand_many, expand_many_
-from growkernels.ops.expand_layout import Expansion
-from growkernels.ops.noise import mean_square, normal_
-from growkernels.ops.replicate import replicate, replicate_
-from growkernels.ops.spec import TileSpec
-from growkernels.ops.tile import tile, tile_, tile_rules_
+from growkernels.ops.expand.expand import expand, expand_, expand_many, expand_many_
+from growkernels.ops.expand.packing import Expansion
+from growkernels.ops.noise.noise import mean_square, normal_
+from growkernels.ops.replicate.replicate import replicate, replicate_
+from growkernels.ops.tile.spec import TileSpec
+from growkernels.ops.tile.tile import tile, tile_, tile_rules_
+from growkernels.rules.key import noise_key
 
 __all__ = [
     "Expansion",

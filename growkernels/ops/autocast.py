@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from growkernels.ops.expand_layout import Expansion
+from growkernels.ops.expand.packing import Expansion
 
 
 def factor(tensor: Tensor) -> Tensor:

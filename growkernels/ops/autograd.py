@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growkernels.ops import expand_autograd
-from growkernels.ops.eager import tiled_shape
+from growkernels.ops.backends.eager import tiled_shape
+from growkernels.ops.expand import autograd as expand_autograd
 from growkernels.ops.schemas import LIBRARIES
 
 

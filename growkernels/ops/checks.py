@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.layout import signed
-from growkernels.ops.spec import TileSpec
+from growkernels.ops.tile.packing import signed
+from growkernels.ops.tile.spec import TileSpec
 
 DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 #: What the compiled kernels' messages begin with where they refuse arguments.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from growkernels.plan import LearnedPart, Rule
+from growkernels.plans import LearnedPart, Rule
 from growkernels.verification.ulp import half_ulp
 
 #: Rows and columns that are looked at; tensors of fewer elements than these make up are checked whole.

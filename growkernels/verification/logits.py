@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growkernels.errors import GrowthError
-from growkernels.plan import Plan
+from growkernels.plans import Plan
 from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
 
 #: Largest error of float32 arithmetic, as a fraction of the largest output: over a thousand roundings of 2^-24 in a row.

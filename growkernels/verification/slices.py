@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from growkernels.ops.reference import compute_dtype, tile_rule_slice
-from growkernels.ops.spec import TileSpec
-from growkernels.plan import IndexVector, Plan, Rule
+from growkernels.ops.arithmetic import compute_dtype
+from growkernels.ops.tile.reference import tile_rule_slice
+from growkernels.ops.tile.spec import TileSpec
+from growkernels.plans import IndexVector, Plan, Rule
 from growkernels.verification.learned import learned_error
 from growkernels.verification.ulp import half_ulp
 

@@ -15,7 +15,7 @@ from benchmarks.results import CaseResult, Measurement, Results
 from benchmarks.table import markdown
 from benchmarks.targets import targets
 from benchmarks.traffic import Traffic
-from growkernels.ops import backend
+from growkernels.ops.backends import backend
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

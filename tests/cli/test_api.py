@@ -8,7 +8,7 @@ import pytest
 
 import growkernels
 from growkernels.errors import GrowthError
-from growkernels.plan import Plan
+from growkernels.plans import Plan
 from tests.cli.support import snapshot
 
 

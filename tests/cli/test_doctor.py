@@ -9,7 +9,7 @@ import torch
 
 import growkernels
 from growkernels import doctor
-from growkernels.ops import backend
+from growkernels.ops.backends import backend
 from tests.cli.support import json_of, run
 
 

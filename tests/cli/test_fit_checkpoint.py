@@ -18,6 +18,7 @@ import growkernels
 from growkernels.api import Fit
 from growkernels.learning import LearnedGrowth
 from growkernels.learning.state import read_state
+from growkernels.plans import Plan
 from tests.cli.support import json_of, run, save_small, save_tokenizer, snapshot
 from tests.cli.test_fit import LIGO
 
@@ -223,7 +224,7 @@ def test_a_checkpoint_of_another_fit_is_refused(place: Path, monkeypatch: pytest
 
 
 def test_another_version_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growkernels.plan.Plan, "digest", lambda plan: "of tomorrow")
+    monkeypatch.setattr(Plan, "digest", lambda plan: "of tomorrow")
     shown = run(*command(place, place / "dst"), "--fit-checkpoint", place / "fit.state", columns=1000)
     assert shown.exit_code == 2 and "another version of growkernels" in shown.stderr
 

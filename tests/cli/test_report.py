@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from growkernels.report import bytes_text, runs, short, tensor_table
+from growkernels.report.tables import bytes_text, runs, short, tensor_table
 from tests.cli.support import run, save_small
 
 

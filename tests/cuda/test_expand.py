@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from growkernels.ops import backend
+from growkernels.ops.backends import backend
 from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.tools import (
     DTYPES,

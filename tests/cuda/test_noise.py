@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import backend, reference
+from growkernels.ops.backends import backend
+from growkernels.ops.noise import reference as noise_reference
 from tests.ops.test_noise import check_mean_square, check_normal, starts, tensors
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, layouts, poisoned
 
@@ -30,7 +31,7 @@ def test_each_normal_is_written_once() -> None:
     ops.normal_(out, 5, 1, 3, backend="emulated")
     assert backend.EXTENSION.emulated_traffic() == {"launches": ["normal_"], "read": 0, "written": out.nbytes}
     expected = poisoned((7, 1021), torch.bfloat16)
-    reference.normal_(expected, 5, 1, 3)
+    noise_reference.normal_(expected, 5, 1, 3)
     assert_same_bits(out, expected)
 
 
@@ -52,7 +53,7 @@ def test_mean_square_of_whole_blocks_and_a_rest(dtype: torch.dtype, divisor: flo
     traffic = backend.EXTENSION.emulated_traffic()
     assert traffic["launches"] == ["mean_square"]
     assert traffic["read"] == sum(tensor.nbytes for tensor in tensors) and not traffic["written"]
-    assert_same_bits(actual, reference.mean_square(tensors, [divisor] * len(tensors)))
+    assert_same_bits(actual, noise_reference.mean_square(tensors, [divisor] * len(tensors)))
 
 
 def test_mean_square_of_more_than_one_level_of_blocks() -> None:
@@ -60,7 +61,7 @@ def test_mean_square_of_more_than_one_level_of_blocks() -> None:
     values = torch.randn(4097 * 4096 - 11, generator=torch.Generator().manual_seed(2))
     tensors = [values.bfloat16(), values[: 3 * 4096]]
     actual = ops.mean_square(tensors, [2.0, 1.0], backend="emulated")
-    assert_same_bits(actual, reference.mean_square(tensors, [2.0, 1.0]))
+    assert_same_bits(actual, noise_reference.mean_square(tensors, [2.0, 1.0]))
 
 
 @pytest.mark.parametrize("divisor", [2.0**-149, 2.0**-127, -(2.0**126), 2.0**127, 1e300, float("inf"), 2.0**-1060])
@@ -68,7 +69,7 @@ def test_mean_square_by_the_smallest_and_largest_divisors(divisor: float) -> Non
     for dtype in DTYPES:
         tensors = [data((4096 + 9,), dtype), data((5, 9), dtype)]
         actual = ops.mean_square(tensors, [divisor] * 2, backend="emulated")
-        assert_same_bits(actual, reference.mean_square(tensors, [divisor] * 2))
+        assert_same_bits(actual, noise_reference.mean_square(tensors, [divisor] * 2))
 
 
 def test_mean_square_of_nothing_is_zero() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import backend, reference
+from growkernels.ops.backends import backend
+from growkernels.ops.replicate import reference as replicate_reference
 from tests.ops.test_replicate import check_replicate
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, laid_out, layouts, poisoned, with_special
 
@@ -29,7 +30,7 @@ def run(outs: list[Tensor], blocks: list[Tensor], index: list[int], *arguments: 
     scale, *noise = *arguments, *(None, 0.0, 0.0, 0)[len(arguments) :]
     expected = [poisoned(tuple(out.shape), out.dtype) for out in outs]
     scales = scale if isinstance(scale, list) else [1.0 if scale is None else scale] * len(outs)
-    reference.replicate_(expected, blocks, index, scales, *noise)
+    replicate_reference.replicate_(expected, blocks, index, scales, *noise)
     for out, right in zip(outs, expected, strict=True):
         assert_same_bits(out, right)
     return traffic["launches"], traffic["read"]

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, backend, reference
+from growkernels.ops import TileSpec
+from growkernels.ops.backends import backend
+from growkernels.ops.tile import reference as tile_reference
 from tests.ops.test_tile import SLICED, check_rule, check_tile, check_vector, rule_cases, tile_cases
 from tests.ops.tools import (
     DTYPES,
@@ -46,7 +48,7 @@ def run(outs: Sequence[Tensor], weights: Sequence[Tensor], rules: Sequence[TileS
     traffic = backend.EXTENSION.emulated_traffic()
     for out, weight, spec in zip(outs, weights, rules, strict=True):
         expected = poisoned(tuple(out.shape), out.dtype)
-        reference.tile_rules_([expected], [weight], [spec])
+        tile_reference.tile_rules_([expected], [weight], [spec])
         assert_same_bits(out, expected)
     assert traffic["written"] == sum(out.nbytes for out in outs)
     if reads:

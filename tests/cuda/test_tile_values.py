@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops import TileSpec, backend, reference
+from growkernels.ops import TileSpec, arithmetic
+from growkernels.ops.backends import backend
 from tests.cuda.test_tile import ELEMENTS, NOISY_ELEMENTS, NOISY_VECTORS, SMALL, VECTORS, grow, run
 from tests.ops.tools import DTYPES, assert_same_bits, data, laid_out, poisoned, with_special
 
@@ -61,7 +62,7 @@ def test_differences_of_16_bit_items_need_one_rounding(dtype: torch.dtype) -> No
     neighbors = [every.float().mul(scale).to(dtype) for scale in (0.5, 0.75, 1.0, 1.25, 2.0**-9, 2.0**-12, 2.0**-17)]
     for other in (*others[:, None].expand(-1, len(every)), *neighbors):
         difference = every.double() - other.double()
-        assert_same_bits(reference.store(difference.numpy(), dtype), (every.float() - other.float()).to(dtype))
+        assert_same_bits(arithmetic.store(difference.numpy(), dtype), (every.float() - other.float()).to(dtype))
     # And two halves in fp32 are the item again.
     halves = every.float() / 2
     assert_same_bits((halves + halves).to(dtype), every)

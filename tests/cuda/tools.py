@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from growkernels.ops import backend
+from growkernels.ops.backends import backend
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = (80, 90, 100)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from growkernels.executors import execute, open_source, staged, write_manifest
-from growkernels.plan import IndexVector, Noise, Plan, Rule, TensorSpec
+from growkernels.plans import IndexVector, Noise, Plan, Rule, TensorSpec
 
 CONFIG = {"model_type": "test", "hidden_size": 48}
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from growkernels.errors import GrowthError
-from growkernels.executors.pickle_file import load_pickle
+from growkernels.executors.files.pickle_file import load_pickle
 from tests.executors import support
 from tests.executors.support import (
     snapshot,

@@ -23,12 +23,13 @@ from growkernels.executors import (
     parse_size,
     plan_shards,
     read_manifest,
-    shards,
     staged,
 )
-from growkernels.ops.reference import mean_square, noise_std, tile_rule_slice
-from growkernels.ops.spec import TileSpec
-from growkernels.plan import IndexVector, Noise, Plan, Rule, TensorSpec
+from growkernels.executors.files import shards
+from growkernels.ops.noise.reference import mean_square, noise_std
+from growkernels.ops.tile.reference import tile_rule_slice
+from growkernels.ops.tile.spec import TileSpec
+from growkernels.plans import IndexVector, Noise, Plan, Rule, TensorSpec
 from tests.executors import support
 from tests.executors.support import CONFIG, grow, plan, rule, snapshot, write_config, write_sharded, write_source
 from tests.families import make_model

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.executors.fill import buckets, fill, most_alive, prepare, unchanged
-from growkernels.ops import backend
-from growkernels.plan import IndexVector, Rule, TensorSpec
+from growkernels.ops.backends import backend
+from growkernels.plans import IndexVector, Rule, TensorSpec
 
 #: For each rule: number of its source, copies of its source's rows.
 Draw = list[tuple[int, int]]

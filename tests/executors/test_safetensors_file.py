@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from growkernels.errors import GrowthError
-from growkernels.executors.safetensors_file import header, map_bytes, read_header, view
-from growkernels.plan import DTYPE_BYTES, TensorSpec
+from growkernels.executors.files.safetensors_file import header, map_bytes, read_header, view
+from growkernels.plans import DTYPE_BYTES, TensorSpec
 
 specs = st.builds(TensorSpec, st.lists(st.integers(0, 5), max_size=3).map(tuple), st.sampled_from(sorted(DTYPE_BYTES)))
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(lambda name: name != "__metadata__")

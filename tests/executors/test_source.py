@@ -12,8 +12,8 @@ import torch
 
 from growkernels.errors import GrowthError
 from growkernels.executors import open_source
-from growkernels.executors.safetensors_file import header
-from growkernels.plan import TensorSpec
+from growkernels.executors.files.safetensors_file import header
+from growkernels.plans import TensorSpec
 from tests.executors import support
 from tests.executors.support import (
     CONFIG,

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from growkernels.errors import GrowthError
-from growkernels.executors import check_destination, staged, staging, stopping
+from growkernels.executors import check_destination, staged
+from growkernels.executors.files import staging, stopping
 from tests.executors.support import snapshot
 
 
@@ -171,7 +172,7 @@ def test_two_growths_of_one_folder_are_refused(tmp_path: Path) -> None:
     with staged(tmp_path / "dst"):
         code = f"""
 from pathlib import Path
-from growkernels.executors.staging import staged
+from growkernels.executors.files.staging import staged
 with staged(Path({str(tmp_path / "dst")!r})):
     print("entered")
 """

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import reference
+from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.replicate import reference as replicate_reference
+from growkernels.ops.tile import reference as tile_reference
 from tests.gpu.device import DEVICE, NAMESPACES
 from tests.ops.mixes import check_inner_products, mixes
 from tests.ops.rules import Choose, rule
@@ -35,7 +37,7 @@ def tile_rules(choose: Choose, backend: str) -> None:
         values, weight = _source(choose, shape, seed)
         out = _target(choose, grown)
         expected.append(poisoned(grown, out.dtype))
-        reference.tile_rules_([expected[-1]], [values], [spec])
+        tile_reference.tile_rules_([expected[-1]], [values], [spec])
         outs, weights, specs = [*outs, out], [*weights, weight], [*specs, spec]
     ops.tile_rules_(outs, weights, specs, backend=backend)
     for out, right in zip(outs, expected, strict=True):
@@ -73,7 +75,7 @@ def replicate(choose: Choose, backend: str) -> None:
     alpha, key = choose.pick((0.0, 0.2, 1.0)), choose.integer(0, 2**64 - 1)
     outs = [_target(choose, tuple(blocks[i].shape)) for i in index]
     expected = [poisoned(tuple(out.shape), out.dtype) for out in outs]
-    reference.replicate_(expected, values, index, scale, alpha, 0.05, key)
+    replicate_reference.replicate_(expected, values, index, scale, alpha, 0.05, key)
     ops.replicate_(outs, blocks, index, scale, alpha, 0.05, key, backend=backend)
     for out, right in zip(outs, expected, strict=True):
         assert_written(out, right)
@@ -90,7 +92,7 @@ def normal(choose: Choose, backend: str) -> None:
     start = choose.pick((0, 1, 2, 3, 5, 2**32 - 3, 2**34 - 6, 2**40 + 7, 2**62 - 40_000))
     key, field = choose.integer(0, 2**64 - 1), choose.integer(-(2**63), 2**63 - 1)
     expected = poisoned(shape, out.dtype)
-    reference.normal_(expected, key, field, start)
+    noise_reference.normal_(expected, key, field, start)
     ops.normal_(out, key, field, start, backend=backend)
     assert_written(out, expected)
 
@@ -104,7 +106,7 @@ def mean_square(choose: Choose, backend: str) -> None:
         values, tensors = [*values, plain], [*tensors, tensor]
     divisors = [choose.pick((1.0, 2.0, 3.0)) for _ in tensors]
     actual = ops.mean_square(tensors, divisors, backend=backend)
-    assert_same_bits(actual.cpu(), reference.mean_square(values, divisors))
+    assert_same_bits(actual.cpu(), noise_reference.mean_square(values, divisors))
 
 
 def mix(choose: Choose, backend: str) -> None:

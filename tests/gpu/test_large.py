@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec, noise_reference, reference
+from growkernels.ops import TileSpec, arithmetic
+from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile import reference as tile_reference
 from tests.gpu.device import BACKENDS, DEVICE, REHEARSAL, examples
 from tests.ops.rules import Seeded, rule
 from tests.ops.tensors import DTYPES, assert_same_bits, data, poisoned
@@ -59,7 +61,7 @@ def test_tiles_of_more_than_2_31_elements(backend: str, std: float | None) -> No
     spec = TileSpec((0, side, 2, 1), (0, side, 2, 1), 2.0, noise_std=std or 0.0, key=5)
     for top in (0, side - 1, 2**31 // (2 * side) - 1, 2 * side - 3):
         rows = range(top, top + 3)
-        expected = reference.tile_rule_slice(weight, spec, tuple(out.shape), rows, range(2 * side), torch.bfloat16)
+        expected = tile_reference.tile_rule_slice(weight, spec, tuple(out.shape), rows, range(2 * side), torch.bfloat16)
         assert_same_bits(out[top : top + 3].cpu(), expected)
     # Every element: halves are exact in float32 and rounded once; the copies of noise add up to the weight's value.
     for top in range(0, side, 4096):
@@ -101,7 +103,7 @@ def assert_normals(out: Tensor, field: int, start: int, std: float) -> None:
     count = 10_000
     for first in (0, 2**31 - count // 2, len(out) - count):
         z = noise_reference.z(3, field, start + first + torch.arange(count).numpy())
-        assert_same_bits(out[first : first + count].cpu(), reference.store(z * z.dtype.type(std), out.dtype))
+        assert_same_bits(out[first : first + count].cpu(), arithmetic.store(z * z.dtype.type(std), out.dtype))
 
 
 @pytest.mark.usefixtures("cuda")
@@ -131,7 +133,7 @@ def test_lists_of_a_thousand_tensors(backend: str) -> None:
         outs.append(poisoned(specs[-1].shape, choose.pick(DTYPES), device=DEVICE))
         weights.append(values.to(DEVICE))
         expected.append(poisoned(specs[-1].shape, outs[-1].dtype))
-        reference.tile_rules_([expected[-1]], [values], [specs[-1]])
+        tile_reference.tile_rules_([expected[-1]], [values], [specs[-1]])
     ops.tile_rules_(outs, weights, specs, backend=backend)
     for out, right in zip(outs, expected, strict=True):
         assert_same_bits(out.cpu(), right)
@@ -140,7 +142,9 @@ def test_lists_of_a_thousand_tensors(backend: str) -> None:
     plain = [weight.cpu() for weight in weights]
     for out, right in zip(copies, ops.replicate(plain, index, 0.5, 0.2, 0.1, 9, backend="eager"), strict=True):
         assert_same_bits(out.cpu(), right)
-    assert_same_bits(ops.mean_square(weights, backend=backend).cpu(), reference.mean_square(plain, [1.0] * len(plain)))
+    assert_same_bits(
+        ops.mean_square(weights, backend=backend).cpu(), noise_reference.mean_square(plain, [1.0] * len(plain))
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

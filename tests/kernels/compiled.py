@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from growkernels.kernels.table import EXACT
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from growkernels.kernels.table import EXACT
 
 _TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import triton
 import triton.language as tl
+
 from growkernels.kernels.mean_square import sums_kernel
 from growkernels.kernels.noise import normal_kernel
 from growkernels.kernels.replicate import replicate_kernel
 from growkernels.kernels.tile import tile_kernel
-
 from tests.kernels.compiled import Compiled, compiled
 
 SIGNATURE = {"table": "*i64", "count": "i32", "sums": "*fp64"}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import triton.language as tl
+
 from growkernels.kernels.expand import add_sums_kernel, mix_kernel, pair_sums_kernel
 from growkernels.kernels.product_blocks import LARGE, LARGE_FLOAT, PAIRED, SMALL, SMALL_FLOAT, WIDE, Blocks
 from growkernels.kernels.products import products_kernel
-
 from tests.kernels.compiled import Compiled, compiled
 
 SIGNATURE = {"table": "*i64", "coefficients": "*fp32", "sums": "*fp64"}

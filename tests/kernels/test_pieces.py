@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from growkernels.kernels.tile_pieces import Piece, TileJob, pieces
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from growkernels.ops import TileSpec, reference
+from growkernels.kernels.tile_pieces import Piece, TileJob, pieces
+from growkernels.ops import TileSpec
+from growkernels.ops.tile import reference as tile_reference
 from tests.ops.rules import rule
 from tests.ops.tools import Drawn
 
@@ -65,7 +66,7 @@ def test_every_target_element_is_written_once(case: tuple[tuple[int, int], TileS
         else:  # the axes have changed places, so that writes run along memory
             write(written.transpose(0, 2, 1), piece, (1, 10_000))
     assert (written[0] == 1).all()
-    sources = [reference._expand(axis)[0] for axis in (spec.rows, spec.cols)]
+    sources = [tile_reference._expand(axis)[0] for axis in (spec.rows, spec.cols)]
     assert (written[1] == np.add.outer(sources[0] * 10_000, sources[1])).all()
 
 

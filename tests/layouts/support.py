@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoConfig
 
 from growkernels.layouts import ModelLayout, Symbol
-from growkernels.plan import TensorSpec
+from growkernels.plans import TensorSpec
 
 
 def stored_config(family: str, architecture: str, **settings: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from growkernels.layouts import ModelLayout, discover, grow_config
 from growkernels.layouts.families import FAMILIES as ROWS
-from growkernels.plan import TensorSpec
+from growkernels.plans import TensorSpec
 from tests.families import FAMILIES, VARIANTS, make_model, make_variant, read_folder, variants
 from tests.layouts.support import class_shapes, predicted_shapes, specs, stored_config
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
-from growkernels.plan import TensorSpec
+from growkernels.plans import TensorSpec
 from tests.layouts.support import class_shapes, specs, stored_config
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 11}

@@ -14,7 +14,7 @@ from growkernels.executors import execute, open_source
 from growkernels.layouts import ModelLayout, discover
 from growkernels.learning import start_matrices
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Matrices, Plan
+from growkernels.plans import Matrices, Plan
 from tests.families import make_variant
 
 #: The two operators.

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
 
 from growkernels import load_grown
-from growkernels.plan import Plan
+from growkernels.plans import Plan
 from growkernels.verification.logits import load_model
 from tests.families import VARIANTS, make_model
 from tests.learning.support import TIES, formula, grown, planned, saved, ties, whole_numbers

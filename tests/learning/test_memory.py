@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.learning import make_source, run
 from growkernels.learning import LearnedGrowth
-from growkernels.ops.expand_products import TUNING
-from growkernels.plan.summary import summarize
+from growkernels.ops.expand.forward import TUNING
+from growkernels.plans.summary import summarize
 
 #: What torch's matrix library keeps to pack its factors in, measured as 2 to 10 MB.
 _LIBRARIES = 12 << 20

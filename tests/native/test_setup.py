@@ -30,7 +30,7 @@ def check(result: subprocess.CompletedProcess[str], tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "WITHOUT its compiled kernels" in result.stderr
     assert "apt-get install g++" in result.stderr
-    assert (tmp_path / "lib" / "growkernels" / "ops" / "tile.py").exists()
+    assert (tmp_path / "lib" / "growkernels" / "ops" / "tile" / "tile.py").exists()
     assert not list((tmp_path / "lib").rglob("*.so"))
 
 

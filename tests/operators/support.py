@@ -11,7 +11,7 @@ import numpy as np
 
 from growkernels.layouts import ModelLayout, discover
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Plan, Rule, TensorSpec
+from growkernels.plans import Plan, Rule, TensorSpec
 from tests.families import FAMILIES, VARIANTS
 from tests.layouts.support import class_shapes, stored_config
 

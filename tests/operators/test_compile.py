@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
 from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
-from growkernels.plan import Plan, noise_key
+from growkernels.plans import Plan, noise_key
 from tests.families import variants
 from tests.layouts.support import class_shapes
 from tests.operators.support import make_source

@@ -10,7 +10,7 @@ import pytest
 from growkernels.errors import GrowthError
 from growkernels.layouts import Axis, ModelLayout, Part
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plan import Plan, Rule
+from growkernels.plans import Plan, Rule
 from tests.families import variants
 from tests.operators.support import Arrays, Source, execute, make_source
 

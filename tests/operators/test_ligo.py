@@ -11,8 +11,8 @@ import pytest
 from growkernels.errors import GrowthError
 from growkernels.learning import start_matrices
 from growkernels.operators import GrowthOptions
-from growkernels.picture import draw_plan
-from growkernels.plan import Matrices, Plan
+from growkernels.plans import Matrices, Plan
+from growkernels.report.picture import draw_plan
 from tests.operators.support import make_source
 
 LIGO = {"depth_operator": "ligo", "width_operator": "ligo"}

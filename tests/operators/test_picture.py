@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from growkernels.errors import GrowthError
-from growkernels.picture import draw_plan
+from growkernels.report.picture import draw_plan
 from tests.operators.support import make_source
 
 

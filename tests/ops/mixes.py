@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growkernels.ops import expand_reference
-from growkernels.ops.reference import store
+from growkernels.ops.arithmetic import store
+from growkernels.ops.expand import reference as expand_reference
 from tests.ops.tensors import assert_same_bits
 
 

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, backend
+from growkernels.ops import TileSpec
+from growkernels.ops.backends import backend
 from tests.ops.tools import data
 
 W = data((4, 6))

@@ -8,7 +8,8 @@ from torch._subclasses import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, backend, triton
+from growkernels.ops import TileSpec
+from growkernels.ops.backends import backend, triton
 from tests.ops.tools import data
 
 W = data((4, 6))

@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import Expansion, expand_order, expand_products, expand_reference, expand_saved
-from growkernels.ops.expand_layout import pack, unpack
-from growkernels.ops.expand_order import Order
+from growkernels.ops import Expansion
+from growkernels.ops.expand import cost as expand_order
+from growkernels.ops.expand import forward as expand_products
+from growkernels.ops.expand import reference as expand_reference
+from growkernels.ops.expand import saved as expand_saved
+from growkernels.ops.expand.cost import Order
+from growkernels.ops.expand.packing import pack, unpack
 from tests.ops.tools import DTYPES, LAYOUTS, Drawn, assert_same_bits, data, laid_out, poisoned
 
 ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))

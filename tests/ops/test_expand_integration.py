@@ -10,9 +10,11 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import Expansion, expand_order, expand_products
-from growkernels.ops.expand_layout import pack
-from growkernels.ops.expand_order import Order
+from growkernels.ops import Expansion
+from growkernels.ops.expand import cost as expand_order
+from growkernels.ops.expand import forward as expand_products
+from growkernels.ops.expand.cost import Order
+from growkernels.ops.expand.packing import pack
 from tests.ops.tools import assert_same_bits, data, laid_out
 
 NAMESPACES = ("growkernels", "growkernels_eager", "growkernels_emulated")

@@ -12,9 +12,12 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from growkernels import ops
-from growkernels.ops import Expansion, expand_dense, expand_order, expand_saved
-from growkernels.ops.expand_layout import pack
-from growkernels.ops.expand_order import Order
+from growkernels.ops import Expansion
+from growkernels.ops.expand import cost as expand_order
+from growkernels.ops.expand import dense as expand_dense
+from growkernels.ops.expand import saved as expand_saved
+from growkernels.ops.expand.cost import Order
+from growkernels.ops.expand.packing import pack
 from tests.ops.tools import DTYPES, Drawn, assert_same_bits, data, poisoned
 
 LAYERS, DEEPER = 2, 8

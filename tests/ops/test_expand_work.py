@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from growkernels.ops import Expansion, expand_products
-from growkernels.ops.expand_formats import Formats
-from growkernels.ops.expand_gradients import add_gradients
-from growkernels.ops.expand_order import Order, Rate, Sides, choose, work
-from growkernels.ops.expand_products import Products
-from growkernels.ops.expand_saved import Saved
+from growkernels.ops import Expansion
+from growkernels.ops.expand import forward as expand_products
+from growkernels.ops.expand.backward import add_gradients
+from growkernels.ops.expand.cost import Order, Rate, Sides, choose, work
+from growkernels.ops.expand.formats import Formats
+from growkernels.ops.expand.forward import Products
+from growkernels.ops.expand.saved import Saved
 from tests.ops.tools import data, poisoned
 
 ORDERS = tuple(Order(*order) for order in itertools.product((True, False), repeat=2))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops import TileSpec, layout
+from growkernels.ops import TileSpec
+from growkernels.ops.tile import packing
 from tests.ops.tools import assert_same_bits, data
 
 #: The last one is the CUDA kernels, played by the CPU.
@@ -17,7 +18,7 @@ KEY = -3
 def samples(name: str) -> list[tuple]:
     w, v = data((3, 5)), data((7,))
     grad = w.clone().requires_grad_()
-    packed = layout.pack([TileSpec((0, 3, 2, 1), (0, 5, 2, 1), 2.0, noise_std=0.1, key=5)] * 2)
+    packed = packing.pack([TileSpec((0, 3, 2, 1), (0, 5, 2, 1), 2.0, noise_std=0.1, key=5)] * 2)
     return {
         "tile_": [
             (torch.ones(6, 10), w, 2, 2, False, 0.1, None, KEY),

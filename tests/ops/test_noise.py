@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, backend, noise_reference, reference
+from growkernels.ops import TileSpec, arithmetic
+from growkernels.ops.backends import backend
+from growkernels.ops.noise import reference as noise_reference
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
 #: Bits do not depend on the instruction set.
@@ -81,7 +83,7 @@ def check_normal(key, field, start, count, dtype, layout, backend: str | None) -
     out = poisoned((count,), dtype, layout)
     ops.normal_(out, key, field - 2**64 if field >= 2**63 else field, start, backend=backend)
     e = np.uint64(start) + np.arange(count, dtype=np.uint64)
-    assert_same_bits(out, reference.store(noise_reference.z(key, field, e), dtype))
+    assert_same_bits(out, arithmetic.store(noise_reference.z(key, field, e), dtype))
 
 
 @given(keys, st.integers(0, 2**64 - 1), starts, st.integers(0, 300), dtypes, layouts)
@@ -148,7 +150,7 @@ def check_mean_square(shapes: list[tuple], divisor: float, backend: str | None) 
     tensors = [laid_out(data((r, c), d, seed), layout) for seed, (r, c, d, layout) in enumerate(shapes)]
     divisors = [divisor] * len(tensors)
     actual = ops.mean_square(tensors, divisors, backend=backend)
-    assert_same_bits(actual, reference.mean_square(tensors, divisors))
+    assert_same_bits(actual, noise_reference.mean_square(tensors, divisors))
     for value, tensor in zip(actual.tolist(), tensors, strict=True):
         if tensor.numel():
             # Float64 sums of n squares of quotients rounded to float32: relative error below 2 * 2^-24 + n * 2^-53.
@@ -167,7 +169,7 @@ def test_mean_square_has_the_bits_of_the_reference(shapes: list[tuple], divisor:
 def test_mean_square_of_more_than_one_level_of_blocks() -> None:
     # 4097 blocks of 4096: the block sums themselves fill more than one block.
     tensor = torch.randn(4097 * 4096 - 11, generator=torch.Generator().manual_seed(2))
-    assert_same_bits(ops.mean_square([tensor], [2.0]), reference.mean_square([tensor], [2.0]))
+    assert_same_bits(ops.mean_square([tensor], [2.0]), noise_reference.mean_square([tensor], [2.0]))
 
 
 def _everything(dtype: torch.dtype, shape: tuple[int, int], backend: str | None = None) -> list[torch.Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from growkernels.ops import triton
-from growkernels.ops.products import fill_together, products_
+from growkernels.ops.backends import triton
+from growkernels.ops.expand.products import fill_together, products_
 from tests.ops.tools import assert_same_bits, data, laid_out, poisoned
 
 

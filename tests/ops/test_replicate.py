@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import reference
+from growkernels.ops.replicate import reference as replicate_reference
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned, with_special
 
 #: Bits do not depend on the instruction set.
@@ -29,7 +29,7 @@ def check_replicate(case: st.DataObject, backend: str | None) -> None:
     outs = [poisoned(tuple(blocks[i].shape), case.draw(dtypes), case.draw(layouts)) for i in index]
     ops.replicate_(outs, blocks, index, scale, alpha, 0.05, key, backend=backend)
     expected = [poisoned(tuple(o.shape), o.dtype) for o in outs]
-    reference.replicate_(expected, blocks, index, scale, alpha, 0.05, key)
+    replicate_reference.replicate_(expected, blocks, index, scale, alpha, 0.05, key)
     for out, other in zip(outs, expected, strict=True):
         assert_same_bits(out, other)
     functional = ops.replicate(blocks, index, scale, alpha, 0.05, key, backend=backend)

@@ -9,7 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import TileSpec, noise_reference, reference
+from growkernels.ops import TileSpec
+from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile import reference as tile_reference
 from tests.ops.tools import (
     DTYPES,
     assert_same_bits,
@@ -41,7 +43,7 @@ def check_rule(case: tuple, backend: str | None) -> None:
     out = poisoned(spec.shape, target_dtype, target_layout)
     expected = poisoned(spec.shape, target_dtype)
     ops.tile_rules_([out], [weight], [spec], backend=backend)
-    reference.tile_rules_([expected], [weight], [spec])
+    tile_reference.tile_rules_([expected], [weight], [spec])
     assert_same_bits(out, expected)
 
 
@@ -59,7 +61,7 @@ def test_any_slice_equals_the_whole(case: st.DataObject) -> None:
     whole = poisoned(spec.shape, dtype)
     ops.tile_rules_([whole], [weight], [spec])
     rows, cols = (range(*sorted((case.draw(st.integers(0, n)), case.draw(st.integers(0, n))))) for n in spec.shape)
-    part = reference.tile_rule_slice(weight, spec, spec.shape, rows, cols, dtype)
+    part = tile_reference.tile_rule_slice(weight, spec, spec.shape, rows, cols, dtype)
     assert_same_bits(part, whole[rows.start : rows.stop, cols.start : cols.stop])
 
 
@@ -72,7 +74,7 @@ def check_vector(case: st.DataObject, backend: str | None) -> None:
     weight = laid_out(data((size,), source), case.draw(layouts))
     out = poisoned((spec.shape[1],), target, case.draw(layouts))
     ops.tile_rules_([out], [weight], [spec], backend=backend)
-    assert_same_bits(out, reference.tile_rule_slice(weight, spec, out.shape, range(1), range(len(out)), target)[0])
+    assert_same_bits(out, tile_reference.tile_rule_slice(weight, spec, out.shape, range(1), range(len(out)), target)[0])
 
 
 @given(st.data())
@@ -220,7 +222,7 @@ def test_more_than_two_to_the_31_elements() -> None:
     noise = TileSpec((0, 32_801, 1, 1), (0, 33_001, 2, 1), 2.0, noise_std=0.1, key=4)
     for rows in (range(2), range(32_700, 32_704), range(32_799, 32_801)):
         for big, rule, cols in ((out, spec, range(33_001)), (noisy, noise, range(66_002))):
-            expected = reference.tile_rule_slice(weight, rule, tuple(big.shape), rows, cols, torch.bfloat16)
+            expected = tile_reference.tile_rule_slice(weight, rule, tuple(big.shape), rows, cols, torch.bfloat16)
             assert_same_bits(big[rows.start : rows.stop], expected)
     assert_same_bits(out[-1], out[0])
 
@@ -239,7 +241,7 @@ def test_signal_to_noise_ratio() -> None:
 
 def test_snr_is_the_std_of_the_mean_square() -> None:
     weight = data((65, 129), torch.bfloat16)
-    std = reference.noise_std(float(ops.mean_square([weight], [2.0])), 10.0)
+    std = noise_reference.noise_std(float(ops.mean_square([weight], [2.0])), 10.0)
     assert np.float32(std) == std
     assert_same_bits(ops.tile(weight, 2, 2, snr_db=10.0, key=4), ops.tile(weight, 2, 2, noise_std=std, key=4))
 

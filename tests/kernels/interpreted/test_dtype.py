@@ -6,9 +6,9 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from growkernels.kernels.dtype import FORMATS, compute_format, narrow, pointer, widen
 
-from growkernels.ops import reference
+from growkernels.kernels.dtype import FORMATS, compute_format, narrow, pointer, widen
+from growkernels.ops import arithmetic
 from tests.ops.tensors import DTYPES, SPECIAL, assert_same_bits, poisoned
 
 EVERY = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
@@ -35,7 +35,7 @@ def assert_converts(values: torch.Tensor, target: torch.dtype) -> None:
     size = triton.next_power_of_2(len(values))
     formats = FORMATS[values.dtype], FORMATS[target], compute_format(values.dtype, target)
     _convert[(1,)](values.data_ptr(), out.data_ptr(), len(values), *formats, size)
-    expected = reference.store(reference.load(values, reference.compute_dtype(values.dtype, target)), target)
+    expected = arithmetic.store(arithmetic.load(values, arithmetic.compute_dtype(values.dtype, target)), target)
     assert_same_bits(out, expected)
 
 

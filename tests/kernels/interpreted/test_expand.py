@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from growkernels.kernels.expand import inner_products_, mix_
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.kernels.expand import inner_products_, mix_
 from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.rules import Choose, Seeded
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special

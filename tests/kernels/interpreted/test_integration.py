@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops import triton
+from growkernels.ops.backends import triton
 from tests.ops import test_expand_integration, test_integration
 from tests.ops.tensors import assert_same_bits, data
 

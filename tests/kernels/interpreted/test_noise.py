@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from growkernels.kernels.mean_square import mean_square
-from growkernels.kernels.noise import normal_
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import reference
-from growkernels.ops.noise_reference import z
+from growkernels.kernels.mean_square import mean_square
+from growkernels.kernels.noise import normal_
+from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.noise.reference import z
 from tests.ops.tensors import DTYPES, POISON, assert_same_bits, data, laid_out, poisoned
 from tests.ops.tools import dtypes, keys, layouts
 
@@ -53,7 +53,7 @@ def test_any_tensor_takes_normals(
     key: int, field: int, start: int, shape: tuple[int, ...], dtype: torch.dtype, layout: str
 ) -> None:
     out, expected = poisoned(shape, dtype, layout), poisoned(shape, dtype)
-    reference.normal_(expected, key, field, start)
+    noise_reference.normal_(expected, key, field, start)
     ops.normal_(out, key, field, start, backend="triton")
     assert_same_bits(out, expected)
 
@@ -63,13 +63,13 @@ def test_mean_squares_have_the_bits_of_the_reference() -> None:
     shapes, divisors = ((0, 5), (1, 1), (4097,), (3, 5, 7), (130, 129)), (1.0, 2.0, 3.0, 2.0, 3.0)
     tensors = [data(shape, DTYPES[i % 4], i) for i, shape in enumerate(shapes)]
     tensors[3] = laid_out(tensors[3], "sliced")
-    assert_same_bits(mean_square(tensors, divisors), reference.mean_square(tensors, divisors))
+    assert_same_bits(mean_square(tensors, divisors), noise_reference.mean_square(tensors, divisors))
 
 
 def test_mean_square_of_one_tensor_in_other_memory() -> None:
     for layout in ("transposed", "sliced", "offset"):
         tensor = laid_out(data((65, 67), torch.bfloat16), layout)
-        assert_same_bits(mean_square([tensor], [3.0]), reference.mean_square([tensor], [3.0]))
+        assert_same_bits(mean_square([tensor], [3.0]), noise_reference.mean_square([tensor], [3.0]))
     nothing = torch.tensor([float("nan"), 1.0, float("inf")])
     assert_same_bits(
         mean_square([nothing, nothing[2:]], [1.0, 2.0]), torch.tensor([float("nan"), float("inf")]).double()
@@ -79,4 +79,4 @@ def test_mean_square_of_one_tensor_in_other_memory() -> None:
 @pytest.mark.slow
 def test_mean_square_of_more_than_one_level_of_blocks() -> None:
     tensor = data((4097 * 4096 - 11,))
-    assert_same_bits(mean_square([tensor], [2.0]), reference.mean_square([tensor], [2.0]))
+    assert_same_bits(mean_square([tensor], [2.0]), noise_reference.mean_square([tensor], [2.0]))

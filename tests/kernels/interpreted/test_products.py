@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import Phase, example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from growkernels.errors import GrowthError
 from growkernels.kernels import products
 from growkernels.kernels.product_blocks import (
     LARGE,
@@ -16,12 +21,7 @@ from growkernels.kernels.product_blocks import (
     blocks_of,
 )
 from growkernels.kernels.products import products_
-from hypothesis import Phase, example, given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-
-from growkernels.errors import GrowthError
-from growkernels.ops import expand_reference
+from growkernels.ops.expand import reference as expand_reference
 from tests.ops.rules import Choose, Seeded
 from tests.ops.tensors import LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned
 from tests.ops.tools import Drawn

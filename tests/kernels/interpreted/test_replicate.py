@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from growkernels.kernels.replicate import replicate
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import reference
+from growkernels.kernels.replicate import replicate
+from growkernels.ops.replicate import reference as replicate_reference
 from tests.ops.rules import Choose, Seeded
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
 from tests.ops.tools import Drawn
@@ -28,7 +28,7 @@ def check(choose: Choose) -> None:
     outs = [poisoned(tuple(blocks[i].shape), choose.pick(DTYPES), choose.pick(LAYOUTS)) for i in index]
     replicate(outs, blocks, index, scale, alpha, 0.05, key)
     expected = [poisoned(tuple(out.shape), out.dtype) for out in outs]
-    reference.replicate_(expected, blocks, index, scale, alpha, 0.05, key)
+    replicate_reference.replicate_(expected, blocks, index, scale, alpha, 0.05, key)
     for out, right in zip(outs, expected, strict=True):
         assert_same_bits(out, right)
         if out._base is not None:

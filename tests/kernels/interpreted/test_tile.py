@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from growkernels.kernels.tile import tile
-from growkernels.kernels.tile_pieces import TileJob, pieces
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, reference
-from growkernels.ops.layout import pack
+from growkernels.kernels.tile import tile
+from growkernels.kernels.tile_pieces import TileJob, pieces
+from growkernels.ops import TileSpec
+from growkernels.ops.tile import reference as tile_reference
+from growkernels.ops.tile.packing import pack
 from tests.ops.rules import Choose, Seeded, rule
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
 from tests.ops.tools import Drawn
@@ -59,7 +60,7 @@ def job(choose: Choose, seed: int) -> TileJob:
 def check(jobs: list[TileJob]) -> None:
     """Every target has the bits of the reference, and what lies between its entries is as it was."""
     expected = [poisoned(job.spec.shape, job.out.dtype) for job in jobs]
-    reference.tile_rules_(expected, [job.weight for job in jobs], [job.spec for job in jobs])
+    tile_reference.tile_rules_(expected, [job.weight for job in jobs], [job.spec for job in jobs])
     tile(jobs)
     for each, right in zip(jobs, expected, strict=True):
         assert_same_bits(each.out, right)

@@ -1,0 +1,1 @@
+"""Checkpoint files: formats, staging, manifests."""

@@ -1,0 +1,118 @@
+"""The manifest of a grown checkpoint, `growkernels.json`: everything needed to repeat, resume or check the growth.
+
+Learned matrices lie beside it, in `growkernels.safetensors`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.executors.sources.checkpoint import Source
+from growkernels.plans import NOISE_VERSION, Matrices, Plan
+
+MANIFEST, MATRICES = "growkernels.json", "growkernels.safetensors"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
+
+    `fit`: how learned matrices were trained, where they were.
+    """
+
+    plan: Plan
+    plan_digest: str
+    source: str
+    source_digest: str
+    versions: dict[str, str]
+    verification: dict[str, Any] | None
+    fit: dict[str, Any] | None = None
+
+
+def write_manifest(
+    folder: Path,
+    source: Source,
+    plan: Plan,
+    verification: dict[str, Any] | None = None,
+    fit: dict[str, Any] | None = None,
+) -> None:
+    """Write or replace the manifest of the checkpoint in `folder`.
+
+    plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none; fit:
+    likewise, how learned matrices were trained.
+    """
+    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
+    data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
+    data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
+    data["plan"] = plan.to_json()
+    (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
+    if plan.matrices is not None:
+        # Not by `save_file`, whose files other users of the machine may not read.
+        (folder / MATRICES).write_bytes(save(dict(plan.matrices)))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a grown checkpoint. Raises GrowthError if there is none, or it is damaged, altered or too new."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise GrowthError(
+            f"{folder} has no {MANIFEST}: it was not grown by growkernels, or only its weights were copied."
+        )
+    try:
+        data = json.loads(path.read_bytes())
+        kind, noise = data["format"], data["noise_version"]
+        if kind != _FORMAT or noise != NOISE_VERSION:
+            raise GrowthError(
+                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
+                f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
+            )
+        wanted = data["plan"].get("matrices")
+        plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
+        # Growths before fits were recorded have no word of one.
+        held = {"fit": None, **data}
+        manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
+    except GrowthError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise GrowthError(
+            f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
+        ) from error
+    if plan.digest() != manifest.plan_digest:
+        raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
+    return manifest
+
+
+def _matrices(folder: Path, digest: str) -> Matrices:
+    path = folder / MATRICES
+    if not path.is_file():
+        raise GrowthError(
+            f"{folder} was grown by learned matrices, but has no {MATRICES}: restore it from where it was made."
+        )
+    try:
+        matrices = Matrices(load_file(path))
+    except (ValueError, SafetensorError, OSError) as error:
+        raise GrowthError(f"{path} is damaged: {error}. Restore it or grow the checkpoint again.") from error
+    if matrices.digest() != digest:
+        raise GrowthError(f"{path} was altered: its matrices are not those that {MANIFEST} names. Restore it.")
+    return matrices
+
+
+def _versions() -> dict[str, str]:
+    versions = {"growkernels": growkernels.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    try:
+        versions["transformers"] = version("transformers")
+    except PackageNotFoundError:
+        versions["transformers"] = "none"
+    return versions

@@ -1,0 +1,1 @@
+"""Where grown tensors go: files and live models."""

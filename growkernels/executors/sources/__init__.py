@@ -1,0 +1,1 @@
+"""Where source tensors come from: checkpoints and live models."""

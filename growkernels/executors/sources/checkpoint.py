@@ -1,0 +1,207 @@
+"""Opening the checkpoint that grows: every tensor a view of a mapped file, every defect named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+import xxhash
+
+from growkernels.errors import GrowthError
+from growkernels.executors.files.pickle_file import load_pickle
+from growkernels.executors.files.safetensors_file import map_bytes, read_header, view
+from growkernels.plans import TensorSpec
+
+_SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
+#: Files that a grown checkpoint takes over as they are.
+CARRIED = (
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.tiktoken",
+    "sentencepiece*.model",
+    "spiece.model",
+    "chat_template.*",
+    "LICENSE*",
+    "NOTICE*",
+)
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HASHED_AT_ONCE = 8 << 20
+
+
+@dataclass(eq=False)
+class Source:
+    """A checkpoint: its stored config, its tensors in file order, and views of them.
+
+    `name` is what the user gave, `path` the folder. `files` are config and weights; `carried` are the tokenizer and
+    generation files that go along with a grown model.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, TensorSpec]
+    files: tuple[Path, ...]
+    carried: tuple[Path, ...]
+    _views: Mapping[str, Callable[[], torch.Tensor]] = field(repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    _digest: str | None = None
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor as a read-only view of its file, no copy in memory. Raises GrowthError if there is none."""
+        if name not in self._views:
+            raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
+        return self._views[name]()
+
+    def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
+        """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
+
+        XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an
+        altered or damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between
+        pieces; if it says no, the digest is left undone and "" returned.
+        """
+        with self._lock:
+            if self._digest is None:
+                lines = []
+                for file in self.files:
+                    data, hasher = map_bytes(file).numpy().data, xxhash.xxh3_128()
+                    for start in range(0, len(data), _HASHED_AT_ONCE):
+                        if not proceed():
+                            return ""
+                        hasher.update(data[start : start + _HASHED_AT_ONCE])
+                    lines.append(f"{file.name} {len(data)} {hasher.hexdigest()}\n")
+                self._digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+            return self._digest
+
+
+def open_source(name: str | Path) -> Source:
+    """Open a folder, or a checkpoint of the Hugging Face hub by its id (fetched through huggingface_hub, in part).
+
+    Takes model.safetensors or pytorch_model.bin, whole or in shards with an index, beside a config.json; safetensors
+    first, as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
+    """
+    folder = _folder(str(name))
+    config = _json_object(folder / "config.json")
+    shards, index, listed = _weight_files(folder)
+    views: dict[str, Callable[[], torch.Tensor]] = {}
+    tensors: dict[str, TensorSpec] = {}
+    home: dict[str, Path] = {}
+    for path in shards:
+        for tensor, (spec, get) in _open_weights(path).items():
+            if tensor in home:
+                raise GrowthError(
+                    f"{tensor!r} is both in {home[tensor].name} and in {path.name} of {folder}; remove one."
+                )
+            tensors[tensor], views[tensor], home[tensor] = spec, get, path
+    for tensor, file in listed.items():
+        if tensor not in home or home[tensor].name != file:
+            raise GrowthError(
+                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one "
+                f"checkpoint: download or save it again."
+            )
+    if not tensors:
+        raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
+    files = (folder / "config.json", *([index] if index else []), *shards)
+    carried = sorted({p for pattern in CARRIED for p in folder.glob(pattern) if p.is_file()})
+    return Source(str(name), folder, config, tensors, files, tuple(carried), views)
+
+
+def _folder(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.exists():
+        raise GrowthError(f"{name} is a file; expected the folder of a checkpoint, with config.json and its weights.")
+    if not _HUB_ID.fullmatch(name):
+        raise GrowthError(
+            f"{name} does not exist; expected the folder of a checkpoint or a hub id such as owner/model."
+        )
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    # Imported here: a local growth does not wait for a library that it does not use.
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    # Whole names: a repository may hold other variants beside (model.fp16.safetensors).
+    safetensors = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
+    pickles = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
+    small = ["config.json", *CARRIED]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*small, *safetensors], ignore_patterns=["*/*"]))
+        if not any(path for pattern in safetensors for path in folder.glob(pattern)):
+            folder = Path(snapshot_download(name, allow_patterns=[*small, *pickles], ignore_patterns=["*/*"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise GrowthError(
+            f"{name} is no folder here, and the hub did not give a checkpoint of that name: {first}. Check the name, "
+            f"the network and your access."
+        ) from error
+    return folder
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        present = ", ".join(sorted(p.name for p in path.parent.iterdir())[:10]) or "nothing"
+        raise GrowthError(f"{path.parent} has no {path.name}; it holds {present}. Expected a Hugging Face checkpoint.")
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise GrowthError(f"{path} is no valid JSON: {error}. Download or save it again.") from error
+    if not isinstance(value, dict):
+        raise GrowthError(f"{path} holds a JSON {type(value).__name__}; expected an object.")
+    return value
+
+
+def _weight_files(folder: Path) -> tuple[list[Path], Path | None, dict[str, str]]:
+    """The weight files in order, the index if there is one, and what it says: tensor -> file."""
+    for single in (_SAFETENSORS, _PICKLE):
+        if (folder / single).is_file():
+            return [folder / single], None, {}
+        index = folder / f"{single}.index.json"
+        if index.is_file():
+            listed = _json_object(index).get("weight_map")
+            if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
+                raise GrowthError(f"{index} has no weight_map of tensor names to files. Download or save it again.")
+            return [_shard(index, file) for file in dict.fromkeys(listed.values())], index, listed
+    present = ", ".join(sorted(p.name for p in folder.iterdir())[:10])
+    raise GrowthError(
+        f"{folder} has no weights; expected {_SAFETENSORS} or {_PICKLE}, whole or in shards with an index. It holds "
+        f"{present}."
+    )
+
+
+def _shard(index: Path, file: str) -> Path:
+    # Names only: a link inside the folder may lead out of it (the hub's cache is made of them), a name may not.
+    if Path(file).name != file or file in (".", ".."):
+        raise GrowthError(f"{index} names {file!r}, which is not a file in its folder. Do not trust this checkpoint.")
+    if not (index.parent / file).is_file():
+        raise GrowthError(f"{index} names {file}, which is missing. Download the whole checkpoint.")
+    return index.parent / file
+
+
+def _open_weights(path: Path) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
+    if path.suffix == ".safetensors":
+        data = map_bytes(path) if path.stat().st_size else torch.empty(0, dtype=torch.uint8)
+        return {name: (entry.spec, partial(view, data, entry)) for name, entry in read_header(path).items()}
+    return {
+        name: (TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")), partial(_same, t))
+        for name, t in load_pickle(path).items()
+    }
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor

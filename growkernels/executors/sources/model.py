@@ -1,0 +1,94 @@
+"""A live model of transformers seen as the checkpoint that it would be saved as."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.checks import find_architecture, find_family
+from growkernels.layouts.classes import ModelClass
+from growkernels.rules.tensor import TensorSpec
+
+#: Where wrappers keep the model itself.
+_WRAPPERS = {"_orig_mod": "torch.compile", "module": "a wrapper such as DistributedDataParallel"}
+
+
+@dataclass(eq=False)
+class LiveSource:
+    """A live model: its config and parameters under the names that they have in its file, tied ones once.
+
+    `fresh` is the same class built anew from the config.
+    """
+
+    name: str
+    config: dict[str, Any]
+    parameters: dict[str, nn.Parameter]
+    fresh: ModelClass
+    tensors: dict[str, TensorSpec] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tensors = {
+            name: TensorSpec(tuple(p.shape), str(p.dtype).removeprefix("torch.")) for name, p in self.parameters.items()
+        }
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The values of a parameter, not recorded by autograd."""
+        return self.parameters[name].detach()
+
+
+def open_model(model: nn.Module) -> LiveSource:
+    """See a live model as a source. Raises GrowthError for what is no plain model of transformers with its weights here."""
+    _check_kind(model)
+    assert isinstance(model, PreTrainedModel)
+    config = _stored_config(model)
+    family = find_family(config)
+    fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
+    parameters = {}
+    for name, parameter in model.named_parameters():
+        _check_parameter(name, parameter)
+        parameters[fresh.file_name(name)] = parameter
+    return LiveSource(type(model).__name__, config, parameters, fresh)
+
+
+def _check_kind(model: object) -> None:
+    kind = type(model)
+    if isinstance(model, PreTrainedModel) and getattr(transformers, kind.__name__, None) is kind:
+        return
+    given = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(model, nn.Module) and not isinstance(model, PreTrainedModel):
+        for attribute, wrapper in _WRAPPERS.items():
+            if attribute in model._modules:
+                raise GrowthError(f"{given} is not the model but {wrapper}: grow its .{attribute}, and wrap it again.")
+    raise GrowthError(
+        f"{given} cannot be grown: expected a model class of transformers itself; unwrap the model, merge its adapters, and "
+        f"grow it before it is sharded."
+    )
+
+
+def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+    data = parameter.data
+    if type(data) is not torch.Tensor or data.layout is not torch.strided:
+        what = type(data).__name__ if type(data) is not torch.Tensor else f"{data.layout}"
+        raise GrowthError(
+            f"{name} is a {what}, not a plain dense tensor: grow the model before it is sharded, quantized or made sparse."
+        )
+    if parameter.is_meta:
+        raise GrowthError(
+            f"{name} has no values here (it is on the meta device, or offloaded): load the whole model first."
+        )
+
+
+def _stored_config(model: PreTrainedModel) -> dict[str, Any]:
+    """The `config.json` that `save_pretrained` would write."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    config.dtype = model.dtype
+    return json.loads(config.to_json_string())

@@ -1,0 +1,103 @@
+"""The ops around `expand` by dense products, on the mixes, inner products and products of any library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from growkernels.ops.expand import cost
+from growkernels.ops.expand.backward import add_gradients
+from growkernels.ops.expand.formats import Formats, wide_dtype
+from growkernels.ops.expand.forward import Products
+from growkernels.ops.expand.packing import empty_targets, unpack
+from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
+
+
+def expand_(
+    ops: Any,
+    gpu: bool,
+    outs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    saved: Sequence[Tensor] = (),
+) -> None:
+    wide = wide_dtype(outs, weights, matrices)
+    first = 0
+    stacks = unpack(weights, matrices, layout)
+    for expansion, of_stack in zip(stacks, unpack_saved(saved, len(stacks)), strict=True):
+        targets = outs[first : first + expansion.target_layers]
+        formats = Formats.of(expansion, wide, gpu)
+        order = cost.choose(expansion, formats.rate(gpu))
+        Products(ops, expansion, order, formats, gpu, of_stack).write(targets)
+        first += len(targets)
+
+
+def expand(
+    ops: Any,
+    gpu: bool,
+    fresh: Callable[[Tensor], None] | None,
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    dtype: torch.dtype,
+    needed: Sequence[bool],
+) -> tuple[list[Tensor], list[Tensor]]:
+    outs = empty_targets(weights, matrices, layout, dtype)
+    saved = empty_saved(ops.name, weights, matrices, layout, dtype, needed)
+    if fresh is not None:
+        for tensor in (*outs, *saved):
+            fresh(tensor)
+    expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
+    return outs, saved
+
+
+def expand_backward(
+    ops: Any,
+    gpu: bool,
+    grads: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    layout: Sequence[int],
+    saved: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> list[Tensor]:
+    inputs = [*weights, *matrices]
+    wide = wide_dtype(grads, inputs)
+    totals = [
+        tensor.new_zeros(tensor.shape, dtype=wide) if wanted else None
+        for tensor, wanted in zip(inputs, needed, strict=True)
+    ]
+    count = len(weights)
+    stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
+    for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
+        formats = Formats.of(expansion, wide, gpu)
+        weights_needed = any(total is not None for total in of.weights)
+        # Where the forward pass has saved something, it went by this order too.
+        order = cost.choose(expansion, formats.rate(gpu), backward=True, weights_needed=weights_needed)
+        add_gradients(Products(ops, expansion, order, formats, gpu, of_stack), grad.unbind(), of)
+    return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
+
+
+def register(
+    library: torch.library.Library,
+    device: str,
+    gpu: bool,
+    fresh: Callable[[Tensor], None] | None = None,
+    **parts: Callable[..., None],
+) -> None:
+    """Implement the ops for tensors of a device, which works as a GPU does or not.
+
+    fresh: called with every result before it is written. parts: ops that the library has no kernel of.
+    """
+    ops = getattr(torch.ops, library.ns)
+    SAVING[library.ns, device.lower()] = gpu
+    for name, function in parts.items():
+        library.impl(name, function, device)
+    library.impl("expand", partial(expand, ops, gpu, fresh), device)
+    for function in (expand_, expand_backward):
+        library.impl(function.__name__, partial(function, ops, gpu), device)

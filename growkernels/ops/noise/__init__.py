@@ -1,0 +1,1 @@
+"""The `normal_` and `mean_square` ops, and the noise definition."""

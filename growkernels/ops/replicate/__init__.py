@@ -1,0 +1,1 @@
+"""The `replicate` op: copies of whole blocks."""

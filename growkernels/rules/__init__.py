@@ -1,0 +1,1 @@
+"""The leaf of the package: index vectors, learned maps, tensor specifications, noise keys."""

@@ -1,0 +1,125 @@
+"""Verification of a grown checkpoint: its shape against the plan, its weights against the source, its function too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from growkernels.errors import GrowthError
+from growkernels.executors.files.manifest import read_manifest
+from growkernels.executors.memory import free_memory
+from growkernels.executors.sources.checkpoint import Source, open_source
+from growkernels.plans import Plan
+from growkernels.verification.logits import LogitsCheck, verify_logits
+from growkernels.verification.slices import SliceCheck, verify_slices
+
+__all__ = ["LogitsCheck", "SliceCheck", "Verification", "verify", "verify_checkpoint", "verify_logits", "verify_slices"]
+
+#: Models are run side by side on their own where both fit, in float32, in this part of the free memory.
+MEMORY_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was checked, and how it went. `problems`: where files, names, shapes or config differ from the plan."""
+
+    problems: tuple[str, ...]
+    slices: SliceCheck | None
+    logits: LogitsCheck | None
+    #: Why the models were not run, or empty.
+    not_run: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check that was made holds."""
+        parts = [part for part in (self.slices, self.logits) if part is not None]
+        return not self.problems and all(part.passed for part in parts)
+
+    def lines(self) -> list[str]:
+        """The findings in plain language, one a line."""
+        lines = list(self.problems) or ["config, names, shapes and dtypes are those of the plan"]
+        for part in (self.slices, self.logits):
+            if part is not None:
+                lines += part.lines()
+        if self.not_run:
+            lines.append(f"outputs not compared: {self.not_run}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object for the manifest and the command line."""
+        return {
+            "passed": self.passed,
+            "problems": list(self.problems),
+            "slices": self.slices.to_json() if self.slices else None,
+            "logits": self.logits.to_json() if self.logits else None,
+            "not_run": self.not_run,
+        }
+
+
+def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed: int = 0) -> Verification:
+    """Verify a grown checkpoint by its manifest, `growkernels.json`.
+
+    src: the checkpoint it was grown from, a folder or hub id; dst: the grown folder. `logits`: run both models (True), do
+    not (False), or do so if both fit in a quarter of the free memory (None). Raises GrowthError if dst has no manifest or
+    src is not the checkpoint that the manifest names.
+    """
+    manifest = read_manifest(Path(dst))
+    source = open_source(src)
+    found, wanted = source.digest(), manifest.source_digest
+    if found != wanted:
+        raise GrowthError(
+            f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "
+            f"{wanted[:19]}; give the original source"
+        )
+    return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+
+
+def verify_checkpoint(
+    source: Source, folder: Path, plan: Plan, *, logits: bool | None = None, seed: int = 0
+) -> Verification:
+    """Verify the checkpoint in `folder` against an executed plan (with measured noise) and its opened source."""
+    target = open_source(folder)
+    problems = _structure(target, plan)
+    if problems:
+        return Verification(tuple(problems), None, None, "the files are not what the plan says")
+    slices = verify_slices(source, target, plan, seed=seed)
+    if logits is None:
+        logits, reason = _fits(plan, source)
+    else:
+        reason = "" if logits else "switched off"
+    run = verify_logits(source.path, folder, plan, seed=seed) if logits else None
+    return Verification((), slices, run, reason)
+
+
+def _structure(target: Source, plan: Plan) -> list[str]:
+    problems = []
+    keys = sorted({*target.config, *plan.config})
+    for key in keys:
+        found, wanted = (json.dumps(config.get(key, "missing")) for config in (target.config, plan.config))
+        if found != wanted:
+            problems.append(f"config.json: {key} is {found}, the plan says {wanted}")
+    rules = {rule.target: rule for rule in plan.rules}
+    problems += [f"{name}: in the files, not in the plan" for name in target.tensors if name not in rules]
+    for name, rule in rules.items():
+        spec = target.tensors.get(name)
+        if spec is None:
+            problems.append(f"{name}: missing from the files")
+        elif spec != rule.spec:
+            problems.append(
+                f"{name}: {spec.dtype} {list(spec.shape)} in the files, "
+                f"{rule.spec.dtype} {list(rule.spec.shape)} in the plan"
+            )
+    return problems
+
+
+def _fits(plan: Plan, source: Source) -> tuple[bool, str]:
+    elements = sum(rule.spec.numel for rule in plan.rules) + sum(spec.numel for spec in source.tensors.values())
+    need, free = 4 * elements, free_memory()
+    if need <= MEMORY_SHARE * free:
+        return True, ""
+    return False, (
+        f"both models take {need / 2**30:.1f} GiB in float32, more than a quarter of the {free / 2**30:.1f} GiB that are "
+        f"free; ask for it to run them anyway"
+    )

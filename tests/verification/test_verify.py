@@ -1,0 +1,103 @@
+"""Verification of a folder by its manifest: what is refused, what is found, what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import growkernels
+from growkernels import GrowthError
+from growkernels.verification import checkpoint as verify_module
+from tests.end_to_end.support import saved
+from tests.verification.support import damaged
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("source"), "llama")
+
+
+@pytest.fixture
+def target(original: Path, tmp_path: Path) -> Path:
+    growkernels.grow_checkpoint(original, tmp_path / "grown", width=2, no_verify=True)
+    return tmp_path / "grown"
+
+
+def test_a_good_growth_passes_and_says_what_was_checked(original: Path, target: Path) -> None:
+    verification = growkernels.verify(original, target)
+    assert verification.passed
+    text = "\n".join(verification.lines())
+    for words in (
+        "those of the plan",
+        "bit for bit",
+        "copies summed back",
+        "logits in float32",
+        "within the bound 1.0e-04",
+    ):
+        assert words in text
+    data = json.loads(json.dumps(verification.to_json()))
+    assert data["passed"]
+    assert data["logits"]["comparisons"][0]["error"] < 1e-5
+
+
+def test_another_source_is_refused(target: Path, tmp_path: Path) -> None:
+    other = saved(tmp_path, "llama", seed=1)
+    with pytest.raises(GrowthError, match="is not the checkpoint that"):
+        growkernels.verify(other, target)
+
+
+def test_a_folder_without_manifest_is_refused(original: Path) -> None:
+    with pytest.raises(GrowthError, match=r"growkernels\.json"):
+        growkernels.verify(original, original)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("model.norm.weight"), "model.norm.weight: missing from the files"),
+        (lambda t: t.update(extra=torch.ones(2)), "extra: in the files, not in the plan"),
+        (
+            lambda t: t.update({"model.norm.weight": torch.ones(63)}),
+            "float32 [63] in the files, float32 [64] in the plan",
+        ),
+        (lambda t: t.update({"model.norm.weight": torch.ones(64).half()}), "float16 [64] in the files"),
+    ],
+    ids=("missing", "extra", "shape", "dtype"),
+)
+def test_files_that_are_not_the_plans(change, words: str, original: Path, target: Path) -> None:
+    damaged(target, change)
+    verification = growkernels.verify(original, target)
+    assert not verification.passed
+    assert words in verification.lines()[0]
+    assert verification.slices is None
+
+
+def test_a_changed_config_is_named(original: Path, target: Path) -> None:
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
+    verification = growkernels.verify(original, target)
+    assert not verification.passed
+    assert verification.problems[0].startswith("config.json: rms_norm_eps is 0.001, the plan says")
+
+
+def test_a_changed_weight_is_named(original: Path, target: Path) -> None:
+    def nudge(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["model.layers.1.mlp.up_proj.weight"][3, 5] *= 1 + 2**-22
+
+    damaged(target, nudge)
+    verification = growkernels.verify(original, target)
+    assert not verification.passed
+    assert "model.layers.1.mlp.up_proj.weight[3, 5] is" in verification.slices.problem
+
+
+def test_models_are_run_only_where_they_fit(original: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_module, "free_memory", lambda: 400_000)
+    skipped = growkernels.verify(original, target)
+    assert skipped.passed
+    assert skipped.logits is None
+    assert "more than a quarter" in skipped.lines()[-1]
+    assert growkernels.verify(original, target, logits=True).logits is not None
+    assert growkernels.verify(original, target, logits=False).lines()[-1] == "outputs not compared: switched off"
