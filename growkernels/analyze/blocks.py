@@ -55,7 +55,8 @@ class BlockStatistics:
         alike = min(found, key=lambda likeness: likeness.cosine - likeness.chance)
         alike = Likeness(alike.cosine, alike.chance, max(likeness.distance for likeness in found))
         diagonal = self.diagonal
-        if diagonal is not None and diagonal.cosine - diagonal.chance > alike.cosine - alike.chance:
+        # Where all copies are alike, those along a diagonal are too, and differ by less of the noise.
+        if diagonal is not None and diagonal.cosine - diagonal.chance > 2 * (alike.cosine - alike.chance):
             return "diagonal", diagonal
         return "all copies alike", alike
 

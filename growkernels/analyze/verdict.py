@@ -55,7 +55,13 @@ def judge(checkpoint: Checkpoint, matrices: Sequence[Symmetry], vectors: Sequenc
     sizes = {weight.name: weight.view.numel() for weight in checkpoint.matrices}
     found = [entry for entry in matrices if entry.found]
     if not found:
-        return Verdict("no clone", "features are no more alike than chance: trained from scratch, or not grown in width", None, False, "")
+        return Verdict(
+            "no clone",
+            "features are no more alike than chance: trained from scratch, or not grown in width",
+            None,
+            False,
+            "",
+        )
     weights = [sizes[entry.name] for entry in found]
     cosine = sum(w * e.cosine for w, e in zip(weights, found, strict=True)) / sum(weights)
     chance = sum(w * e.chance for w, e in zip(weights, found, strict=True)) / sum(weights)

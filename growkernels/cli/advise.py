@@ -144,7 +144,7 @@ def _figures(advice: Advice) -> RenderableType:
     from rich.text import Text
 
     from growkernels.advise import FACTOR, FACTOR_RANGE
-    from growkernels.report import bytes_text, facts, short
+    from growkernels.report.tables import bytes_text, facts, short
 
     target, small, flops, growth = advice.target, advice.small, advice.flops, advice.growth
     table = facts()

@@ -84,7 +84,7 @@ def _show(analysis: Analysis) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from growkernels.report import bytes_text, facts
+    from growkernels.report.tables import bytes_text, facts
 
     table, verdict = facts(), analysis.verdict
     table.add_row("Checkpoint", f"{analysis.checkpoint}: {analysis.layers} layers, {bytes_text(analysis.nbytes)}")

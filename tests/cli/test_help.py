@@ -48,6 +48,7 @@ OPTIONS = {
     "verify": ["--json", "--verify-logits"],
     "inspect": ["--json"],
     "advise": ["--target-params", "--tokens", "--config", "--source-tokens", "--disk-rate", "--curve", "--json"],
+    "analyze": ["--reference", "--spectra", "--no-spectra", "--picture", "--json"],
     "doctor": ["--json"],
 }
 
