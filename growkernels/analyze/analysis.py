@@ -9,7 +9,7 @@ from typing import Any
 
 from growkernels.analyze.copies import find_copies
 from growkernels.analyze.layers import Depth, compare_layers
-from growkernels.analyze.matrices import open_checkpoint
+from growkernels.analyze.matrices import one_thread, open_checkpoint
 from growkernels.analyze.reference import Comparison, compare
 from growkernels.analyze.spectrum import Spectrum, measure_spectra
 from growkernels.analyze.stream import StreamChange, run_layers
@@ -83,12 +83,13 @@ def analyze(checkpoint: str | Path, reference: str | Path | None = None, *, spec
     """
     opened = open_checkpoint(checkpoint)
     source = None if reference is None else open_checkpoint(reference)
-    copies = find_copies(opened)
-    symmetry, vectors = measure_symmetry(opened, copies), vector_symmetry(opened, copies)
+    with one_thread():
+        copies = find_copies(opened)
+        symmetry, vectors = measure_symmetry(opened, copies), vector_symmetry(opened, copies)
+        rows, units, experts = survey(opened)
+        depth = compare_layers(opened)
     verdict = judge(opened, symmetry, vectors)
-    rows, units, experts = survey(opened)
     comparison = None if source is None else compare(opened, source, directions=spectra)
-    depth = compare_layers(opened)
     stream, not_run = run_layers(opened)
     return Analysis(
         checkpoint=opened.name,

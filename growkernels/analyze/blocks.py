@@ -7,7 +7,12 @@ from math import sqrt
 
 import torch
 
-from growkernels.analyze.matrices import CHUNK
+#: Elements of a chunk, 2 MB in float32: what stays in a core's cache while it is used several times.
+_CACHED = 1 << 19
+#: Unrelated features are compared in one of so many chunks.
+_CONTROLS = 8
+#: Differences below this share of the norms are taken entry by entry: products in float32 would cancel.
+_CANCELS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,14 @@ def compare_blocks(matrix: torch.Tensor, n_out: int, n_in: int) -> BlockStatisti
     """
     blocks = matrix.unflatten(1, (n_in, -1)).unflatten(0, (n_out, -1))  # [n_out, a, n_in, b]
     sums = _Sums(n_out, n_in)
-    rows = max(1, CHUNK // matrix.shape[1] // n_out)
-    columns = max(1, CHUNK // (n_out * n_in))
+    columns = max(1, min(blocks.shape[3], _CACHED // (n_out * n_in)))
+    rows = max(1, _CACHED // (n_out * n_in * columns))
+    number = 0
     for start in range(0, blocks.shape[1], rows):
         for left in range(0, blocks.shape[3], columns):
-            piece = blocks[:, start : start + rows, :, left : left + columns]
-            sums.add(piece.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format).contiguous())
+            piece = blocks[:, start : start + rows, :, left : left + columns].permute(0, 2, 1, 3)
+            sums.add(piece.contiguous().float(), control=number % _CONTROLS == 0)
+            number += 1
     return sums.result()
 
 
@@ -89,63 +96,94 @@ class _Sums:
     def __init__(self, n_out: int, n_in: int) -> None:
         self.n_out, self.n_in = n_out, n_in
         count = n_out * n_in
-        self.products = torch.zeros(count, count, dtype=torch.float64)
-        self.shifted = torch.zeros(count, count, dtype=torch.float64)
+        self.products, self.compared, self.shifted = (torch.zeros(count, count, dtype=torch.float64) for _ in range(3))
         self.apart = dict.fromkeys(("outputs", "inputs", "diagonal", "sums"), 0.0)
         self.summed = 0.0
 
-    def add(self, piece: torch.Tensor) -> None:
-        """One chunk, [n_out, n_in, rows, columns] in float32."""
+    def add(self, piece: torch.Tensor, control: bool) -> None:
+        """One chunk, [n_out, n_in, rows, columns] in float32; of some the products of unrelated features are taken, too."""
         count = self.n_out * self.n_in
         flat = piece.reshape(count, -1)
-        # Both axes: features next to each other are as unrelated as any.
-        other = piece.roll((1, 1), (2, 3)).reshape(count, -1)
-        self.products += (flat @ flat.T).double()
-        self.shifted += (flat @ other.T).double()
+        products = (flat @ flat.T).double()
+        self.products += products
+        if control:
+            # Both axes: features next to each other are as unrelated as any.
+            other = piece.roll((1, 1), (2, 3)).reshape(count, -1)
+            self.shifted += (flat @ other.T).double()
+            self.compared += products
+        grid = products.reshape(self.n_out, self.n_in, self.n_out, self.n_in)
         if self.n_out > 1:
-            self._distance("outputs", piece, piece.roll(-1, 0))
+            self._distance("outputs", _over(grid, 1), piece.flatten(1))
         if self.n_in > 1:
-            self._distance("inputs", piece, piece.roll(-1, 1))
+            self._distance("inputs", _over(grid, 0), piece.transpose(0, 1))
         if self.n_out == self.n_in > 1:
-            self._distance("diagonal", piece, piece.roll((-1, -1), (0, 1)))
+            self._diagonal_distance(grid, piece)
         if self.n_out > 1 and self.n_in > 1:
-            total = piece.sum(1)
-            self._distance("sums", total, total.roll(-1, 0))
-            self.summed += float(total.square().sum(dtype=torch.float64))
+            sums = grid.sum((1, 3))
+            self._distance("sums", sums, piece.sum(1) if _near(_cyclic(sums), float(sums.trace())) else piece)
+            self.summed += float(sums.trace())
 
-    def _distance(self, name: str, one: torch.Tensor, two: torch.Tensor) -> None:
-        self.apart[name] += float((one - two).square().sum(dtype=torch.float64))
+    def _distance(self, name: str, gram: torch.Tensor, parts: torch.Tensor) -> None:
+        """Differences of neighbors, from their products, or from themselves where products would cancel."""
+        squares = _cyclic(gram)
+        if _near(squares, float(gram.trace())):
+            squares = sum(float((parts[i - 1] - parts[i]).square().sum()) for i in range(len(parts)))
+        self.apart[name] += squares
+
+    def _diagonal_distance(self, grid: torch.Tensor, piece: torch.Tensor) -> None:
+        norm = float(torch.einsum("abab->", grid))
+        squares = 2 * (norm - _along_diagonal(grid))
+        if _near(squares, norm):
+            squares = float((piece - piece.roll((-1, -1), (0, 1))).square().sum())
+        self.apart["diagonal"] += squares
 
     def result(self) -> BlockStatistics:
         """The figures of all chunks."""
         n_out, n_in = self.n_out, self.n_in
-        k = self.products.reshape(n_out, n_in, n_out, n_in)
-        c = self.shifted.reshape(n_out, n_in, n_out, n_in)
+        k, k_control, control = (
+            total.reshape(n_out, n_in, n_out, n_in) for total in (self.products, self.compared, self.shifted)
+        )
         norm = float(self.products.trace())
         outputs = inputs = diagonal = None
         if n_out > 1:
-            outputs = self._likeness(_over(k, 1), _over(c, 1), "outputs", norm)
+            outputs = self._likeness("outputs", norm, *(_over(total, 1) for total in (k, k_control, control)))
         if n_in > 1:
-            inputs = self._likeness(_over(k, 0), _over(c, 0), "inputs", norm)
+            inputs = self._likeness("inputs", norm, *(_over(total, 0) for total in (k, k_control, control)))
         if n_out == n_in > 1:
-            diagonal = self._diagonal(k, c, norm)
+            chance = _ratio(_along_diagonal(control), float(self.compared.trace()))
+            distance = _share(self.apart["diagonal"], norm)
+            diagonal = Likeness(_ratio(_along_diagonal(k), norm), chance, distance)
         sums = _share(self.apart["sums"], self.summed) if n_out > 1 and n_in > 1 else None
         return BlockStatistics(n_out, n_in, outputs, inputs, diagonal, sums, sqrt(norm))
 
-    def _likeness(self, gram: torch.Tensor, control: torch.Tensor, name: str, norm: float) -> Likeness:
-        lengths = gram.diagonal().clamp(min=0).sqrt()
-        scale = torch.outer(lengths, lengths).clamp(min=torch.finfo(torch.float64).tiny)
+    def _likeness(
+        self, name: str, norm: float, gram: torch.Tensor, gram_control: torch.Tensor, control: torch.Tensor
+    ) -> Likeness:
         pairs = ~torch.eye(len(gram), dtype=torch.bool)
-        cosines, chances = (gram / scale)[pairs], (control / scale)[pairs]
-        return Likeness(float(cosines.mean()), float(chances.mean()), _share(self.apart[name], norm))
-
-    def _diagonal(self, k: torch.Tensor, c: torch.Tensor, norm: float) -> Likeness:
-        n = self.n_out
-        aligned = sum(float(k[a, b, (a + 1) % n, (b + 1) % n]) for a in range(n) for b in range(n))
-        chance = sum(float(c[a, b, (a + 1) % n, (b + 1) % n]) for a in range(n) for b in range(n))
-        return Likeness(
-            aligned / norm if norm else 0.0, chance / norm if norm else 0.0, _share(self.apart["diagonal"], norm)
+        cosine, chance = (
+            float((products / _lengths(of))[pairs].mean()) for products, of in ((gram, gram), (control, gram_control))
         )
+        return Likeness(cosine, chance, _share(self.apart[name], norm))
+
+
+def _lengths(gram: torch.Tensor) -> torch.Tensor:
+    lengths = gram.diagonal().clamp(min=0).sqrt()
+    return torch.outer(lengths, lengths).clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _cyclic(gram: torch.Tensor) -> float:
+    """Sum of the squared differences of each part and the next one, the last and the first included."""
+    return 2 * float(gram.trace() - (gram * torch.eye(len(gram), dtype=gram.dtype).roll(1, 0)).sum())
+
+
+def _along_diagonal(grid: torch.Tensor) -> float:
+    """Sum of the products of each block with the one below and to the right."""
+    n = len(grid)
+    return sum(float(grid[a, b, (a + 1) % n, (b + 1) % n]) for a in range(n) for b in range(n))
+
+
+def _near(squares: float, norm: float) -> bool:
+    return squares < _CANCELS * norm
 
 
 def _over(k: torch.Tensor, axis: int) -> torch.Tensor:
@@ -153,5 +191,9 @@ def _over(k: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.einsum("abcb->ac", k) if axis == 1 else torch.einsum("abad->bd", k)
 
 
+def _ratio(value: float, of: float) -> float:
+    return value / of if of else 0.0
+
+
 def _share(difference: float, of: float) -> float:
-    return sqrt(difference / of) if of else 0.0
+    return sqrt(max(0.0, difference) / of) if of else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,17 @@ class Checkpoint:
     def matrices(self) -> list[Weight]:
         """Those with two axes."""
         return [weight for weight in self.weights if weight.view.dim() == 2]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch: passes over chunks that fit in a core's cache gain nothing from more, and wait for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_checkpoint(name: str | Path) -> Checkpoint:
