@@ -7,8 +7,8 @@ from math import sqrt
 
 import torch
 
-#: Elements of a chunk, 2 MB in float32: what stays in a core's cache while it is used several times.
-_CACHED = 1 << 19
+from growkernels.analyze.matrices import CACHED
+
 #: Unrelated features are compared in one of so many chunks.
 _CONTROLS = 8
 #: Differences below this share of the norms are taken entry by entry: products in float32 would cancel.
@@ -79,8 +79,8 @@ def compare_blocks(matrix: torch.Tensor, n_out: int, n_in: int) -> BlockStatisti
     """
     blocks = matrix.unflatten(1, (n_in, -1)).unflatten(0, (n_out, -1))  # [n_out, a, n_in, b]
     sums = _Sums(n_out, n_in)
-    columns = max(1, min(blocks.shape[3], _CACHED // (n_out * n_in)))
-    rows = max(1, _CACHED // (n_out * n_in * columns))
+    columns = max(1, min(blocks.shape[3], CACHED // (n_out * n_in)))
+    rows = max(1, CACHED // (n_out * n_in * columns))
     number = 0
     for start in range(0, blocks.shape[1], rows):
         for left in range(0, blocks.shape[3], columns):

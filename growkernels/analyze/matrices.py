@@ -17,6 +17,8 @@ from growkernels.layouts import discover
 
 #: Elements that are held in float32 at a time.
 CHUNK = 1 << 22
+#: Elements of a chunk that is used several times: 2 MB in float32 stay in a core's cache.
+CACHED = 1 << 19
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _UNKNOWN = "unknown"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import sqrt
 
@@ -9,7 +10,7 @@ import torch
 
 from growkernels.analyze.copies import block_of
 from growkernels.analyze.layers import Depth, match_layers, sample, sketches
-from growkernels.analyze.matrices import CHUNK, Checkpoint, Part, Weight
+from growkernels.analyze.matrices import CACHED, CHUNK, Checkpoint, Part, Weight, one_thread
 from growkernels.analyze.spectrum import gram
 from growkernels.errors import GrowthError
 
@@ -92,7 +93,7 @@ def compare(checkpoint: Checkpoint, source: Checkpoint, directions: bool) -> Com
 
     depth = match_layers(sketches(checkpoint, folded), sketches(source, sample))
     changes, unmatched = [], []
-    bases: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    bases: dict[str, _Basis] = {}
     for weight in checkpoint.matrices:
         for label, rows, columns in weight.pieces():
             layer = weight.layer
@@ -130,60 +131,81 @@ def _change(
     block: torch.Tensor,
     found: tuple[Weight, Part, Part],
     ratio: tuple[int, int],
-    bases: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    bases: dict[str, _Basis],
     directions: bool,
 ) -> Change:
     origin, rows, columns = found
     source = block_of(origin, rows, columns)
-    fold, energy = _fold(block, *ratio)
-    kept = float(fold.square().sum(dtype=torch.float64))
-    inner, length = 0.0, 0.0
-    for start in range(0, source.shape[0], step := max(1, CHUNK // source.shape[1])):
-        part = source[start : start + step].float()
-        inner += float((part * fold[start : start + step]).sum(dtype=torch.float64))
-        length += float(part.square().sum(dtype=torch.float64))
-    cosine = inner / sqrt(kept * length) if kept and length else 0.0
-    new = None
-    if directions and min(source.shape) <= _LARGEST_SIDE and energy and length:
+    copies = ratio
+    if source.shape[0] < source.shape[1]:  # chunks are taken along the longer side
+        source, block, ratio = source.t(), block.t(), ratio[::-1]
+    basis = None
+    if directions and source.shape[1] <= _LARGEST_SIDE:
         key = f"{origin.name} {rows.start} {columns.start}"
         if key not in bases:
             # Neighboring layers rarely share a source; one is kept, so that memory does not grow.
             bases.clear()
             bases[key] = _directions(source)
-        left, right = bases[key]
-        new = max(0.0, 1 - float((left.T @ fold @ right).square().sum(dtype=torch.float64)) / energy)
+        basis = bases[key]
+    # Without products of matrices more threads only wait for each other.
+    with nullcontext() if basis is not None else one_thread():
+        sums = _compare(source, block, ratio, basis)
+    cosine = sums.inner / sqrt(sums.kept * sums.length) if sums.kept and sums.length else 0.0
     return Change(
         weight.name,
         label,
         weight.layer,
         origin.name,
-        ratio,
-        max(0.0, 1 - kept / energy) if energy else 0.0,
+        copies,
+        max(0.0, 1 - sums.kept / sums.energy) if sums.energy else 0.0,
         sqrt(max(0.0, 1 - cosine**2)) if cosine > 0 else 1.0,
-        new,
+        None if basis is None or not sums.energy else max(0.0, 1 - sums.inside / sums.energy),
     )
 
 
-def _fold(block: torch.Tensor, n_out: int, n_in: int) -> tuple[torch.Tensor, float]:
-    """The part that is equal in all copies, float32 at the source's shape with the same norm, and the energy of the whole."""
+@dataclass
+class _Basis:
+    """Right singular vectors of a tall matrix that hold 99 % of its energy, and their singular values."""
+
+    vectors: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass
+class _Energies:
+    """Of the whole matrix, of its mean over copies, of the source, their product, and inside of the source's directions."""
+
+    energy: float = 0.0
+    kept: float = 0.0
+    length: float = 0.0
+    inner: float = 0.0
+    inside: float = 0.0
+
+
+def _compare(source: torch.Tensor, block: torch.Tensor, ratio: tuple[int, int], basis: _Basis | None) -> _Energies:
+    """One pass over a tall source and what grew from it. Copies are folded into one with the same norm."""
+    n_out, n_in = ratio
     blocks = block.unflatten(1, (n_in, -1)).unflatten(0, (n_out, -1))
-    fold = torch.empty(blocks.shape[1], blocks.shape[3])
-    energy = 0.0
-    step = max(1, CHUNK // (block.shape[1] * n_out))
-    for start in range(0, len(fold), step):
+    sums = _Energies()
+    within = None if basis is None else torch.zeros(len(basis.values), source.shape[1])
+    step = max(1, (CACHED if basis is None else CHUNK) // (block.shape[1] * n_out))
+    for start in range(0, source.shape[0], step):
         part = blocks[:, start : start + step].float()
-        energy += float(part.square().sum(dtype=torch.float64))
-        fold[start : start + step] = part.sum((0, 2)) / sqrt(n_out * n_in)
-    return fold, energy
+        origin = source[start : start + step].float()
+        fold = part.sum((0, 2)) / sqrt(n_out * n_in)
+        sums.energy += float(part.square().sum(dtype=torch.float64))
+        sums.kept += float(fold.square().sum(dtype=torch.float64))
+        sums.length += float(origin.square().sum(dtype=torch.float64))
+        sums.inner += float((origin * fold).sum(dtype=torch.float64))
+        if basis is not None and within is not None:
+            within.addmm_((origin @ basis.vectors / basis.values).t(), fold)
+    if basis is not None and within is not None:
+        sums.inside = float((within @ basis.vectors).square().sum(dtype=torch.float64))
+    return sums
 
 
-def _directions(source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Left and right singular vectors that hold 99 % of the energy, as orthonormal columns."""
+def _directions(source: torch.Tensor) -> _Basis:
     eigenvalues, vectors = torch.linalg.eigh(gram(source))
-    values, vectors = eigenvalues.flip(0).clamp(min=0), vectors.flip(1)
+    values = eigenvalues.flip(0).clamp(min=torch.finfo(torch.float64).tiny)
     count = int((values.cumsum(0) < _ENERGY * values.sum()).sum()) + 1
-    short = vectors[:, :count].float()
-    wide = source.shape[0] < source.shape[1]
-    long = (source.t() if wide else source).float() @ short
-    long /= values[:count].sqrt().float()
-    return (short, long) if wide else (long, short)
+    return _Basis(vectors.flip(1)[:, :count].float(), values[:count].sqrt().float())

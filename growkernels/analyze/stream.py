@@ -51,7 +51,7 @@ def run_layers(checkpoint: Checkpoint) -> tuple[list[StreamChange], str]:
     from transformers import AutoModel
 
     try:
-        with _quiet():
+        with quiet():
             model = AutoModel.from_pretrained(checkpoint.path, dtype=torch.float32, local_files_only=True).eval()
         return _run(model, checkpoint.layers), ""
     except Exception as error:  # models of any kind fail in any way; the rest of the analysis does not need them
@@ -59,8 +59,8 @@ def run_layers(checkpoint: Checkpoint) -> tuple[list[StreamChange], str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    # A head that is left out is no news, and results are short enough to need no bar.
+def quiet() -> Iterator[None]:
+    """Keep transformers from telling of heads that are left out, and from drawing bars."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

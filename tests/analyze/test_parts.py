@@ -50,7 +50,7 @@ def test_blocks_against_numpy(n_out: int, n_in: int, rows: int, columns: int, tr
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = torch.randn(96, 64, generator=torch.Generator().manual_seed(0))
     whole = compare_blocks(matrix, 2, 2)
-    monkeypatch.setattr("growkernels.analyze.blocks._CACHED", 512)
+    monkeypatch.setattr("growkernels.analyze.blocks.CACHED", 512)
     parts = compare_blocks(matrix, 2, 2)
     assert whole.outputs is not None and parts.outputs is not None
     assert parts.outputs.cosine == pytest.approx(whole.outputs.cosine, abs=6144 * 2**-23)
