@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from growkernels.advise.counts import count_text
-from growkernels.errors import GrowthError
+from growkernels.report.figure import new_figure, save_figure
 
 if TYPE_CHECKING:
     from growkernels.advise.advice import Advice
@@ -33,11 +33,9 @@ def draw_curve(advice: Advice, path: str | Path) -> None:
         path: The file to write.
 
     Raises:
-        GrowthError: The file cannot be written.
+        GrowthError: The file cannot be written, or matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6.6), dpi=130, facecolor="white", layout="constrained")
+    figure = new_figure(10, 6.6, dpi=130)
     axes = figure.add_subplot()
     _curves(axes, advice)
     _known(axes, advice)
@@ -47,12 +45,7 @@ def draw_curve(advice: Advice, path: str | Path) -> None:
     axes.set_title(_title(advice), loc="left", fontsize=11, color=_INK)
     axes.grid(alpha=0.25)
     figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", ncols=2)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise GrowthError(
-            f"cannot write the picture to {path}: {error.strerror}. Name a file in a writable folder."
-        ) from error
+    save_figure(figure, path)
 
 
 def _loss(parameters: float, tokens: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from growkernels.analyze.analysis import Analysis
-from growkernels.errors import GrowthError
+from growkernels.report.figure import new_figure, save_figure
 
 _INK, _FAINT = "#1f2933", "#6b7785"
 _MOST_KINDS = 10
@@ -23,11 +23,9 @@ def draw_analysis(analysis: Analysis, path: str | Path) -> None:
         path: The file to write.
 
     Raises:
-        GrowthError: The file cannot be written.
+        GrowthError: The file cannot be written, or matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(19, 9.5), dpi=110, facecolor="white", layout="constrained")
+    figure = new_figure(19, 9.5, dpi=110)
     figure.suptitle(f"{analysis.checkpoint}: {analysis.verdict.origin}", color=_INK, fontsize=14)
     axes = figure.subplots(2, 3)
     _symmetry(figure, axes[0, 0], analysis)
@@ -36,12 +34,7 @@ def draw_analysis(analysis: Analysis, path: str | Path) -> None:
     _spectra(axes[1, 0], analysis)
     _ranks(axes[1, 1], analysis)
     _changes(axes[1, 2], analysis)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise GrowthError(
-            f"cannot write the picture to {path}: {error.strerror}. Name a file in a writable folder."
-        ) from error
+    save_figure(figure, path)
 
 
 def _short(kind: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from growkernels.race.ranking import Curve, Ranking
+from growkernels.report.figure import new_figure, save_figure
 
 _COLORS = ("#33658a", "#b4441c", "#0b6e63", "#8a7a33", "#7a3e8a", "#6b7785", "#c0558a", "#2f9e44")
 
@@ -18,10 +19,11 @@ def draw_race(curves: Mapping[str, Sequence[Curve]], ranking: Ranking, source_fl
         ranking: What the title tells.
         source_flops: Of the source, whose end is marked.
         path: The file to write.
-    """
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 5.6), dpi=130, facecolor="white", layout="constrained")
+    Raises:
+        GrowthError: The file cannot be written, or matplotlib is not installed.
+    """
+    figure = new_figure(9.5, 5.6, dpi=130)
     axes = figure.add_subplot()
     for number, (name, runs) in enumerate(curves.items()):
         color = _COLORS[number % len(_COLORS)]
@@ -45,4 +47,4 @@ def draw_race(curves: Mapping[str, Sequence[Curve]], ranking: Ranking, source_fl
     axes.set_ylabel("held-out loss, nats per token")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    figure.savefig(path, format="png")
+    save_figure(figure, path)

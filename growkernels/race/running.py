@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,10 @@ def race(
         rank_at_steps(curves),
         tuple(warnings_of(curves, schedule.warmup, seen is not None)),
     )
-    draw_race(result.curves, result.at_flops or result.at_steps, source_flops, place / _PICTURE)
+    if find_spec("matplotlib") is None:
+        warnings.warn("no picture of the race: it needs matplotlib (`pip install matplotlib`).", stacklevel=2)
+    else:
+        draw_race(result.curves, result.at_flops or result.at_steps, source_flops, place / _PICTURE)
     write_json(place / _RESULT, result.to_json())
     return result
 

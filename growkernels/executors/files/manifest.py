@@ -20,9 +20,11 @@ import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.plans import NOISE_VERSION, Matrices, Plan
+from growkernels.plans.format1 import upgraded
+from growkernels.plans.plan import json_digest
 
 MANIFEST, MATRICES = "growkernels.json", "growkernels.safetensors"
-_FORMAT = 1
+_FORMAT, _OLD_FORMAT = 2, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +75,25 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = json.loads(path.read_bytes())
         kind, noise = data["format"], data["noise_version"]
-        if kind != _FORMAT or noise != NOISE_VERSION:
+        if kind not in (_OLD_FORMAT, _FORMAT) or noise != NOISE_VERSION:
             raise GrowthError(
-                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
-                f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
+                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads formats "
+                f"{_OLD_FORMAT} and {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: "
+                f"{data['versions']}."
             )
         wanted = data["plan"].get("matrices")
-        plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
-        # Growths before fits were recorded have no word of one.
+        stored = upgraded(data["plan"]) if kind == _OLD_FORMAT else data["plan"]
+        plan = Plan.from_json(stored, None if wanted is None else _matrices(folder, wanted))
+        # Manifests of older versions have no `fit`.
         held = {"fit": None, **data}
         manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise GrowthError(
             f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
         ) from error
-    if plan.digest() != manifest.plan_digest:
+    if json_digest(data["plan"]) != manifest.plan_digest:
         raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
     return manifest
 
