@@ -18,6 +18,7 @@ from growkernels.errors import GrowthError
 from growkernels.executors.device import open_device
 from growkernels.executors.learned import expand_rule, expand_rules, open_matrices, pull_back
 from growkernels.executors.measure import Use, check_values
+from growkernels.executors.modes import plain_tensors, recordable
 from growkernels.executors.rules import check_fit
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.executors.sources.model import LiveSource, open_model
@@ -84,11 +85,14 @@ class LearnedGrowth:
             )
         if growth is not src:
             growth.check()
-        self._model, self._learned = self._empty_target(growth.layout.model_type, growth.layout.architecture)
         self._weights: dict[str, Tensor] = {}
-        start = growth.started().plan
-        self.matrices = {name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()}
-        self._optimizer = OperatorOptimizer(self.matrices)
+        with plain_tensors():
+            self._model, self._learned = self._empty_target(growth.layout.model_type, growth.layout.architecture)
+            start = growth.started().plan
+            self.matrices = {
+                name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()
+            }
+            self._optimizer = OperatorOptimizer(self.matrices)
         #: Loss of every step so far.
         self.losses: list[float] = []
         self._updating = False
@@ -111,8 +115,9 @@ class LearnedGrowth:
         """Train the matrices until `steps` steps have been taken in all, or the batches end.
 
         AdamW without decay, gradients clipped at norm 1, no dropout. A later call continues where this one ended: with the
-        same `steps`, `lr` and `warmup` and the batches that were left, it gives the bits of a single call. Products are cast
-        as `torch.autocast` says, in the model and in its growth.
+        same `steps`, `lr` and `warmup` and the batches that were left, it gives the bits of a single call. It trains whatever
+        mode it is called in (`torch.no_grad`, `torch.inference_mode`, a default device). Products are cast as
+        `torch.autocast` says, in the model and in its growth.
 
         Args:
             batches: one batch a step, a mapping of the model's keywords to tensors, labels among them.
@@ -138,14 +143,15 @@ class LearnedGrowth:
         before = self.step
         # Fetch a batch only if a step remains, so that the caller can keep using the iterator.
         while self.step < steps and (batch := next(left, _END)) is not _END:
-            here = self._here(batch)
-            self._load_weights()
-            with memory_for(here):
-                loss = self._loss_and_gradients(here)
-            self._updating = True
-            self._optimizer.update(self.step, steps, lr, warmup)
-            self.losses.append(loss)
-            self._updating = False
+            with plain_tensors():
+                here = self._here(batch)
+                self._load_weights()
+                with memory_for(here):
+                    loss = self._loss_and_gradients(here)
+                self._updating = True
+                self._optimizer.update(self.step, steps, lr, warmup)
+                self.losses.append(loss)
+                self._updating = False
             if on_step is not None:
                 on_step(self.step, loss)
         if self.step == before < steps:
@@ -156,8 +162,8 @@ class LearnedGrowth:
 
     def loss(self, batch: Batch) -> float:
         """Loss of the grown model as it is now: of the weights, bit for bit, that executors give it in float32."""
-        self._load_weights()
-        with torch.no_grad():
+        with plain_tensors(), torch.no_grad():
+            self._load_weights()
             weights = {
                 name: expand_rule(grown.how, self._sources(grown), self._fixed()).float()
                 for name, grown in self._learned.items()
@@ -211,10 +217,10 @@ class LearnedGrowth:
             or not moments.items() <= shapes.items()
         ):
             raise GrowthError(f"{path} is damaged: its tensors are not those of this growth. Remove it and fit again.")
-        with torch.no_grad():
+        with plain_tensors(), torch.no_grad():
             for name, matrix in self.matrices.items():
                 matrix.copy_(state.matrices[name])
-        self._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
+            self._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
         self.losses = list(state.losses)
 
     def _source_digest(self) -> str | None:
@@ -248,7 +254,7 @@ class LearnedGrowth:
         names = dict.fromkeys(name for grown in self._learned.values() for name in grown.sources)
         uses = [Use(name, self.source.tensor(name), torch.float32) for name in names]
         check_values(uses, otherwise="grow without a fit: nothing is learned from what is not finite")
-        self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
+        self._weights = {name: recordable(self.source.tensor(name).to(self.device)) for name in names}
 
     def _sources(self, grown: _Grown) -> list[Tensor]:
         return [self._weights[name] for name in grown.sources]
@@ -276,7 +282,7 @@ class LearnedGrowth:
                 f"a batch is {type(batch).__name__}; expected a dictionary of tensors with values, the keywords of "
                 f"{type(self._model).__name__}: input_ids and labels, say."
             )
-        return {name: value.to(self.device) for name, value in batch.items()}
+        return {name: recordable(value.to(self.device)) for name, value in batch.items()}
 
     def _run(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         device = self.device.type

@@ -12,10 +12,6 @@ from growkernels.ops.expand import autograd as expand_autograd
 from growkernels.ops.tile.packing import tiled_shape
 
 
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
-
-
 def _fake_tile(
     weight: Tensor,
     n_out: int,
@@ -86,7 +82,7 @@ def register(library: torch.library.Library) -> None:
         "replicate": _fake_replicate,
         "mean_square": _fake_mean_square,
     }
-    fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), _fake_nothing)
+    fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), expand_autograd.fake_in_place)
     namespace = library.ns
     for name, fake in fakes.items():
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)

@@ -8,7 +8,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isclose
 from typing import Any
 
@@ -57,7 +57,6 @@ class Fill:
 
 #: What stands in old outputs x new inputs, new outputs x old inputs, new outputs x new inputs.
 Fills = tuple[Fill, Fill, Fill]
-ZERO: Fills = (Fill(), Fill(), Fill())
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class Tile:
     shift: float = 0.0
     diagonal: bool = False
     noise: Noise | None = None
-    fill: Fills = ZERO
+    # Made anew: torch.compile cannot trace a default that is an object of ours.
+    fill: Fills = field(default_factory=lambda: (Fill(), Fill(), Fill()))
     key: int = 0
     output_axis: int | None = None
 

@@ -129,7 +129,9 @@ def test_a_source_that_nothing_is_drawn_from_may_hold_anything(tmp_path: Path) -
 
 def test_nothing_replaced_is_nothing_to_measure() -> None:
     extended = Tile((IndexVector.identity(8), IndexVector.extend(6, 2)), 1, fill=(Fill.measured(), Fill(), Fill()))
-    with pytest.raises(GrowthError, match=r"extended replaces no entries .* give Fill\(mean, std\)"):
+    with pytest.raises(
+        GrowthError, match=r"extended replaces no entries .* to measure its fill on; give Fill\(mean, std\)"
+    ):
         with_fills(rule("extended", extended, "w"), [values()["w"]])
 
 

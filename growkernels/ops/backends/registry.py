@@ -22,6 +22,7 @@ from growkernels.ops.backends.functional import replicate, tile
 from growkernels.ops.expand import dense
 from growkernels.ops.expand.cost import Rates
 from growkernels.ops.schemas import SCHEMAS, define
+from growkernels.ops.versions import raising_versions
 
 #: Installed packages name their backends, objects of class Backend, in this group of entry points.
 ENTRY_POINTS = "growkernels.backends"
@@ -40,9 +41,10 @@ class Backend:
         devices: types of devices whose tensors it takes, such as "cpu"; none for any device.
         why_not: says why it cannot run in this process, and what to do; empty if it can. Called once, on registration.
         implementations: gives functions by the names of ops, with the parameters of their schemas. Called once, if the
-            backend can run. May leave out ops that a C++ library registers in `namespace`; `tile` and `replicate`, which
-            follow from `tile_` and `replicate_`; `expand`, `expand_` and `expand_backward`, which follow from `mix_`,
-            `inner_products_`, `products_` and `rates`.
+            backend can run. In-place ops refuse what does not fit by a GrowthError, before they write; version counters
+            are raised for them. May leave out ops that a C++ library registers in `namespace`; `tile` and `replicate`,
+            which follow from `tile_` and `replicate_`; `expand`, `expand_` and `expand_backward`, which follow from
+            `mix_`, `inner_products_`, `products_` and `rates`.
         rates: how fast its devices multiply matrices. Not needed where `implementations` has `expand`.
         default_for: types of devices on whose tensors it runs unasked, if no backend that was registered before it does.
         namespace: of its ops in `torch.ops`; `growkernels_` and the name by default.
@@ -168,9 +170,9 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["tile"] = partial(tile, functions["tile_"])
     if "replicate_" in functions:
         derived["replicate"] = partial(replicate, functions["replicate_"])
-    if "expand" not in functions:
+    if "expand" not in functions and backend.rates is not None:  # `register_backend` saw to one of the two
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
-    for name, function in {**derived, **functions}.items():
+    for name, function in raising_versions({**derived, **functions}).items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
 

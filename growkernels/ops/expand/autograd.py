@@ -10,13 +10,16 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
+from growkernels.ops.checks import check_devices
 from growkernels.ops.expand.packing import empty_targets
 from growkernels.ops.expand.saved import empty_saved, saved_formats
 from growkernels.ops.transforms import check_batched
 
 
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
+def fake_in_place(*arguments: Any) -> None:
+    """In-place ops return nothing. Called too where only some tensors are on the meta device, which would be ignored."""
+    lists = [argument if isinstance(argument, (list, tuple)) else [argument] for argument in arguments]
+    check_devices([tensor for tensors in lists for tensor in tensors if isinstance(tensor, Tensor)])
 
 
 def _fake_expand(
@@ -94,7 +97,7 @@ def register(library: torch.library.Library) -> None:
     """Register for one library; before any of its ops is called."""
     ns = library.ns
     for name in ("expand_", "mix_", "inner_products_", "products_"):
-        torch.library.register_fake(f"{ns}::{name}", _fake_nothing, lib=library)
+        torch.library.register_fake(f"{ns}::{name}", fake_in_place, lib=library)
     torch.library.register_fake(f"{ns}::expand", partial(_fake_expand, ns), lib=library)
     torch.library.register_fake(f"{ns}::expand_backward", _fake_backward, lib=library)
     backward = partial(_backward, getattr(torch.ops, ns).expand_backward.default)

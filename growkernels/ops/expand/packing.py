@@ -8,6 +8,8 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from growkernels.errors import GrowthError
+
 
 class Expansion(NamedTuple):
     """One module's layers and their growth: `target[l] = B (sum_j depth[l, j] weights[j]) A^T`.
@@ -79,16 +81,29 @@ def pack(expansions: Sequence[Expansion]) -> tuple[list[Tensor], list[Tensor], l
 
 
 def unpack(weights: Sequence[Tensor], matrices: Sequence[Tensor], layout: Sequence[int]) -> list[Expansion]:
-    """The inverse of `pack`."""
+    """The inverse of `pack`. Raises GrowthError for numbers that do not fit the lists."""
     return [Expansion(*parts) for parts in distribute(weights, matrices, layout)]
 
 
 def distribute(weights: Sequence[T], matrices: Sequence[T], layout: Sequence[int]) -> list[Parts[T]]:
-    """What belongs to the tensors that `pack` gave, expansion by expansion."""
+    """What belongs to the tensors that `pack` gave, expansion by expansion.
+
+    Raises GrowthError for numbers that do not fit the lists.
+    """
     found: list[Parts[T]] = []
     first = 0
+    if len(layout) % _NUMBERS or sum(layout[::_NUMBERS]) != len(weights):
+        raise GrowthError(
+            f"layout has {len(layout)} numbers, for {sum(layout[::_NUMBERS])} of {len(weights)} weights; expected "
+            f"{_NUMBERS} a stack, and all weights"
+        )
     for at in range(0, len(layout), _NUMBERS):
         count, *where, structured = layout[at : at + _NUMBERS]
+        if count < 1 or structured not in (0, 1) or not -1 <= min(where) <= max(where) < len(matrices):
+            raise GrowthError(
+                f"layout has {list(layout[at : at + _NUMBERS])} for a stack; expected its number of weights, where b, a and "
+                f"depth are in {len(matrices)} matrices (-1: none), and 0 or 1"
+            )
         b, a, depth = (None if k < 0 else matrices[k] for k in where)
         found.append(Parts(weights[first : first + count], b, a, depth, bool(structured)))
         first += count

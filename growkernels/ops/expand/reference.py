@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -119,9 +118,3 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
         pairs = [(load(left[p], np.float64), load(right[p], np.float64)) for p in range(g * terms, (g + 1) * terms)]
         total = sum((first @ second for first, second in pairs), load(out, np.float64) if add else np.zeros(out.shape))
         out.copy_(store(total, out.dtype))
-
-
-#: Implementations by op name.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (expand_, expand, expand_backward, mix_, inner_products_, products_)
-}

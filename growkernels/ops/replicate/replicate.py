@@ -154,6 +154,8 @@ def replicate_(
 
 
 def _check_tensors(outs: Sequence[Tensor], blocks: Sequence[Tensor], index: Sequence[int]) -> None:
+    for block in blocks:
+        check_tensor("the source", block)
     for out, i in zip(outs, index, strict=True):
         check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
     check_memory(outs, blocks)
