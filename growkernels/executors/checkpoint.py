@@ -93,6 +93,7 @@ def execute(
                 if progress is not None:
                     progress(done, total)
         work.finish()
+    source.check_unchanged()
     write_index(folder, shards)
     (folder / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
     for path in source.carried:

@@ -48,11 +48,12 @@ def write_manifest(
     verification: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
 ) -> None:
-    """Write or replace the manifest of the checkpoint in `folder`.
+    """Write or replace the manifest of the checkpoint in `folder`. Raises GrowthError if the source has changed meanwhile.
 
     plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none; fit:
     likewise, how learned matrices were trained.
     """
+    source.check_unchanged()
     manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
     data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}

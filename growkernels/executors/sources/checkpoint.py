@@ -16,8 +16,9 @@ import torch
 import xxhash
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.mapped import MappedFile, cannot_open
 from growkernels.executors.files.pickle_file import load_pickle
-from growkernels.executors.files.safetensors_file import map_bytes, read_header, view
+from growkernels.executors.files.safetensors_file import Entry, read_header, view
 from growkernels.plans import TensorSpec
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -52,35 +53,52 @@ class Source:
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorSpec]
-    files: tuple[Path, ...]
     carried: tuple[Path, ...]
-    _views: Mapping[str, Callable[[], torch.Tensor]] = field(repr=False)
+    _mapped: tuple[MappedFile, ...] = field(repr=False)
+    _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = field(repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
     _digest: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Config and weights."""
+        return tuple(file.path for file in self._mapped)
+
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor as a read-only view of its file, no copy in memory. Raises GrowthError if there is none."""
+        """The tensor as a read-only view of its file, no copy in memory.
+
+        Raises GrowthError if there is none, or if the file is not any more what was opened.
+        """
         if name not in self._views:
             raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
-        return self._views[name]()
+        file, view = self._views[name]
+        file.check()
+        return view()
+
+    def check_unchanged(self) -> None:
+        """Raise GrowthError if config or weights have been changed, replaced or removed since they were opened."""
+        for file in self._mapped:
+            file.check()
 
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
         """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
 
         XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an
         altered or damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between
-        pieces; if it says no, the digest is left undone and "" returned.
+        pieces; if it says no, the digest is left undone and "" returned. Raises GrowthError if a file has changed.
         """
         with self._lock:
             if self._digest is None:
                 lines = []
-                for file in self.files:
-                    data, hasher = map_bytes(file).numpy().data, xxhash.xxh3_128()
+                for file in self._mapped:
+                    file.check()
+                    data, hasher = file.data.numpy().data, xxhash.xxh3_128()
                     for start in range(0, len(data), _HASHED_AT_ONCE):
                         if not proceed():
                             return ""
+                        file.check()
                         hasher.update(data[start : start + _HASHED_AT_ONCE])
-                    lines.append(f"{file.name} {len(data)} {hasher.hexdigest()}\n")
+                    lines.append(f"{file.path.name} {len(data)} {hasher.hexdigest()}\n")
                 self._digest = hashlib.sha256("".join(lines).encode()).hexdigest()
             return self._digest
 
@@ -92,18 +110,28 @@ def open_source(name: str | Path) -> Source:
     first, as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
     """
     folder = _folder(str(name))
+    try:
+        return _open(str(name), folder)
+    except OSError as error:
+        raise cannot_open(Path(error.filename or folder), error) from error
+
+
+def _open(name: str, folder: Path) -> Source:
+    first = [MappedFile(path) for path in (folder / "config.json",) if path.is_file()]
     config = _json_object(folder / "config.json")
     shards, index, listed = _weight_files(folder)
-    views: dict[str, Callable[[], torch.Tensor]] = {}
+    first += [MappedFile(index)] if index else []
+    weights = [MappedFile(path) for path in shards]
+    views: dict[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = {}
     tensors: dict[str, TensorSpec] = {}
     home: dict[str, Path] = {}
-    for path in shards:
-        for tensor, (spec, get) in _open_weights(path).items():
+    for file in weights:
+        for tensor, (spec, get) in _open_weights(file).items():
             if tensor in home:
                 raise GrowthError(
-                    f"{tensor!r} is both in {home[tensor].name} and in {path.name} of {folder}; remove one."
+                    f"{tensor!r} is both in {home[tensor].name} and in {file.path.name} of {folder}; remove one."
                 )
-            tensors[tensor], views[tensor], home[tensor] = spec, get, path
+            tensors[tensor], views[tensor], home[tensor] = spec, (file, get), file.path
     for tensor, file in listed.items():
         if tensor not in home or home[tensor].name != file:
             raise GrowthError(
@@ -112,9 +140,8 @@ def open_source(name: str | Path) -> Source:
             )
     if not tensors:
         raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
-    files = (folder / "config.json", *([index] if index else []), *shards)
     carried = sorted({p for pattern in CARRIED for p in folder.glob(pattern) if p.is_file()})
-    return Source(str(name), folder, config, tensors, files, tuple(carried), views)
+    return Source(name, folder, config, tensors, tuple(carried), (*first, *weights), views)
 
 
 def _folder(name: str) -> Path:
@@ -193,15 +220,12 @@ def _shard(index: Path, file: str) -> Path:
     return index.parent / file
 
 
-def _open_weights(path: Path) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
-    if path.suffix == ".safetensors":
-        data = map_bytes(path) if path.stat().st_size else torch.empty(0, dtype=torch.uint8)
-        return {name: (entry.spec, partial(view, data, entry)) for name, entry in read_header(path).items()}
-    return {
-        name: (TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")), partial(_same, t))
-        for name, t in load_pickle(path).items()
-    }
+def _open_weights(file: MappedFile) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
+    if file.path.suffix == ".safetensors":
+        entries = read_header(file.path)
+        return {name: (entry.spec, partial(_view, file, entry)) for name, entry in entries.items()}
+    return {name: (stored.spec, stored.view) for name, stored in load_pickle(file).items()}
 
 
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+def _view(file: MappedFile, entry: Entry) -> torch.Tensor:
+    return view(file.data, entry)
