@@ -135,6 +135,7 @@ def load_grown(
         for name, rule in kept.items():
             put(rule, sent.tensor(name))
         fill(sent, changing, matrices, put, sent.forget, partial(on_progress, "growing") if on_progress else _silent)
+    source.check_unchanged()
     model = target.model
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):

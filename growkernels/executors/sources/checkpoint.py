@@ -17,6 +17,7 @@ import xxhash
 
 from growkernels.errors import GrowthError
 from growkernels.executors.files.mapped import MappedFile, cannot_open
+from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.pickle_file import load_pickle
 from growkernels.executors.files.safetensors_file import Entry, read_header, view
 from growkernels.plans import TensorSpec
@@ -145,7 +146,7 @@ def _open(name: str, folder: Path) -> Source:
 
 
 def _folder(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return path.resolve()
     if path.exists():
