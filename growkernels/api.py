@@ -21,6 +21,7 @@ from growkernels.executors import (
     staged,
     write_manifest,
 )
+from growkernels.executors.files.side_files import SideReport, report_side_files
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.layouts import ModelLayout, discover
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan, start_matrices
@@ -50,6 +51,7 @@ class Report:
     seconds: float
     writing_seconds: float
     nbytes: int
+    side_files: SideReport
     fit: FitReport | None = None
 
     @property
@@ -70,6 +72,7 @@ class Report:
             "bytes": self.nbytes,
             "bytes_per_second": self.rate,
             "fit": self.fit.to_json() if self.fit else None,
+            "side_files": self.side_files.to_json(),
         }
 
 
@@ -166,6 +169,7 @@ def grow_checkpoint(
         perf_counter() - start,
         writing_seconds,
         nbytes,
+        report_side_files(source.side, executed, source.tensors),
         fitted,
     )
 

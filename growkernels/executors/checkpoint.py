@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from growkernels.executors.files.shards import (
     plan_shards,
     write_index,
 )
+from growkernels.executors.files.side_files import copy_side_files
 from growkernels.executors.learned import expand_rule, open_matrices, round_once
 from growkernels.executors.measure import Use, check_values
 from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
@@ -43,7 +43,7 @@ def execute(
     device: torch.device = CPU,
     progress: Progress | None = None,
 ) -> Plan:
-    """Write the grown checkpoint into the empty `folder`: weights, config, the source's tokenizer and generation files.
+    """Write the grown checkpoint into the empty `folder`: weights, config, and the source's files beside them.
 
     max_shard_size: bytes; device: where tensors are computed; progress: called with (bytes computed, bytes in all).
     Returns the plan with the measured standard deviation of every noise. Memory does not depend on the model's size. Raises
@@ -57,10 +57,7 @@ def execute(
         check_fit(source, rule)
     shards = plan_shards({name: rule.spec for name, rule in rules.items()}, max_shard_size)
     total = sum(rule.spec.nbytes for rule in plan.rules)
-    check_room(
-        folder,
-        sum(shard.nbytes for shard in shards) + sum(path.stat().st_size for path in source.carried) + _SMALL_FILES,
-    )
+    check_room(folder, sum(shard.nbytes for shard in shards) + source.side.nbytes + _SMALL_FILES)
     matrices = open_matrices(plan, device)
     squares: dict[tuple[str, float], float] = {}
     checked: set[tuple[str, torch.dtype, float]] = set()
@@ -96,8 +93,7 @@ def execute(
     source.check_unchanged()
     write_index(folder, shards)
     (folder / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
-    for path in source.carried:
-        shutil.copyfile(path, folder / path.name)
+    copy_side_files(source.side, plan, source.tensors, folder)
     return plan.with_rules(tuple(rules.values()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -67,8 +67,15 @@ def growth_report(report: Report) -> RenderableType:
         table,
         Text(),
         checked if report.verification is None else verification_report(report.verification),
+        *_section("Left in the source", _some(report.side_files.left)),
+        *_section("Files beside the weights that state a size", _some(report.side_files.changed)),
         *_section("Next", [Text(_advice(report.plan))]),
     )
+
+
+def _some(items: Mapping[str, str], most: int = 20) -> list[Text]:
+    shown = [Text(f"{name}: {text}") for name, text in list(items.items())[:most]]
+    return [*shown, Text(f"and {len(items) - most} more, in growkernels.json")] if len(items) > most else shown
 
 
 def _fit_text(fit: FitReport) -> str:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save
 
 import growkernels
 from growkernels.errors import GrowthError
+from growkernels.executors.files.side_files import report_side_files
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.plans import NOISE_VERSION, Matrices, Plan
 
@@ -29,7 +30,8 @@ _FORMAT = 1
 class Manifest:
     """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
 
-    `fit`: how learned matrices were trained, where they were.
+    `fit`: how learned matrices were trained, where they were. `side_files`: what became of the source's files beside the
+    weights.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Manifest:
     versions: dict[str, str]
     verification: dict[str, Any] | None
     fit: dict[str, Any] | None = None
+    side_files: dict[str, Any] | None = None
 
 
 def write_manifest(
@@ -54,7 +57,8 @@ def write_manifest(
     likewise, how learned matrices were trained.
     """
     source.check_unchanged()
-    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
+    side = report_side_files(source.side, plan, source.tensors).to_json()
+    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit, side)
     data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
@@ -81,8 +85,8 @@ def read_manifest(folder: Path) -> Manifest:
             )
         wanted = data["plan"].get("matrices")
         plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
-        # Growths before fits were recorded have no word of one.
-        held = {"fit": None, **data}
+        # Earlier versions recorded neither.
+        held = {"fit": None, "side_files": None, **data}
         manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise

@@ -20,24 +20,17 @@ from growkernels.executors.files.mapped import MappedFile, cannot_open
 from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.pickle_file import load_pickle
 from growkernels.executors.files.safetensors_file import Entry, read_header, view
+from growkernels.executors.files.side_files import SideFiles, find_side_files
 from growkernels.plans import TensorSpec
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
-#: Files that a grown checkpoint takes over as they are.
-CARRIED = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.tiktoken",
-    "sentencepiece*.model",
-    "spiece.model",
-    "chat_template.*",
-    "LICENSE*",
-    "NOTICE*",
+#: Kinds of small files that are fetched from the hub; which of them go along is decided where they are.
+_SMALL = (
+    *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.vocab", "*.bpe", "*.spm", "*.codes", "*.py"),
+    *("tokenizer*", "vocab*", "LICENSE*", "NOTICE*", "COPYING*", "USE_POLICY*"),
+    *("[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin"),
 )
+_NOT_FETCHED = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*", "gguf/*", ".*")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HASHED_AT_ONCE = 8 << 20
 
@@ -46,15 +39,14 @@ _HASHED_AT_ONCE = 8 << 20
 class Source:
     """A checkpoint: its stored config, its tensors in file order, and views of them.
 
-    `name` is what the user gave, `path` the folder. `files` are config and weights; `carried` are the tokenizer and
-    generation files that go along with a grown model.
+    `name` is what the user gave, `path` the folder, `side` what else it holds.
     """
 
     name: str
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorSpec]
-    carried: tuple[Path, ...]
+    side: SideFiles
     _mapped: tuple[MappedFile, ...] = field(repr=False)
     _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = field(repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -141,8 +133,8 @@ def _open(name: str, folder: Path) -> Source:
             )
     if not tensors:
         raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
-    carried = sorted({p for pattern in CARRIED for p in folder.glob(pattern) if p.is_file()})
-    return Source(name, folder, config, tensors, tuple(carried), (*first, *weights), views)
+    files = (*first, *weights)
+    return Source(name, folder, config, tensors, find_side_files(folder, [file.path for file in files]), files, views)
 
 
 def _folder(name: str) -> Path:
@@ -167,11 +159,11 @@ def _download(name: str) -> Path:
     # Whole names: a repository may hold other variants beside (model.fp16.safetensors).
     safetensors = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
     pickles = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
-    small = ["config.json", *CARRIED]
+    fetch = partial(snapshot_download, name, ignore_patterns=list(_NOT_FETCHED))
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*small, *safetensors], ignore_patterns=["*/*"]))
+        folder = Path(fetch(allow_patterns=[*_SMALL, *safetensors]))
         if not any(path for pattern in safetensors for path in folder.glob(pattern)):
-            folder = Path(snapshot_download(name, allow_patterns=[*small, *pickles], ignore_patterns=["*/*"]))
+            folder = Path(fetch(allow_patterns=[*_SMALL, *pickles]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GrowthError(
