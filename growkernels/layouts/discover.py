@@ -39,7 +39,10 @@ def discover(
     whole, names = _whole_class(family, own, mine, config)
     owners = _owners(own, mine, whole, names, stored)
     ties, duplicates = _ties(whole, owners)
-    dropped |= {name: f"equals {original}, to which the class ties it" for name, original in duplicates.items()}
+    dropped |= {
+        name: f"tied to {original} by the class; must equal it, which grow checks"
+        for name, original in duplicates.items()
+    }
     probed = probe(family, whole, config, sizes, getattr(loaded, family.positions))
     # A tied tensor is what its first parameter is (the embedding), even where the file calls it by the head's name.
     first = {name: whole.parameters[owners[name].shares] for name in stored if name not in duplicates}

@@ -40,7 +40,15 @@ def plan_report(plan: Plan, summary: Summary) -> RenderableType:
             [Text(f"{name}: {reason}") for name, reason in plan.dropped.items()],
         ),
         *_section("Warnings", [Text(text) for text in plan.warnings]),
+        *_section("Checked by grow, for no weight was read", [Text(text) for text in _unread(plan)]),
     )
+
+
+def _unread(plan: Plan) -> list[str]:
+    """What a plan takes for granted of the weights."""
+    tied = [name for name, reason in plan.dropped.items() if reason.startswith("tied to ")]
+    same = [f"{', '.join(tied)}: stored apart, and equal to what the class ties it to, bit for bit"] if tied else []
+    return ["weights are finite and fit the target's type", *same]
 
 
 def verification_report(verification: Verification) -> RenderableType:
