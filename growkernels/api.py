@@ -23,6 +23,7 @@ from growkernels.executors import (
 )
 from growkernels.executors.files.side_files import SideReport, report_side_files
 from growkernels.executors.sources.checkpoint import Source
+from growkernels.executors.sources.generation import read_generation_config
 from growkernels.layouts import ModelLayout, discover
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan, start_matrices
 from growkernels.operators import GrowthOptions, make_plan
@@ -176,4 +177,6 @@ def grow_checkpoint(
 
 def _open(src: str | Path) -> tuple[Source, ModelLayout]:
     source = open_source(src)
-    return source, discover(source.config, source.tensors)
+    layout = discover(source.config, source.tensors)
+    read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
+    return source, layout

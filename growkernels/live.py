@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, Sent, open_device
@@ -23,6 +23,7 @@ from growkernels.executors.memory import check_memory
 from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import EmptyModel
 from growkernels.executors.sources.checkpoint import open_source
+from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import open_model
 from growkernels.layouts import ModelLayout, discover
 from growkernels.layouts.classes import ModelClass, split_layer
@@ -113,6 +114,7 @@ def load_grown(
         options["dtype"] = str(dtype).removeprefix("torch.")
     source = open_source(src)
     layout = discover(source.config, source.tensors)
+    generation = read_generation_config(source.path, layout.architecture)
     planned = _planned(layout, plan, options)
     check_duplicates(source, layout.duplicates)
     target = _empty_model(layout, planned)
@@ -140,8 +142,8 @@ def load_grown(
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    if model.can_generate() and (source.path / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(source.path)
+    if generation is not None:
+        model.generation_config = generation
     return model.eval()
 
 

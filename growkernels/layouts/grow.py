@@ -8,7 +8,7 @@ from typing import Any
 
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.layouts.families import FAMILIES, LAYER_COUNTS, LAYER_LISTS, LAYER_NUMBERS, Family
-from growkernels.layouts.knobs import config_object, quiet, set_key, set_sizes
+from growkernels.layouts.knobs import RUNTIME_KEYS, config_object, quiet, set_key, set_sizes
 
 
 @quiet()
@@ -19,10 +19,11 @@ def grow_config(
 
     `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target
     layer i; `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it.
-    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have.
+    Other keys are kept, but for how attention is computed at run time, and the layout's config is not changed. Raises
+    GrowthError for sizes that the class cannot have.
     """
     family = FAMILIES[layout.model_type]
-    config = copy.deepcopy(dict(layout.config))
+    config = {key: copy.deepcopy(value) for key, value in layout.config.items() if key not in RUNTIME_KEYS}
     set_layers(family, config, layer_index)
     sizes = dict(layout.sizes)
     for symbol in sizes.keys() & ratios.keys():

@@ -15,7 +15,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.families import Family
 
 #: How attention is computed says nothing about the weights, and asks for packages that may not be there.
-_RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
     """The config as transformers reads it. Raises GrowthError where it does not."""
-    stored = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    stored = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
     try:
         with quiet():
             # Not from_dict: it makes the text of a log entry each time, which takes twice as long as reading.

@@ -12,7 +12,7 @@ from growkernels.executors.files.manifest import read_manifest
 from growkernels.executors.memory import free_memory
 from growkernels.executors.sources.checkpoint import Source, open_source
 from growkernels.plans import Plan
-from growkernels.verification.logits import LogitsCheck, verify_logits
+from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
 from growkernels.verification.slices import SliceCheck, verify_slices
 
 __all__ = ["LogitsCheck", "SliceCheck", "Verification", "verify", "verify_checkpoint", "verify_logits", "verify_slices"]
@@ -89,7 +89,12 @@ def verify_checkpoint(
         logits, reason = _fits(plan, source)
     else:
         reason = "" if logits else "switched off"
-    run = verify_logits(source.path, folder, plan, seed=seed) if logits else None
+    run = None
+    if logits:
+        try:
+            run = verify_logits(source.path, folder, plan, seed=seed)
+        except NotCompared as error:
+            reason = str(error)
     return Verification((), slices, run, reason)
 
 
