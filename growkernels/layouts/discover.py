@@ -11,6 +11,7 @@ from growkernels.layouts.base import ModelLayout, TensorLayout
 from growkernels.layouts.classes import ModelClass, Parameter, split_layer
 from growkernels.layouts.families import BUFFERS, Family
 from growkernels.layouts.knobs import config_object, quiet, read_sizes
+from growkernels.layouts.limits import check_config
 from growkernels.layouts.probe import Probed, probe
 from growkernels.plans.rule import Kind
 from growkernels.rules.tensor import TensorSpec
@@ -26,6 +27,7 @@ def discover(
     it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
     remedy, for checkpoints that cannot be grown.
     """
+    check_config(config)
     family = checks.find_family(config)
     architecture = checks.find_architecture(family, config)
     dropped = {name: reason for name in tensors if (reason := _buffer(family, name))}

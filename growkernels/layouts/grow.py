@@ -42,10 +42,9 @@ def set_layers(family: Family, config: dict[str, Any], layer_index: Sequence[int
     """Let the layer count, and everything that the config says layer by layer, follow the layers."""
     loaded = config_object(family, config)
     for key, layer_by_layer in LAYER_COUNTS.items():
-        count = getattr(loaded, key, None)
-        if count is None:
-            continue
-        kinds = getattr(loaded, layer_by_layer)
+        count, kinds = getattr(loaded, key, None), getattr(loaded, layer_by_layer, None)
+        if count is None or kinds is None:
+            continue  # a key that the class does not know
         if len(set(kinds)) > 1 and not config.get(layer_by_layer):
             # A count can only say "the first so many": the grown order needs the list.
             config[layer_by_layer] = list(kinds)

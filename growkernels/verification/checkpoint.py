@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.executors.files.manifest import read_manifest
+from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.executors.memory import free_memory
 from growkernels.executors.sources.checkpoint import Source, open_source
 from growkernels.plans import Plan
@@ -73,7 +73,16 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
             f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "
             f"{wanted[:19]}; give the original source"
         )
-    return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    try:
+        return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    except GrowthError:
+        raise
+    # Its digest tells an altered plan from a sound one, but not who made it: anything may be wrong with it.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise GrowthError(
+            f"{MANIFEST} in {dst} holds a plan that cannot be carried out: {type(error).__name__}: {error}. Restore it or "
+            f"grow the checkpoint again."
+        ) from error
 
 
 def verify_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -101,3 +102,14 @@ def test_models_are_run_only_where_they_fit(original: Path, target: Path, monkey
     assert "more than a quarter" in skipped.lines()[-1]
     assert growkernels.verify(original, target, logits=True).logits is not None
     assert growkernels.verify(original, target, logits=False).lines()[-1] == "outputs not compared: switched off"
+
+
+def test_a_manifest_with_a_plan_of_nonsense_is_refused(original: Path, target: Path) -> None:
+    """Its digest may be right: whoever wrote the plan made it too."""
+    path = target / "growkernels.json"
+    data = json.loads(path.read_text())
+    data["plan"]["rules"][0]["input_axis"] = 7
+    canonical = json.dumps(data["plan"], sort_keys=True, separators=(",", ":"))
+    path.write_text(json.dumps({**data, "plan_digest": hashlib.sha256(canonical.encode()).hexdigest()}))
+    with pytest.raises(GrowthError, match=r"holds a plan that cannot be carried out|is damaged"):
+        growkernels.verify(original, target, logits=False)

@@ -87,16 +87,31 @@ def read_manifest(folder: Path) -> Manifest:
         plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
         # Earlier versions recorded neither.
         held = {"fit": None, "side_files": None, **data}
-        manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
+        manifest = Manifest(plan, **{name: _checked(name, held[name]) for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         raise GrowthError(
             f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
         ) from error
     if plan.digest() != manifest.plan_digest:
         raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
     return manifest
+
+
+def _checked(name: str, value: Any) -> Any:
+    kinds = {"plan_digest": str, "source": str, "source_digest": str, "versions": dict}
+    if not isinstance(value, kinds.get(name, dict | None)):
+        raise TypeError(f"{name} is a {type(value).__name__}")
+    return value
 
 
 def _matrices(folder: Path, digest: str) -> Matrices:
@@ -107,7 +122,7 @@ def _matrices(folder: Path, digest: str) -> Matrices:
         )
     try:
         matrices = Matrices(load_file(path))
-    except (ValueError, SafetensorError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError, OSError) as error:
         raise GrowthError(f"{path} is damaged: {error}. Restore it or grow the checkpoint again.") from error
     if matrices.digest() != digest:
         raise GrowthError(f"{path} was altered: its matrices are not those that {MANIFEST} names. Restore it.")

@@ -120,9 +120,11 @@ def _entry(path: Path, name: str, value: Any, data: int) -> Entry:
             f"{path}: {name!r} is stored as {_short.repr(code)[1:-1]}, a quantized or unknown format; weights are grown "
             f"from float64, float32, bfloat16 or float16. Start from the checkpoint before quantization."
         )
-    if end - start != prod(shape) * dtype.itemsize:
+    needed = prod(shape) * dtype.itemsize
+    if end - start != needed:
         raise _damaged(
-            path, f"{name!r}, {code} {shape}, needs {prod(shape) * dtype.itemsize} bytes and has {end - start}"
+            path,
+            f"{name!r}, {code} {_short.repr(shape)}, needs {_short.repr(needed)} bytes and has {end - start}",
         )
     return Entry(dtype, tuple(shape), data + start, data + end)
 

@@ -33,6 +33,8 @@ _SMALL = (
 _NOT_FETCHED = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*", "gguf/*", ".*")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HASHED_AT_ONCE = 8 << 20
+#: An index of a million tensors has some 100 MB.
+_LARGEST_JSON = 1 << 30
 
 
 @dataclass(eq=False)
@@ -177,6 +179,10 @@ def _json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         present = ", ".join(sorted(p.name for p in path.parent.iterdir())[:10]) or "nothing"
         raise GrowthError(f"{path.parent} has no {path.name}; it holds {present}. Expected a Hugging Face checkpoint.")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise GrowthError(
+            f"{path} has {path.stat().st_size:,} bytes, which no such file has. Download or save it again."
+        )
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
