@@ -44,9 +44,10 @@ def check_layers(names: Iterable[str], num_layers: int) -> None:
     """Raises GrowthError where the file holds other layers than the config counts."""
     held = sorted({layer for name in names if (layer := split_layer(name)[1]) is not None})
     if len(held) != num_layers or num_layers < 1:
+        given = num_layers if num_layers < 10**30 else "absurd"
         numbers = f" ({held[0]} to {held[-1]})" if held else ""
         raise GrowthError(
-            f"The number of layers is {num_layers} in config.json, but {len(held)}{numbers} in the checkpoint. "
+            f"The number of layers is {given} in config.json, but {len(held)}{numbers} in the checkpoint. "
             "It is incomplete, or the config is not that of these weights: take both from the same checkpoint."
         )
 

@@ -27,7 +27,7 @@ def discover(
     it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
     remedy, for checkpoints that cannot be grown.
     """
-    check_config(config)
+    check_config(config, tensors)
     family = checks.find_family(config)
     architecture = checks.find_architecture(family, config)
     dropped = {name: reason for name in tensors if (reason := _buffer(family, name))}

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from growkernels.errors import GrowthError
+from growkernels.layouts.checks import check_layers
 from growkernels.layouts.families import LAYER_LISTS, LAYER_NUMBERS
 
 #: transformers makes lists as long as these say, over and over.
 _MOST_LAYERS, _MOST_LABELS = 100_000, 100_000
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Raise GrowthError for a config whose lists would take for ever to build, or are no lists."""
+def check_config(config: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise GrowthError for a config whose lists would take for ever to build, or are no lists.
+
+    names: those of the stored tensors.
+    """
     for key, value in config.items():
         if "layers" in key and isinstance(value, int) and value > _MOST_LAYERS:
-            raise _refused(key, value, f"no model has more than {_MOST_LAYERS:,} layers")
+            check_layers(names, value)
     for key in ("num_labels", "id2label", "label2id"):
         value = config.get(key)
         count = len(value) if isinstance(value, dict | list) else value

@@ -406,3 +406,18 @@ def test_a_file_system_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_paths_that_are_none(given: str, message: str) -> None:
     with pytest.raises(GrowthError, match=message):
         check_destination(Path(given))
+
+
+def test_a_signal_between_the_folder_and_what_removes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = staging._make
+
+    def interrupted(*args: object) -> object:
+        made = make(*args)
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(staging, "_make", interrupted)
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "dst"):
+        raise AssertionError("entered")
+    assert snapshot(tmp_path) == {}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

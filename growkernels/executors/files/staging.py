@@ -77,10 +77,13 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
     """
     path = check_destination(dst, source, overwrite)
     with Stoppable() as run:
+        # Until the folder is known to what removes it.
+        run.deaf = True
         folder, lock = _make(path, dst)
         finished = True
         try:
             try:
+                run.hear()
                 # Once more: the cleaning may have put back what a crash had left half renamed.
                 check_destination(dst, source, overwrite)
                 before = contents(path)
