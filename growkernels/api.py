@@ -77,12 +77,13 @@ class Report:
         }
 
 
-def plan(src: str | Path, **options: Any) -> Plan:
+def plan(src: str | Path, *, strip_prefix: str = "", **options: Any) -> Plan:
     """What a growth would do, from the config and the tensors' shapes alone; no weights are read.
 
-    src: checkpoint folder or hub id; options: the fields of `growkernels.operators.GrowthOptions`. Raises GrowthError.
+    src: checkpoint folder or hub id; strip_prefix: what a wrapper put before the names of its tensors, such as "module.";
+    options: the fields of `growkernels.operators.GrowthOptions`. Raises GrowthError.
     """
-    return make_plan(_open(src)[1], GrowthOptions.from_keywords(options))
+    return make_plan(_open(src, strip_prefix)[1], GrowthOptions.from_keywords(options))
 
 
 def grow_checkpoint(
@@ -98,6 +99,7 @@ def grow_checkpoint(
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
     plan: Plan | None = None,
+    strip_prefix: str = "",
     **options: Any,
 ) -> Report:
     """Grow the checkpoint `src` into the new folder `dst`, verify it, and put it in place in one step.
@@ -107,6 +109,7 @@ def grow_checkpoint(
     where weights are computed; with "cuda" only the source's tensors are sent there. The bits are the same.
     `fit`: train the matrices of learned growth (ligo) first, or go on from its checkpoint; without it they stay as they
     start. `plan`: carry out this one, such as `LearnedGrowth.materialise` gives, in place of options.
+    `strip_prefix`: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
     What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
     VerificationFailed; `dst` is then as it was before.
     """
@@ -119,7 +122,7 @@ def grow_checkpoint(
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size, place = parse_size(max_shard_size), open_device(device)
-    source, layout = _open(src)
+    source, layout = _open(src, strip_prefix)
     target = check_destination(Path(dst), source.path, overwrite)
     planned = make_plan(layout, growth) if plan is None else plan
     if fit is not None and not planned.is_learned:
@@ -175,8 +178,8 @@ def grow_checkpoint(
     )
 
 
-def _open(src: str | Path) -> tuple[Source, ModelLayout]:
-    source = open_source(src)
+def _open(src: str | Path, strip_prefix: str) -> tuple[Source, ModelLayout]:
+    source = open_source(src, strip_prefix)
     layout = discover(source.config, source.tensors)
     read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
     return source, layout

@@ -24,7 +24,7 @@ from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import EmptyModel
 from growkernels.executors.sources.checkpoint import open_source
 from growkernels.executors.sources.generation import read_generation_config
-from growkernels.executors.sources.model import open_model
+from growkernels.executors.sources.model import of_a_model, open_model
 from growkernels.layouts import ModelLayout, discover
 from growkernels.layouts.classes import ModelClass, split_layer
 from growkernels.layouts.families import FAMILIES
@@ -57,7 +57,8 @@ def grow_model(
     or does not fit into memory.
     """
     source = open_model(model)
-    layout = discover(source.config, source.tensors, source.fresh)
+    with of_a_model():
+        layout = discover(source.config, source.tensors, source.fresh)
     planned = _planned(layout, plan, options)
     check_duplicates(source, layout.duplicates)
     target = _empty_model(layout, planned)
@@ -100,19 +101,21 @@ def load_grown(
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
+    strip_prefix: str = "",
     **options: Any,
 ) -> PreTrainedModel:
     """The grown model of the checkpoint `src` on a device, in eval mode: what stock transformers would load from
     `grow_checkpoint(src, ...)`, with no grown checkpoint written.
 
     src: folder or hub id; device: such as "cuda" or "cuda:1"; dtype: of the grown weights, None to keep the stored one;
-    options: the other fields of `GrowthOptions`; or plan: one to carry out. Only the small checkpoint's tensors are read and
+    options: the other fields of `GrowthOptions`; or plan: one to carry out; strip_prefix: what a wrapper put before the
+    names of the tensors of `src`. Only the small checkpoint's tensors are read and
     sent to the device, where the grown ones come into being. Warns of what the plan warns of. Raises GrowthError.
     """
     place = open_device(device)
     if dtype is not None:
         options["dtype"] = str(dtype).removeprefix("torch.")
-    source = open_source(src)
+    source = open_source(src, strip_prefix)
     layout = discover(source.config, source.tensors)
     generation = read_generation_config(source.path, layout.architecture)
     planned = _planned(layout, plan, options)

@@ -82,6 +82,7 @@ def grow(
         ),
     ] = False,
     verify_logits: options.VerifyLogits = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
 ) -> None:
     """Grow the checkpoint SRC into the new checkpoint DST, and verify it.
@@ -135,6 +136,7 @@ def grow(
             allow_nonfinite=allow_nonfinite,
             device=device,
             on_progress=advance,
+            strip_prefix=strip_prefix,
             fit=fit.make_fit(
                 fit.given(ctx),
                 growth,

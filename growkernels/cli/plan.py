@@ -35,6 +35,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
 ) -> None:
     """Show what a growth would make, without reading a weight or writing a checkpoint.
@@ -70,7 +71,7 @@ def plan(
         from growkernels.plans.summary import summarize
         from growkernels.report.tables import plan_report
 
-        planned = api.plan(src, **growth)
+        planned = api.plan(src, strip_prefix=strip_prefix, **growth)
         summary = summarize(planned)
         if picture is not None:
             from growkernels.report.picture import draw_plan

@@ -89,7 +89,7 @@ def _whole_class(
         names = other.parameter_names(mine)
         if other.knows(names):
             return other, names
-    raise checks.unexpected([n for n, p in mine.items() if p not in own.parameters], own.architecture)
+    raise checks.unexpected([n for n, p in mine.items() if p not in own.parameters], own.architecture, len(mine))
 
 
 def _owners(

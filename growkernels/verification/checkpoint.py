@@ -66,7 +66,7 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
     src is not the checkpoint that the manifest names.
     """
     manifest = read_manifest(Path(dst))
-    source = open_source(src)
+    source = open_source(src, manifest.strip_prefix)
     found, wanted = source.digest(), manifest.source_digest
     if found != wanted:
         raise GrowthError(
@@ -101,7 +101,7 @@ def verify_checkpoint(
     run = None
     if logits:
         try:
-            run = verify_logits(source.path, folder, plan, seed=seed)
+            run = verify_logits(source.path, folder, plan, seed=seed, strip_prefix=source.strip_prefix)
         except NotCompared as error:
             reason = str(error)
     return Verification((), slices, run, reason)

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growkernels.errors import GrowthError, shorten
+from growkernels.executors.sources.wrappers import pattern
 from growkernels.layouts.knobs import RUNTIME_KEYS
 from growkernels.plans import Plan
 from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
@@ -98,10 +99,11 @@ class NotCompared(Exception):
     """Outputs could not be compared; the message says why."""
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+def load_model(folder: Path, dtype: torch.dtype, strip_prefix: str = "") -> tuple[PreTrainedModel, set[str]]:
     """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) it lacks or has over.
 
-    Raises GrowthError for an unknown architecture, and whatever transformers does for what it cannot load.
+    strip_prefix: what is left out of the stored names. Raises GrowthError for an unknown architecture, and whatever
+    transformers does for what it cannot load.
     """
     stored = json.loads((folder / "config.json").read_bytes())
     architecture = (stored.get("architectures") or [""])[0]
@@ -112,7 +114,12 @@ def load_model(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, set[s
         # How attention is computed asks for packages that need not be here.
         config = kind.config_class.from_dict({key: value for key, value in stored.items() if key not in RUNTIME_KEYS})
         model, info = kind.from_pretrained(
-            folder, config=config, dtype=dtype, local_files_only=True, output_loading_info=True
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            key_mapping={pattern(strip_prefix): r"\1"} if strip_prefix else None,
         )
     keys = [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]
     return model.eval(), {re.sub(r"\d+", "{}", key) for key in keys}
@@ -182,8 +189,10 @@ def _is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsCheck:
+def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_prefix: str = "") -> LogitsCheck:
     """Run both checkpoints with stock transformers on the same random tokens, in float32 and in the stored dtype.
+
+    strip_prefix: what is left out of the names of the source's tensors.
 
     Growths that claim to preserve the function are held to `FLOAT32_BOUND` (stored in float32 or wider) or to the
     rounding bound of `verification.rounding`; others are reported. Holds one model at a time. A target that fails where
@@ -204,7 +213,7 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
         try:
             for dtype in dict.fromkeys((storage, torch.float32)):
                 del model
-                model, keys = load_model(folder, dtype)
+                model, keys = load_model(folder, dtype, strip_prefix if folder == src else "")
                 tokens = make_tokens(model.config, seed) if tokens is None else tokens
                 results[-1][dtype] = outputs(model, tokens)
             if half and judged:

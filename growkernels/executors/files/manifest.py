@@ -31,7 +31,7 @@ class Manifest:
     """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
 
     `fit`: how learned matrices were trained, where they were. `side_files`: what became of the source's files beside the
-    weights.
+    weights. `strip_prefix`: what was left out of the names of the source's tensors.
     """
 
     plan: Plan
@@ -42,6 +42,7 @@ class Manifest:
     verification: dict[str, Any] | None
     fit: dict[str, Any] | None = None
     side_files: dict[str, Any] | None = None
+    strip_prefix: str = ""
 
 
 def write_manifest(
@@ -58,7 +59,17 @@ def write_manifest(
     """
     source.check_unchanged()
     side = report_side_files(source.side, plan, source.tensors).to_json()
-    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit, side)
+    manifest = Manifest(
+        plan,
+        plan.digest(),
+        source.name,
+        source.digest(),
+        _versions(),
+        verification,
+        fit,
+        side,
+        source.strip_prefix,
+    )
     data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
@@ -85,8 +96,8 @@ def read_manifest(folder: Path) -> Manifest:
             )
         wanted = data["plan"].get("matrices")
         plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
-        # Earlier versions recorded neither.
-        held = {"fit": None, "side_files": None, **data}
+        # Earlier versions recorded none of them.
+        held = {"fit": None, "side_files": None, "strip_prefix": "", **data}
         manifest = Manifest(plan, **{name: _checked(name, held[name]) for name in Manifest.__slots__ if name != "plan"})
     except GrowthError:
         raise
@@ -108,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _checked(name: str, value: Any) -> Any:
-    kinds = {"plan_digest": str, "source": str, "source_digest": str, "versions": dict}
+    kinds = {"plan_digest": str, "source": str, "source_digest": str, "versions": dict, "strip_prefix": str}
     if not isinstance(value, kinds.get(name, dict | None)):
         raise TypeError(f"{name} is a {type(value).__name__}")
     return value

@@ -20,7 +20,9 @@ from growkernels.executors.files.mapped import MappedFile, cannot_open
 from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.pickle_file import load_pickle
 from growkernels.executors.files.safetensors_file import Entry, read_header, view
-from growkernels.executors.files.side_files import SideFiles, find_side_files
+from growkernels.executors.files.side_files import SideFiles, find_side_files, is_lfs_pointer
+from growkernels.executors.sources.other_formats import describe
+from growkernels.executors.sources.wrappers import check_wrappers, strip
 from growkernels.plans import TensorSpec
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -51,6 +53,8 @@ class Source:
     side: SideFiles
     _mapped: tuple[MappedFile, ...] = field(repr=False)
     _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = field(repr=False)
+    #: What is left out of the names that the files hold.
+    strip_prefix: str = ""
     _lock: Lock = field(default_factory=Lock, repr=False)
     _digest: str | None = None
 
@@ -98,20 +102,21 @@ class Source:
             return self._digest
 
 
-def open_source(name: str | Path) -> Source:
+def open_source(name: str | Path, strip_prefix: str = "") -> Source:
     """Open a folder, or a checkpoint of the Hugging Face hub by its id (fetched through huggingface_hub, in part).
 
     Takes model.safetensors or pytorch_model.bin, whole or in shards with an index, beside a config.json; safetensors
-    first, as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
+    first, as transformers does. `strip_prefix`: what a wrapper put before names of tensors, such as "module.", to be left
+    out of them. Raises GrowthError for everything missing, damaged or inconsistent.
     """
     folder = _folder(str(name))
     try:
-        return _open(str(name), folder)
+        return _open(str(name), folder, strip_prefix)
     except OSError as error:
         raise cannot_open(Path(error.filename or folder), error) from error
 
 
-def _open(name: str, folder: Path) -> Source:
+def _open(name: str, folder: Path, strip_prefix: str) -> Source:
     first = [MappedFile(path) for path in (folder / "config.json",) if path.is_file()]
     config = _json_object(folder / "config.json")
     shards, index, listed = _weight_files(folder)
@@ -135,8 +140,20 @@ def _open(name: str, folder: Path) -> Source:
             )
     if not tensors:
         raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
+    if strip_prefix:
+        tensors, views = strip(tensors, strip_prefix), strip(views, strip_prefix)
+    check_wrappers(list(tensors))
     files = (*first, *weights)
-    return Source(name, folder, config, tensors, find_side_files(folder, [file.path for file in files]), files, views)
+    return Source(
+        name,
+        folder,
+        config,
+        tensors,
+        find_side_files(folder, [file.path for file in files]),
+        files,
+        views,
+        strip_prefix,
+    )
 
 
 def _folder(name: str) -> Path:
@@ -144,6 +161,8 @@ def _folder(name: str) -> Path:
     if path.is_dir():
         return path.resolve()
     if path.exists():
+        if (what := describe(path)) is not None:
+            raise GrowthError(f"{name} {what}.")
         raise GrowthError(f"{name} is a file; expected the folder of a checkpoint, with config.json and its weights.")
     if not _HUB_ID.fullmatch(name):
         raise GrowthError(
@@ -177,12 +196,16 @@ def _download(name: str) -> Path:
 
 def _json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        whole = any((path.parent / name).is_file() for name in (_SAFETENSORS, _PICKLE))
+        if not whole and (what := describe(path.parent)) is not None:
+            raise GrowthError(f"{path.parent} {what}.")
         present = ", ".join(sorted(p.name for p in path.parent.iterdir())[:10]) or "nothing"
         raise GrowthError(f"{path.parent} has no {path.name}; it holds {present}. Expected a Hugging Face checkpoint.")
     if path.stat().st_size > _LARGEST_JSON:
         raise GrowthError(
             f"{path} has {path.stat().st_size:,} bytes, which no such file has. Download or save it again."
         )
+    _check_fetched(path)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -203,6 +226,8 @@ def _weight_files(folder: Path) -> tuple[list[Path], Path | None, dict[str, str]
             if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
                 raise GrowthError(f"{index} has no weight_map of tensor names to files. Download or save it again.")
             return [_shard(index, file) for file in dict.fromkeys(listed.values())], index, listed
+    if (what := describe(folder)) is not None:
+        raise GrowthError(f"{folder} {what}.")
     present = ", ".join(sorted(p.name for p in folder.iterdir())[:10])
     raise GrowthError(
         f"{folder} has no weights; expected {_SAFETENSORS} or {_PICKLE}, whole or in shards with an index. It holds "
@@ -219,7 +244,16 @@ def _shard(index: Path, file: str) -> Path:
     return index.parent / file
 
 
+def _check_fetched(path: Path) -> None:
+    if is_lfs_pointer(path):
+        raise GrowthError(
+            f"{path} is a pointer of git-lfs and not the file itself: fetch it with git lfs pull, or download the "
+            f"checkpoint from the hub."
+        )
+
+
 def _open_weights(file: MappedFile) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
+    _check_fetched(file.path)
     if file.path.suffix == ".safetensors":
         entries = read_header(file.path)
         return {name: (entry.spec, partial(_view, file, entry)) for name, entry in entries.items()}
