@@ -8,10 +8,11 @@ PINS := requirements/pins.txt
 TRAINED_MODEL := requirements/trained-model.txt
 ENVIRONMENT := $(VENV)/.made
 BUILD := $(VENV)/.built
+EMULATED := $(VENV)/.emulated
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo study test test-all sanitize lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +21,8 @@ help:
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make oldest    install with the lowest versions that pyproject.toml allows and try everything once; make newest: the newest"
+	@echo "make wheels    a source archive, and a wheel for each Python found (PYTHONS), in dist/"
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
 	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 5 minutes)"
 	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
@@ -49,6 +52,12 @@ $(BUILD): $(VENV)/.editable $(SOURCES)
 	else echo "no C++ compiler ($${CXX:-c++}): growkernels runs on its slow eager reference (apt-get install g++)"; fi
 	@touch $@
 
+# The emulated GPU, which only tests load.
+$(EMULATED): $(BUILD) $(wildcard tests/emulated/*.cpp tests/emulated/*.h)
+	@if command -v $${CXX:-c++} >/dev/null; then echo "building the emulated GPU"; \
+	    $(BIN)/python setup.py --quiet build_emulated >build/log 2>&1 || { cat build/log; exit 1; }; fi
+	@touch $@
+
 demo: $(BUILD)
 	$(BIN)/python demo/run.py
 
@@ -57,24 +66,48 @@ study: $(BUILD)
 
 # Two processes, a file to one of them: what took 9 min 45 s takes 5 on two cores.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile
-test: lint $(BUILD)
+test: lint $(EMULATED)
 	$(BIN)/python -m pytest $(TWO_AT_ONCE) -m "not slow"
 
-test-all: lint $(BUILD)
+test-all: lint $(EMULATED)
 	$(BIN)/python -m pytest $(TWO_AT_ONCE)
 
-# The package goes into a folder of its own with an instrumented extension, and is imported before pytest finds the other.
+# The package goes into a folder of its own with an instrumented extension.
 # Leaks are not looked for: CPython and torch keep memory to the end on purpose.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SANITIZED := $(CURDIR)/build/sanitize/package
 sanitize: $(BUILD)
-	CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED) \
-	    build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/objects >build/log 2>&1 || { cat build/log; exit 1; }
-	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 \
-	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
-	    $(abspath $(BIN))/python -c 'import sys, growkernels.ops, pytest; sys.exit(pytest.main(sys.argv[1:]))' \
-	    --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml -m "not slow" $(CURDIR)/tests/native $(CURDIR)/tests/ops \
-	    $(CURDIR)/tests/cuda
+	rm -rf $(SANITIZED)
+	CXXFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED) \
+	    build_ext --build-lib $(SANITIZED) --build-temp build/sanitize/objects \
+	    build_emulated --build-lib $(SANITIZED) >build/log 2>&1 || { cat build/log; exit 1; }
+	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) \
+	    LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
+	    $(abspath $(BIN))/python -P $(CURDIR)/tests/installed.py --instrumented -m "not slow" tests/native tests/ops tests/cuda
+
+# What a user gets who installs into a fresh environment, with the lowest versions that are allowed and with the newest.
+SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end tests/ops
+oldest newest:
+	rm -rf build/$@
+	$(PYTHON) -m venv build/$@
+	$(PYTHON) requirements/bounds.py $@ >build/$@/versions.txt
+	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install torch
+	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir ".[test]"
+	build/$@/bin/growkernels doctor
+	cd build/$@ && bin/python -P $(CURDIR)/tests/installed.py -m "not slow" $(SMOKE)
+
+# The ops need the same libraries of torch under every Python, so that one torch serves all builds.
+PYTHONS ?= python3.11 python3.12 python3.13
+wheels: $(ENVIRONMENT)
+	rm -f dist/growkernels-*
+	$(BIN)/python setup.py --quiet sdist
+	@for python in $(PYTHONS); do \
+	    $$python -c "" 2>/dev/null || { echo "$$python: not found"; continue; }; \
+	    GROWKERNELS_TORCH=$$($(BIN)/python -c "import torch; print(*torch.__path__)") \
+	        $$python -m pip wheel --quiet --no-cache-dir --no-deps --wheel-dir dist dist/growkernels-*.tar.gz || exit 1; \
+	done
+	@ls dist/*-cp311-cp311-*.whl >/dev/null
+	@ls dist
 
 bench: $(BUILD)
 	$(BIN)/python -m benchmarks
@@ -99,4 +132,4 @@ format: $(ENVIRONMENT)
 	$(BIN)/clang-format -i $(CXX_FILES)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info growkernels/_C*.so demo/out
+	rm -rf $(VENV) build dist *.egg-info growkernels/_C*.so tests/emulated/*.so demo/out

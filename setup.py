@@ -1,146 +1,137 @@
-"""Builds the extension `growkernels._C`; without torch or a C++ compiler the package installs without it."""
+"""Packaging: the extension `growkernels._C` by ninja. Where it cannot be built, the package installs without it."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
-from setuptools import setup
+from setuptools import Command, Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
-ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "growkernels" / "__init__.py").read_text())[1]
+ROOT = Path(__file__).resolve().parent
+PACKAGE = ROOT / "growkernels"
 REMEDY = (
-    "Install GCC (tested with 12) or clang (apt-get install g++), and torch; then `pip install --no-build-isolation .`"
+    "Install torch and GCC (tested with 12) or clang (apt-get install g++ python3-dev), then: "
+    "pip install --no-deps --no-cache-dir --force-reinstall -v ."
 )
 
 
-def skip(reason: object) -> None:
-    """Say that the package goes without compiled kernels, and how to get them."""
-    print(f"warning: growkernels is installed WITHOUT its compiled kernels: {reason}\n{REMEDY}", file=sys.stderr)
+def find_torch() -> Path:
+    """The folder of torch, whose headers and libraries are all that is needed: it is not imported.
 
-
-#: Bits must not depend on the machine: no fused multiply-add. Errno and traps only keep loops from vectorizing.
-CXX_FLAGS = ["-std=c++17", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-CXX_FLAGS += ["-fvisibility=hidden", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "2"]
-ARCHITECTURES = ("80", "90", "100")
-
-
-def find_nvcc() -> Path | None:
-    """The CUDA compiler; None without one, or with GROWKERNELS_CUDA=0."""
-    home = os.environ.get("CUDA_HOME")
-    places = [*([f"{home}/bin"] if home else []), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
-    nvcc = shutil.which("nvcc", path=os.pathsep.join(places))
-    return Path(nvcc) if nvcc and os.environ.get("GROWKERNELS_CUDA") != "0" else None
-
-
-def cuda_settings(nvcc: Path, folder: Path) -> dict[str, list]:
-    """Compile the CUDA kernels into `folder`, and return what the extension needs to take them in.
-
-    Whether there is a GPU does not matter: a build serves machines with and without one. torch's own way to compile CUDA
-    asks for one, wants the CUDA version that torch was built with, and beside a torch for CPUs does not see that a header
-    changed. Raises OSError or RuntimeError where the toolkit does not work.
+    GROWKERNELS_TORCH names it. An isolated build has no torch of its own: that of the environment to install into serves.
     """
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([nvcc, *map(str, arguments)], check=False, capture_output=True, text=True)
-
-    known = run("--list-gpu-code")
-    chosen = [number for number in ARCHITECTURES if f"sm_{number}" in known.stdout.split()]
-    if not chosen:
-        raise RuntimeError(f"{known.stderr}it knows none of the architectures {', '.join(ARCHITECTURES)}")
-    trial = run("--dryrun", "none.cu").stderr
-    homes = re.findall(r"^#\$ TOP=(.+)$", trial, re.M)
-    folders = [*re.findall(r'"-L([^"]+)"', trial), *(f"{home}/{name}" for home in homes for name in ("lib64", "lib"))]
-    libraries = [name for name in folders if (Path(name) / "libcudart_static.a").exists()]
-    if not libraries:
-        raise RuntimeError(f"libcudart_static.a is in none of {folders}")
-    gencode = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in chosen]
-    gencode.append(f"-gencode=arch=compute_{chosen[-1]},code=compute_{chosen[-1]}")  # for GPUs to come
-    host = ["-ccbin", os.environ["CXX"]] if os.environ.get("CXX") else []
-    headers = [path for pattern in ("*.h", "*.cuh") for path in (ROOT / "csrc").rglob(pattern)]
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def compiled(source: Path) -> str:
-        target, record = folder / f"{source.stem}.o", folder / f"{source.stem}.command"
-        command = [*NVCC_FLAGS, *host, *gencode, "-c", str(source), "-o", str(target)]
-        made = target.stat().st_mtime if target.exists() and record.exists() else 0
-        if made <= max(path.stat().st_mtime for path in (source, *headers)) or record.read_text() != str(command):
-            record.unlink(missing_ok=True)
-            done = run(*command)
-            if done.returncode:
-                raise RuntimeError(f"{done.stdout}{done.stderr}{source.name} does not compile")
-            record.write_text(str(command))
-        return str(target)
-
-    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count())) as pool:
-        objects = list(pool.map(compiled, sorted((ROOT / "csrc").rglob("*.cu"))))
-    return {
-        "define_macros": [("GK_CUDA", f'"{", ".join(f"sm_{number}" for number in chosen)}"')],
-        "sources": ["csrc/cuda/machine.cpp"],
-        "extra_objects": objects,
-        "depends": objects,
-        "library_dirs": libraries[:1],
-        "libraries": ["cudart_static", "rt", "dl", "pthread"],
-    }
+    spec = find_spec("torch")
+    own = [Path(spec.origin).parent] if spec and spec.origin else []
+    named = os.environ.get("GROWKERNELS_TORCH")
+    folders = [Path(named)] if named else [*own, *(Path(folder, "torch") for folder in site.getsitepackages())]
+    for folder in folders:
+        if (folder / "include/torch/csrc/stable/library.h").exists():
+            return folder
+    raise RuntimeError(f"there is no torch to compile against in {', '.join(map(str, folders))}")
 
 
-def build() -> dict[str, object]:
-    """The arguments of `setup` that build the extension; none where GROWKERNELS_NO_EXTENSION is set."""
-    if os.environ.get("GROWKERNELS_NO_EXTENSION"):
-        return {}
+def build(temp: Path, library: str, target: Path) -> None:
+    """Bring a library of the graph up to date in the folder `temp`, and copy it to `target`.
+
+    Without the kernels for CUDA, and with a warning, where nvcc does not work. Honors MAX_JOBS.
+    """
+    sys.path.insert(0, str(ROOT / "csrc"))
     try:
-        import torch
-        from torch.utils.cpp_extension import BuildExtension, CppExtension
-    except ImportError as error:
-        skip(error)
-        return {}
+        from build_graph import Cuda, find_compiler, find_cuda, write_graph
+        from ninja import BIN_DIR
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{error.name} is not installed; the build needs `pip install pybind11 ninja`") from error
 
-    class OptionalBuild(BuildExtension):
-        """A build whose failure is a warning, except where building is all that was asked for."""
+    compiler, torch = find_compiler(), find_torch()
+    version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
+    ninja = [str(Path(BIN_DIR, "ninja")), "-C", str(temp)]
+    jobs = ["-j", os.environ["MAX_JOBS"]] if os.environ.get("MAX_JOBS") else []
+    temp.mkdir(parents=True, exist_ok=True)
 
-        def run(self) -> None:
-            try:
-                super().run()
-            except Exception as error:
-                if "build_ext" in sys.argv:
-                    raise
-                skip(error)
-                self.extensions = []
+    def compile_with(cuda: Cuda | None) -> None:
+        write_graph(temp / "build.ninja", version, compiler, torch, cuda)
+        subprocess.run([*ninja, *jobs, library], check=True)
 
-        def build_extension(self, extension: CppExtension) -> None:
-            if nvcc := find_nvcc():
-                try:
-                    for name, values in cuda_settings(nvcc, Path(self.build_temp) / "cuda").items():
-                        getattr(extension, name).extend(values)
-                except (OSError, RuntimeError) as error:
-                    left_out = f"warning: {nvcc} does not work, so the kernels for CUDA are left out"
-                    print(f"{error}\n{left_out}; GROWKERNELS_CUDA=0 does so without trying", file=sys.stderr)
-            super().build_extension(extension)
-
-    def sources(*patterns: str) -> list[str]:
-        return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").rglob(pattern))
-
-    macros = {"TORCH_TARGET_VERSION": "0x020b000000000000"}
-    macros |= {"GK_VERSION": f'"{VERSION}"', "GK_TORCH_VERSION": f'"{torch.__version__}"'}
-    extension = CppExtension(
-        "growkernels._C",
-        [path for path in sources("*.cpp") if not path.endswith("machine.cpp")],
-        depends=sources("*.h", "*.cuh", "*.cu"),
-        define_macros=list(macros.items()),
-        extra_compile_args={"cxx": CXX_FLAGS},
-        py_limited_api=True,
-    )
-    return {
-        "ext_modules": [extension],
-        "cmdclass": {"build_ext": OptionalBuild},
-        "options": {"bdist_wheel": {"py_limited_api": "cp311"}},
-    }
+    cuda = None
+    try:
+        cuda = find_cuda()
+        compile_with(cuda)
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        if cuda is None and isinstance(error, subprocess.CalledProcessError):
+            raise
+        left_out = "warning: nvcc does not work, so the kernels for CUDA are left out"
+        print(f"{error}\n{left_out}; GROWKERNELS_CUDA=0 does so without trying", file=sys.stderr)
+        compile_with(None)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(temp / library, target)
+    with (temp.parent / "compile_commands.json").open("w") as commands:
+        subprocess.run([*ninja, "-t", "compdb", "cxx", "nvcc"], check=True, stdout=commands)
 
 
-setup(**build())
+class BuildExtension(build_ext):
+    """A build whose failure is a warning, except where building is all that was asked for."""
+
+    def run(self) -> None:
+        # Python would load an older library, whatever it was built for, where this build leaves none.
+        older = [*Path(self.build_lib, "growkernels").glob("_C*.so")]
+        older += PACKAGE.glob("_C*.so" if self.inplace else "_C.abi3*.so")
+        for library in older:
+            library.unlink()
+        try:
+            super().run()
+        except Exception as error:
+            if "build_ext" in sys.argv:
+                raise
+            print(f"warning: growkernels is installed WITHOUT its compiled kernels: {error}\n{REMEDY}", file=sys.stderr)
+            # What is left is Python alone, and the tag of its wheel says so.
+            self.extensions = self.distribution.ext_modules = []
+            self.distribution.get_command_obj("bdist_wheel").root_is_pure = True
+
+    def build_extension(self, extension: Extension) -> None:
+        build(Path(self.build_temp).resolve(), "_C.so", Path(self.get_ext_fullpath(extension.name)))
+
+
+class BuildEmulated(Command):
+    """The emulated GPU of the tests: `python setup.py build_emulated`."""
+
+    user_options: ClassVar = [("build-lib=", "d", "folder of the library [default: tests/emulated]")]
+
+    def initialize_options(self) -> None:
+        self.build_lib = "tests/emulated"
+
+    def finalize_options(self) -> None:
+        """There is nothing to derive."""
+
+    def run(self) -> None:
+        folder = Path(self.build_lib)
+        for older in folder.glob("growkernels_emulated*.so"):
+            older.unlink()
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        temp = Path(self.get_finalized_command("build_ext").build_temp)
+        build(temp.resolve(), "growkernels_emulated.so", folder / f"growkernels_emulated{suffix}")
+
+
+class SourceDistribution(sdist):
+    """An archive that holds the Triton kernels once, growkernels/kernels being a link as in the source tree."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        link = Path(base_dir, "growkernels", "kernels")
+        shutil.rmtree(link)
+        link.symlink_to("../kernels")
+
+
+setup(
+    ext_modules=[] if os.environ.get("GROWKERNELS_NO_EXTENSION") else [Extension("growkernels._C", [])],
+    cmdclass={"build_ext": BuildExtension, "build_emulated": BuildEmulated, "sdist": SourceDistribution},
+)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Tile
 from growkernels.ops.noise import reference as noise_reference
 from growkernels.ops.tile import reference as tile_reference
 
@@ -34,7 +34,7 @@ def blocks_are(out: Tensor, block: Tensor, zero: Tensor | None, n_out: int, n_in
             assert same_bits(part.contiguous(), expected), f"block {(i, j)} of {tuple(out.shape)} {out.dtype}"
 
 
-def follows_reference(out: Tensor, weight: Tensor, spec: TileSpec, bands: Sequence[float] = _BANDS) -> None:
+def follows_reference(out: Tensor, weight: Tensor, spec: Tile, bands: Sequence[float] = _BANDS) -> None:
     """Every entry is written, and bands of rows, the first and the last among them, have the reference's bits."""
     assert not out.isnan().any(), f"entries of {tuple(out.shape)} {out.dtype} are not written"
     rows, cols = out.shape if out.ndim == 2 else (1, out.shape[0])

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.memory import peak_above
 from growkernels import LearnedGrowth
-from growkernels.plans import Rule
+from growkernels.plans import Learned
 
 WAYS = ("ours", "plain")
 #: The second one has the optimizer's moments from the start.
@@ -39,16 +40,15 @@ class Plain(LearnedGrowth):
     def _loss_and_gradients(self, batch: Mapping[str, Tensor]) -> float:
         self._optimizer.forget_gradients()
         loss = self._run(
-            {name: plain(rule, self._sources(rule), self.matrices) for name, rule in self._rules.items()}, batch
+            {name: plain(grown.how, self._sources(grown), self.matrices) for name, grown in self._learned.items()},
+            batch,
         )
         loss.backward()
         return float(loss)
 
 
-def plain(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
+def plain(learned: Learned, weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
     """The target of a learned rule by torch's ops, one axis after the other."""
-    learned = rule.learned
-    assert learned is not None
     row = matrices[learned.mix][learned.row]
     value = sum(coefficient * weight for coefficient, weight in zip(row, weights, strict=True))
     for axis, parts in enumerate(learned.axes):
@@ -124,7 +124,7 @@ def step(way: str, hidden: int, layers: int, tokens: int) -> dict[str, Any]:
     done: list[tuple[LearnedGrowth, list[float]]] = []
     peak = peak_above(lambda: done.append(train(way, hidden, layers, tokens)), torch.device("cpu"))
     [(growth, seconds)] = done
-    grown = [4 * rule.spec.numel for rule in growth._rules.values()]
+    grown = [4 * prod(grown.how.shape) for grown in growth._learned.values()]
     parts = {
         "source": sum(weight.nbytes for weight in growth._weights.values()),
         "operator": 4 * sum(matrix.nbytes for matrix in growth.matrices.values()),

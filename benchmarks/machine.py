@@ -12,7 +12,8 @@ import psutil
 import torch
 
 from benchmarks import provenance, streaming
-from growkernels.ops.backends.backend import CUDA_BACKEND, EXTENSION
+from growkernels.ops.backends.extension import EXTENSION
+from growkernels.ops.backends.registry import DEFAULTS
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def describe(device: torch.device) -> dict[str, Any]:
             "gpu_memory_bytes": properties.total_memory,
             "gpu_l2_bytes": properties.L2_cache_size,
             "cuda": torch.version.cuda,
-            "backend": CUDA_BACKEND,
+            "backend": DEFAULTS.get("cuda"),
         }
     return found
 

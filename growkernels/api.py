@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -140,7 +141,11 @@ def grow_checkpoint(
     with staged(target, overwrite, source.path) as folder:
         if fit is not None:
             planned, fitted = fit_plan(source, growth, fit, place, partial(advance, "fitting"))
-            draw_losses(folder / "growkernels-fit.png", fitted.losses)
+            if find_spec("matplotlib") is None:
+                missing = "growkernels-fit.png, the picture of the losses, was not drawn: matplotlib is not installed"
+                warnings.warn(f"{missing}; install it for the next fit (`pip install matplotlib`).", stacklevel=2)
+            else:
+                draw_losses(folder / "growkernels-fit.png", fitted.losses)
         elif planned.is_learned and planned.matrices is None:
             planned = planned.with_matrices(start_matrices(layout, planned, growth))
         write_start = perf_counter()

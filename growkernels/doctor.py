@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 import growkernels
-from growkernels.ops.backends import backend
+from growkernels.devices import cuda_device
+from growkernels.ops.backends import registry
+from growkernels.ops.backends.extension import EXTENSION, MISSING, REMEDY
 from growkernels.plans import NOISE_VERSION
 
 _PACKAGES = (
@@ -49,15 +51,15 @@ def examine() -> Findings:
         "python": platform.python_version(),
     }
     versions |= {name: _version(name) for name in _PACKAGES}
-    nvcc = shutil.which("nvcc")
+    nvcc, gpu = shutil.which("nvcc"), cuda_device()
     machine = {
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "compiler": shutil.which(os.environ.get("CXX", "c++")),
         "nvcc": _nvcc_release(nvcc) if nvcc else None,
-        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cuda_capability": torch.cuda.get_device_capability() if torch.cuda.is_available() else None,
+        "cuda_device": gpu and gpu[0],
+        "cuda_capability": gpu and gpu[1],
     }
     active = _backend()
     return Findings(versions, active, machine, tuple(_remedies(active, versions, machine)))
@@ -71,31 +73,31 @@ def _version(package: str) -> str | None:
 
 
 def _backend() -> dict[str, Any]:
-    extension = backend.EXTENSION
-    build = extension.build_info() if extension else None
-    if extension is None:
-        why_cpu = why_cuda = f"the compiled extension did not load: {backend.EXTENSION_ERROR}"
+    build = EXTENSION.build_info() if EXTENSION else None
+    if build is None:
+        why_cpu = why_cuda = MISSING
     else:
         why_cpu = "the compiled extension loaded"
         why_cuda = f"the extension {'has kernels for ' + build['cuda'] if build['cuda'] else 'was built without CUDA'}"
     return {
-        "forced": backend.FORCED,
-        "cpu_tensors": _active("cpu", "eager" if extension is None else "cpu", why_cpu),
-        "cuda_tensors": _active("cuda", backend.CUDA_BACKEND, why_cuda),
-        "extension": getattr(extension, "__file__", None),
+        "forced": registry.FORCED,
+        "cpu_tensors": _active("cpu", why_cpu),
+        "cuda_tensors": _active("cuda", why_cuda),
+        "backends": {name: found.why_not or "available" for name, found in registry.BACKENDS.items()} | registry.FAILED,
+        "extension": getattr(EXTENSION, "__file__", None),
         "build": build,
-        "isa": extension.isa() if extension else None,
+        "isa": EXTENSION.isa() if EXTENSION else None,
         "noise_version": NOISE_VERSION,
     }
 
 
-def _active(device: str, default: str | None, why: str) -> dict[str, str | None]:
+def _active(device: str, why: str) -> dict[str, str | None]:
     """What runs tensors of a type of device, None if nothing does, and why."""
-    if refused := backend.refusal(backend.FORCED, device):
+    if refused := registry.refusal(registry.FORCED, device):
         return {"active": None, "why": refused}
-    if backend.FORCED:
-        return {"active": backend.FORCED, "why": f"GROWKERNELS_BACKEND={backend.FORCED}"}
-    return {"active": default, "why": why}
+    if registry.FORCED:
+        return {"active": registry.FORCED, "why": f"GROWKERNELS_BACKEND={registry.FORCED}"}
+    return {"active": registry.DEFAULTS[device], "why": why}
 
 
 def _nvcc_release(nvcc: str) -> str:
@@ -113,11 +115,12 @@ def _remedies(active: dict[str, Any], versions: dict[str, str | None], machine: 
     if active["extension"] is None:
         if machine["compiler"] is None:
             remedies.append("No C++ compiler was found: install one (Debian, Ubuntu: apt-get install g++ python3-dev).")
-        remedies.append(f"Growth runs on the slow eager reference. To mend it, {backend.REMEDY}.")
+        remedies.append(f"Growth runs on the slow eager reference: {MISSING}. To use the compiled kernels, {REMEDY}.")
     elif active["forced"] == "eager":
         remedies.append(
             "GROWKERNELS_BACKEND=eager forces the slow eager reference; unset it to use the compiled kernels."
         )
+    remedies += [f"Backend {name} is left out: {why}." for name, why in registry.FAILED.items()]
     if active["forced"] and cpu["active"] is None and cuda["active"] is None:
         remedies.append(f"GROWKERNELS_BACKEND={active['forced']} cannot run; unset it: {cpu['why']}.")
     elif machine["cuda_device"] and cuda["active"] is None:

@@ -72,7 +72,8 @@ def grow_model(
     _warn(planned)
 
     def put(rule: Rule, value: torch.Tensor) -> None:
-        target.put(rule.target, nn.Parameter(value, source.parameters[rule.source].requires_grad))
+        trained = not rule.sources or source.parameters[rule.source].requires_grad
+        target.put(rule.target, nn.Parameter(value, trained))
 
     progress = _Deferred(on_progress)
     with _undivided() as emptied, torch.inference_mode(False), torch.no_grad():

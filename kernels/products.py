@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from growkernels import devices
 from growkernels.kernels.dtype import _HARDWARE_ROUNDS, FORMATS, narrow, pointer, widen
 from growkernels.kernels.product_blocks import Blocks, blocks_of
 from growkernels.kernels.table import find, upload
@@ -192,7 +193,7 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
     Products and sums in float32, in one fixed order, rounded once where stored. One launch for all outs of one variant.
     """
     pairs = len(left) // len(outs)
-    generation = torch.cuda.get_device_capability(outs[0].device)[0] if outs[0].is_cuda else 0
+    generation = devices.capability(outs[0].device)[0]
     alike: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
     for g, out in enumerate(outs):
         if out.numel():
@@ -259,8 +260,7 @@ def _launch(variant: _Variant, forms: list[tuple[_Form, list[_Product]]]) -> Non
             for (first, second), (first_strides, second_strides) in zip(pairs, form.pair_strides, strict=True):
                 pair_words += [first.data_ptr(), *first_strides, second.data_ptr(), *second_strides]
     device = forms[0][1][0].out.device
-    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    products_kernel[(min(tiles, processors * blocks.resident),)](
+    products_kernel[(min(tiles, devices.processors(device) * blocks.resident),)](
         upload([*firsts, *out_words, *pair_words], device),
         count,
         tiles,

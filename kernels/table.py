@@ -12,6 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
+from growkernels.devices import is_capturing
+
 #: Options of every launch: each product and sum is rounded once.
 EXACT = {"enable_fp_fusion": False}
 #: Words of a table that two launches carry as parameters.
@@ -36,7 +38,7 @@ def upload(words: Sequence[int] | np.ndarray, device: torch.device) -> torch.Ten
     words = np.asarray(words, np.int64)
     if device.type == "cpu":
         return torch.from_numpy(words)
-    if len(words) <= _FEW_WORDS or torch.cuda.is_current_stream_capturing():
+    if len(words) <= _FEW_WORDS or is_capturing():
         # As parameters of kernels: nothing waits for pinned memory, and a graph, which host memory would have to outlive,
         # keeps them.
         table = torch.zeros(len(words), dtype=torch.int64, device=device)

@@ -15,7 +15,7 @@ from growkernels.kernels.noise import NEW_BOTH_FIELD, NEW_COLUMN_FIELD, NEW_ROW_
 from growkernels.kernels.table import bits
 
 if TYPE_CHECKING:
-    from growkernels.ops.tile.spec import TileSpec
+    from growkernels.ops.tile.numbers import RuleNumbers
 
 #: Rows and columns of visits that a program takes: the first shape that needs the fewest programs. The last one comes first
 #: where memory runs along columns of the matrix.
@@ -41,7 +41,7 @@ class TileJob(NamedTuple):
 
     out: torch.Tensor
     weight: torch.Tensor
-    spec: TileSpec
+    spec: RuleNumbers
     measured: Measured | None = None
 
 

@@ -13,7 +13,7 @@ from benchmarks.case import EAGER, OURS, Case, Provider, Setting, Work, data, in
 from benchmarks.case import untouched_never as touched
 from benchmarks.cases.models import ONE_BY_ONE
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Tile
 from growkernels.ops.backends.eager import tile_spec
 from growkernels.ops.noise import reference as noise_reference
 
@@ -65,7 +65,7 @@ def _tile(setting: Setting) -> list[Provider]:
 
 def _tile_noise(setting: Setting) -> list[Provider]:
     weight, out = _weight(setting), touched((2 * SIDE, 2 * SIDE), torch.float32, setting.device)
-    spec = tile_spec(weight, 2, 2, False, STD, None, 1)
+    spec = tile_spec(weight, 2, 2, False, STD, None, 1).tile()
     return [
         Provider(
             OURS,
@@ -96,7 +96,7 @@ def _replicate(setting: Setting) -> list[Provider]:
 def _list(setting: Setting) -> list[Provider]:
     weights = [_weight(setting) for _ in range(SMALL)]
     outs = [touched((2 * SIDE, 2 * SIDE), torch.float32, setting.device) for _ in weights]
-    specs = [TileSpec((0, SIDE, 2, 1), (0, SIDE, 2, 1), 2.0) for _ in weights]
+    specs = [Tile.copies((SIDE, SIDE), (2, 2), sum_axis=1) for _ in weights]
 
     def one_call(backend: str | None) -> list[Tensor]:
         ops.tile_rules_(outs, weights, specs, backend=backend)

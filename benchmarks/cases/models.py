@@ -13,7 +13,7 @@ from benchmarks import checks, rivals
 from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
-from growkernels.ops import TileSpec, noise_key
+from growkernels.ops import Noise, Tile, noise_key
 
 STD = 0.003
 #: The provider that grows the tensors in a loop of single calls.
@@ -83,15 +83,13 @@ def _takes_noise(rows: int, cols: int) -> bool:
     return rows > 1 and cols > 1
 
 
-def _spec(shape: Shape, std: float, name: str) -> TileSpec:
+def _spec(shape: Shape, std: float, name: str) -> Tile:
     size, rows, cols = shape
-    height, width = (1, size[0]) if len(size) == 1 else size
     if len(size) == 1:
-        return TileSpec((0, 1, 1, 1), (0, width, rows, 1))
+        return Tile.copies(size, (rows,))
     # The embedding's columns are copies, not sums: it is not divided. The head's are, but moves the same bytes.
-    divisor = float(cols) if rows > 1 else 1.0
-    noise = std if _takes_noise(rows, cols) else 0.0
-    return TileSpec((0, height, rows, 1), (0, width, cols, 1), divisor, noise_std=noise, key=noise_key(0, name))
+    noise = Noise(std=std) if std and _takes_noise(rows, cols) else None
+    return Tile.copies(size, (rows, cols), 1 if rows > 1 else None, noise, noise_key(0, name))
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class _Model:
 
     shapes: list[Shape]
     weights: list[Tensor]
-    specs: list[TileSpec]
+    specs: list[Tile]
     outs: list[Tensor]
 
     @classmethod

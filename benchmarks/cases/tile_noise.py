@@ -36,7 +36,7 @@ def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     side = setting.side
     weight = data((side, side), dtype, setting.device)
     out = touched((n * side, n * side), dtype, setting.device)
-    spec = tile_spec(weight, n, n, False, STD, None, KEY)
+    spec = tile_spec(weight, n, n, False, STD, None, KEY).tile()
     compiled = rivals.compiled(rivals.tile_noisy)
 
     def ours(backend: str | None) -> list[Tensor]:
@@ -63,7 +63,7 @@ def _build_snr(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     weight = data((side, side), dtype, setting.device)
     out = touched((n * side, n * side), dtype, setting.device)
     std = noise_reference.noise_std(float(checks.expected_mean_square([weight], [n])), SNR_DB)
-    spec = tile_spec(weight, n, n, False, std, None, KEY)
+    spec = tile_spec(weight, n, n, False, std, None, KEY).tile()
     compiled = rivals.compiled(rivals.tile_snr)
 
     def ours(backend: str | None) -> list[Tensor]:

@@ -7,7 +7,7 @@
 
 #include "lanes.h"
 #if !defined(__CUDACC__)
-#include "emulate.h"
+#include "emulate.h"  // of tests/emulated, which alone compiles this as C++
 #endif
 
 namespace gk::cuda {

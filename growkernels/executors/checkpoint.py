@@ -23,10 +23,10 @@ from growkernels.executors.files.shards import (
 )
 from growkernels.executors.files.side_files import copy_side_files
 from growkernels.executors.learned import expand_rule, open_matrices, round_once
-from growkernels.executors.measure import Use, check_values
-from growkernels.executors.rules import as_rows, check_fit, signal, tile_spec, with_signal
+from growkernels.executors.measure import Use, check_values, with_fills
+from growkernels.executors.rules import check_fit, signal, source_of, with_signal
 from growkernels.executors.sources.checkpoint import Source
-from growkernels.plans import Plan
+from growkernels.plans import Learned, Plan, Tile
 
 Progress = Callable[[int, int], None]
 #: Room for configs, index and manifest, which are not known to the byte beforehand.
@@ -68,8 +68,8 @@ def execute(
             file = MappedShard(folder, shard)
             for name in shard.entries:
                 rule = rules[name]
-                weights, place = [work.fetch(source.tensor(one)) for one in rule.sources], file.tensor(name)
-                for one, weight in zip(rule.sources, weights, strict=True):
+                weights, place = [work.fetch(source.tensor(one)) for one in rule.drawn], file.tensor(name)
+                for one, weight in zip(rule.drawn, weights, strict=True):
                     if (seen := (one, place.dtype, rule.divisor)) not in checked:
                         check_values([Use(one, weight, place.dtype, rule.divisor)], allow_nonfinite)
                         checked.add(seen)
@@ -77,13 +77,15 @@ def execute(
                     if wanted not in squares:
                         squares[wanted] = float(ops.mean_square(weights, [wanted[1]]))
                     rules[name] = rule = with_signal(rule, squares[wanted])
+                rules[name] = rule = with_fills(rule, weights)
                 out = work.room(place)
-                if rule.learned is None:
-                    ops.tile_rules_([as_rows(rule, out)], [as_rows(rule, weights[0])], [tile_spec(rule)])
-                else:
-                    value = expand_rule(rule, weights, matrices)
-                    check_values([Use(name, value, place.dtype)], allow_nonfinite)
-                    out.copy_(round_once(value, out.dtype))
+                match rule.how:
+                    case Tile() as tile:
+                        ops.tile_rules_([out], [source_of(weights, out)], [tile])
+                    case Learned() as learned:
+                        value = expand_rule(learned, weights, matrices)
+                        check_values([Use(name, value, place.dtype)], allow_nonfinite)
+                        out.copy_(round_once(value, out.dtype))
                 work.deliver(out, place)
                 behind.submit(file.write_back, name)
                 done += rule.spec.nbytes

@@ -8,10 +8,12 @@ from concurrent.futures import Executor, Future
 
 import torch
 
+from growkernels import devices
 from growkernels.errors import GrowthError
 from growkernels.executors.memory import check_memory
 from growkernels.executors.rules import Tensors
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
+from growkernels.ops.backends.registry import refusal
 
 CPU = torch.device("cpu")
 #: Bytes that travel at once from a device to a file: large against a transfer's own cost, small against a host's memory.
@@ -26,23 +28,20 @@ def open_device(name: str | torch.device) -> torch.device:
         raise GrowthError(f"device {name!r} is not understood; expected {_available()}.") from error
     if device.type == "cpu":
         return CPU
-    if device.type != "cuda":
+    if device.type != "cuda" and refusal(None, device.type):
         raise GrowthError(f"device {name!r} cannot grow tensors; expected {_available()}.")
-    if not torch.cuda.is_available():
-        why = "no GPU is visible" if torch.version.cuda else f"torch {torch.__version__} is built without CUDA"
-        raise GrowthError(f"device {name!r} is not there: {why}; expected {_available()}.")
-    index = torch.cuda.current_device() if device.index is None else device.index
-    if index >= torch.cuda.device_count():
+    if not (count := devices.count(device.type)):
+        raise GrowthError(f"device {name!r} is not there: {devices.why_none(device.type)}; expected {_available()}.")
+    index = torch.accelerator.current_device_index() if device.index is None else device.index
+    if index >= count:
         raise GrowthError(f"device {name!r} is not there; expected {_available()}.")
-    device = torch.device("cuda", index)
+    device = torch.device(device.type, index)
     ops_of(None, torch.empty(0, device=device))  # raises where no kernel runs on it
     return device
 
 
 def _available() -> str:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(count)]
-    return " or ".join(["cpu", *gpus])
+    return " or ".join(["cpu", *devices.names()])
 
 
 class Sent:
@@ -77,7 +76,7 @@ class Workplace:
         self._remote = device != CPU
         self._on_the_way: deque[tuple[torch.Tensor, Future[None] | None]] = deque()
         if self._remote:
-            locked = device.type == "cuda"
+            locked = device.type != "cpu"
             empty = [torch.empty(_PIECE, dtype=torch.uint8, pin_memory=locked) for _ in range(2)]
             self._on_the_way.extend((buffer, None) for buffer in empty)
 
@@ -100,7 +99,8 @@ class Workplace:
                 landing.result()
             staged = buffer[: target.nbytes].view(target.dtype)
             staged.copy_(piece, non_blocking=True)
-            arrival = torch.cuda.current_stream(self._device).record_event() if piece.is_cuda else None
+            remote = piece.device.type != "cpu"
+            arrival = torch.accelerator.current_stream(self._device).record_event() if remote else None
             self._on_the_way.append((buffer, self._behind.submit(_land, arrival, staged, target)))
 
     def finish(self) -> None:
@@ -110,7 +110,7 @@ class Workplace:
                 landing.result()
 
 
-def _land(arrival: torch.cuda.Event | None, staged: torch.Tensor, target: torch.Tensor) -> None:
+def _land(arrival: torch.Event | None, staged: torch.Tensor, target: torch.Tensor) -> None:
     if arrival is not None:
         arrival.synchronize()
     target.copy_(staged)

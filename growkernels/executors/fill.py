@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 
 from growkernels import ops
+from growkernels.executors.device import CPU
 from growkernels.executors.learned import expand_rule, round_once
-from growkernels.executors.measure import Use, check_values
-from growkernels.executors.rules import Tensors, as_rows, check_fit, signal, tile_spec, with_signal
-from growkernels.ops.backends.backend import ops_of
-from growkernels.plans import Rule
+from growkernels.executors.measure import Use, check_values, with_fills
+from growkernels.executors.rules import Tensors, check_fit, signal, source_of, with_signal
+from growkernels.ops.backends import ops_of
+from growkernels.plans import Learned, Rule, Tile
 
 #: Bytes of targets computed by one call: enough that a call's own cost is nothing, little beside a model.
 BUCKET = 256 << 20
@@ -29,17 +30,18 @@ def prepare(
     """
     for rule in rules:
         check_fit(source, rule)
-    uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.sources)
+    uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.drawn)
     for tensor in {source.tensor(name).device: source.tensor(name) for name, *_ in uses}.values():
         ops_of(None, tensor)  # raises where no kernel runs on the device
     values = [Use(name, source.tensor(name), getattr(torch, dtype), divisor) for name, dtype, divisor in uses]
     check_values(values, allow_nonfinite)
     for rule in rules:
-        if rule.learned is not None:
-            use = Use(rule.target, _learned(source, rule, matrices), getattr(torch, rule.spec.dtype))
+        if isinstance(rule.how, Learned):
+            use = Use(rule.target, _learned(source, rule, rule.how, matrices), getattr(torch, rule.spec.dtype))
             check_values([use], allow_nonfinite)
     squares = _mean_squares(source, dict.fromkeys(wanted for rule in rules if (wanted := signal(rule)) is not None))
-    return tuple(rule if (wanted := signal(rule)) is None else with_signal(rule, squares[wanted]) for rule in rules)
+    rules = [rule if (wanted := signal(rule)) is None else with_signal(rule, squares[wanted]) for rule in rules]
+    return tuple(with_fills(rule, [source.tensor(name) for name in rule.drawn]) for rule in rules)
 
 
 def _mean_squares(source: Tensors, wanted: Iterable[tuple[str, float]]) -> dict[tuple[str, float], float]:
@@ -86,11 +88,12 @@ def buckets(rules: Sequence[Rule], size: int = BUCKET) -> Iterator[list[Rule]]:
 
 def most_alive(source: Tensors, rules: Sequence[Rule], freed: Callable[[str], bool]) -> dict[torch.device, int]:
     """Bytes beyond those alive at the start that `fill` needs at its peak, on each device."""
+    device_of = _devices(source, rules)
     alive: dict[torch.device, int] = {}
     most: dict[torch.device, int] = {}
     for bucket, done in _with_last_uses(rules):
         for rule in bucket:
-            device = source.tensor(rule.source).device
+            device = device_of[rule.source]
             alive[device] = alive.get(device, 0) + rule.spec.nbytes
             most[device] = max(most.get(device, 0), alive[device])
         for name in filter(freed, done):
@@ -111,9 +114,10 @@ def fill(
     `put` takes each tensor, `free` the name of every source that no later rule needs; what is alive at once is the
     targets so far, one bucket, and the sources still to be used. progress: called with (bytes computed, bytes in all).
     """
+    device_of = _devices(source, rules)
     total, done = sum(rule.spec.nbytes for rule in rules), 0
     for bucket, used_up in _with_last_uses(rules):
-        for rule, out in zip(bucket, _compute(source, bucket, matrices), strict=True):
+        for rule, out in zip(bucket, _compute(source, bucket, device_of, matrices), strict=True):
             put(rule, out)
         for name in used_up:
             free(name)
@@ -121,33 +125,40 @@ def fill(
         progress(done, total)
 
 
-def _compute(source: Tensors, rules: Sequence[Rule], matrices: Matrices) -> list[torch.Tensor]:
+def _devices(source: Tensors, rules: Sequence[Rule]) -> dict[str, torch.device]:
+    """The device of every rule's target by its first source; without one (""), that of the first source there is."""
+    found = {rule.source: source.tensor(rule.source).device for rule in rules if rule.sources}
+    return {"": next(iter(found.values()), CPU), **found}
+
+
+def _compute(
+    source: Tensors, rules: Sequence[Rule], device_of: Mapping[str, torch.device], matrices: Matrices
+) -> list[torch.Tensor]:
     """The tensors of the rules, those that are not learned by one call for each device."""
     outs = []
-    devices: dict[torch.device, list[tuple[Rule, torch.Tensor]]] = {}
+    devices: dict[torch.device, list[tuple[torch.Tensor, torch.Tensor, Tile]]] = {}
     for rule in rules:
-        device, dtype = source.tensor(rule.source).device, getattr(torch, rule.spec.dtype)
-        if rule.learned is None:
-            outs.append(torch.empty(rule.spec.shape, dtype=dtype, device=device))
-            devices.setdefault(device, []).append((rule, outs[-1]))
-        else:
-            outs.append(round_once(_learned(source, rule, matrices), dtype))
-    for pairs in devices.values():
-        ops.tile_rules_(
-            [as_rows(rule, out) for rule, out in pairs],
-            [as_rows(rule, source.tensor(rule.source)) for rule, _ in pairs],
-            [tile_spec(rule) for rule, _ in pairs],
-        )
-    for weight in (source.tensor(name) for rule in rules for name in rule.sources):
-        if weight.is_cuda:
+        device, dtype = device_of[rule.source], getattr(torch, rule.spec.dtype)
+        match rule.how:
+            case Tile() as tile:
+                out = torch.empty(rule.spec.shape, dtype=dtype, device=device)
+                weight = source_of([source.tensor(name) for name in rule.drawn], out)
+                devices.setdefault(device, []).append((out, weight, tile))
+                outs.append(out)
+            case Learned() as learned:
+                outs.append(round_once(_learned(source, rule, learned, matrices), dtype))
+    for jobs in devices.values():
+        ops.tile_rules_([out for out, _, _ in jobs], [weight for _, weight, _ in jobs], [tile for _, _, tile in jobs])
+    for weight in (source.tensor(name) for rule in rules for name in rule.drawn):
+        if weight.device.type != "cpu":
             # Its memory may belong to another stream, which must not have it back before this one is through.
-            weight.record_stream(torch.cuda.current_stream(weight.device))
+            weight.record_stream(torch.accelerator.current_stream(weight.device))
     return outs
 
 
-def _learned(source: Tensors, rule: Rule, matrices: Matrices) -> torch.Tensor:
+def _learned(source: Tensors, rule: Rule, learned: Learned, matrices: Matrices) -> torch.Tensor:
     weights = [source.tensor(name) for name in rule.sources]
-    return expand_rule(rule, weights, matrices(weights[0].device))
+    return expand_rule(learned, weights, matrices(weights[0].device))
 
 
 def _with_last_uses(rules: Sequence[Rule]) -> Iterator[tuple[list[Rule], list[str]]]:

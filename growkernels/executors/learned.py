@@ -13,9 +13,9 @@ from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Expansion
 from growkernels.ops.autocast import cast_factors, factor
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.ops.expand.packing import pack
-from growkernels.plans import Learned, LearnedPart, Plan, Rule
+from growkernels.plans import Learned, LearnedPart, Plan
 
 
 def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
@@ -25,64 +25,58 @@ def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
     """
     held = plan.matrices or {}
     for rule in plan.rules:
-        for name, (rows, columns) in wanted_matrices(rule).items():
+        if not isinstance(rule.how, Learned):
+            continue
+        # Coefficients have a row for every target layer, of which a rule knows its own.
+        mix = rule.how.mix
+        wanted = {**rule.how.matrices, mix: (rule.how.row + 1, len(rule.sources))}
+        for name, (rows, columns) in wanted.items():
             if name not in held:
                 raise GrowthError(f"{rule.target} needs the learned matrix {name!r}, which the plan does not hold.")
-            # Coefficients have a row for every target layer, of which a rule knows its own.
-            most = held[name].shape[0] if name == rule.learned.mix else rows
+            most = held[name].shape[0] if name == mix else rows
             if held[name].shape[1] != columns or not rows <= held[name].shape[0] <= most:
                 found = list(held[name].shape)
                 raise GrowthError(f"{rule.target} needs {name!r} as {[rows, columns]}, the plan holds {found}.")
     return {name: torch.tensor(value, device=device) for name, value in held.items()}
 
 
-def wanted_matrices(rule: Rule) -> dict[str, tuple[int, int]]:
-    """Names and shapes of the matrices that a rule draws on; of its coefficients as many rows as it needs."""
-    if rule.learned is None:
-        return {}
-    return {**rule.learned.matrices, rule.learned.mix: (rule.learned.row + 1, len(rule.learned.sources))}
-
-
-def expand_rule(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
+def expand_rule(how: Learned, weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
     """The target of a learned rule, in float32 (float64 from float64 sources), not yet rounded to the target's dtype.
 
     weights: the rule's sources in order; matrices: float32, on their device. The same bits inside `torch.autocast`.
     """
     with torch.autocast(weights[0].device.type, enabled=False):
-        return expand_rules([rule], weights, matrices)[0]
+        return expand_rules([how], weights, matrices)[0]
 
 
-def expand_rules(rules: Sequence[Rule], weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
+def expand_rules(hows: Sequence[Learned], weights: Sequence[Tensor], matrices: Mapping[str, Tensor]) -> Tensor:
     """The targets of rules that differ in their row of coefficients alone, [rules, ...]: `expand_rule` up to rounding.
 
     Products are shared where that is less work: every layer of the source has them once, and not every layer of the target.
     Follows `torch.autocast`.
     """
-    learned = rules[0].learned
-    assert learned is not None
-    blocks = list(_blocks(learned))
+    blocks = list(_blocks(hows[0]))
     if len(blocks) == 1:
-        return _grow(rules, weights, blocks[0], matrices)
-    out = weights[0].new_empty((len(rules), *learned.shape), dtype=_arithmetic(weights))
+        return _grow(hows, weights, blocks[0], matrices)
+    out = weights[0].new_empty((len(hows), *hows[0].shape), dtype=_arithmetic(weights))
     for block in blocks:
-        out[(slice(None), *block.target)] = _grow(rules, weights, block, matrices)
+        out[(slice(None), *block.target)] = _grow(hows, weights, block, matrices)
     return out
 
 
 @torch.enable_grad()
-def pull_back(rule: Rule, weights: Sequence[Tensor], matrices: Mapping[str, Tensor], gradient: Tensor) -> None:
+def pull_back(how: Learned, weights: Sequence[Tensor], matrices: Mapping[str, Tensor], gradient: Tensor) -> None:
     """Add to the gradients of a rule's matrices what the gradient of its target gives them.
 
     The target is not computed again; of blocks with a side of whole heads, what that side multiplies is. Follows
     `torch.autocast`.
     """
-    assert rule.learned is not None
-    for block in _blocks(rule.learned):
+    for block in _blocks(how):
         part = gradient[block.target].to(_arithmetic(weights))
         if any(side.block > 1 for side in block.sides):
-            _grow([rule], weights, block, matrices)[0].backward(part)
+            _grow([how], weights, block, matrices)[0].backward(part)
             continue
-        expansion = _expansion([rule], weights, block, matrices)
+        expansion = _expansion([how], weights, block, matrices)
         # Where there is no product, neither the target nor its gradient is cast.
         part = part if expansion.b is None and expansion.a is None else factor(part)
         if part.ndim == 1:
@@ -132,18 +126,18 @@ def _arithmetic(weights: Sequence[Tensor]) -> torch.dtype:
 
 
 def _expansion(
-    rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]
+    hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
-    depth = torch.stack([matrices[rule.learned.mix][rule.learned.row] for rule in rules])
+    depth = torch.stack([matrices[how.mix][how.row] for how in hows])
     sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
     sources = [weight[block.source] for weight in weights]
     return cast_factors(Expansion(sources, *sides, *[None] * (2 - len(sides)), depth))
 
 
-def _grow(rules: Sequence[Rule], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:
+def _grow(hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:
     """One block of every rule's target: first by the op, then the sides that act on whole heads, which cost little."""
-    value = ops.expand_many([_expansion(rules, weights, block, matrices)], _arithmetic(weights))[0]
+    value = ops.expand_many([_expansion(hows, weights, block, matrices)], _arithmetic(weights))[0]
     for axis, side in enumerate(block.sides, 1):
         if side.matrix is not None and side.block > 1:
             heads = value.unflatten(axis, (-1, side.block)).flatten(axis + 1)

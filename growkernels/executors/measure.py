@@ -1,15 +1,18 @@
-"""What is read from source tensors before they are written: that they are finite, and how strong they are."""
+"""Checks and measurements of source weights before anything is written: finite, in range, mean and std of what is replaced."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from growkernels.errors import GrowthError
 from growkernels.executors.rules import Tensors
+from growkernels.plans import Fill, Rule, Tile
 
 _PIECE = 1 << 22
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -106,3 +109,48 @@ def check_duplicates(source: Tensors, duplicates: Mapping[str, str]) -> None:
 def _pieces(tensor: torch.Tensor) -> list[tuple[int, torch.Tensor]]:
     flat = tensor.reshape(-1)
     return list(zip(range(0, flat.numel(), _PIECE), flat.split(_PIECE), strict=True)) if flat.numel() else []
+
+
+def with_fills(rule: Rule, weights: Sequence[torch.Tensor]) -> Rule:
+    """The rule with the measured mean and standard deviation of every fill that asks for those of the entries it replaces.
+
+    They are of the source entries that the rule does not draw on, in float64 (the standard deviation over their number),
+    rounded to float32: for new inputs of old outputs, the inputs that these outputs no longer have. Raises GrowthError if
+    nothing is replaced.
+    """
+    tile = rule.how
+    if not isinstance(tile, Tile) or not tile.is_measured:
+        return rule
+    weight = weights[0]
+    last = len(tile.axes) - 1 if tile.sum_axis is None else tile.sum_axis
+    matrix = weight.movedim(last, -1)
+    old = [_drawn(axis.indices(), size).to(weight.device) for axis, size in zip(tile.axes, weight.shape, strict=True)]
+    columns = old.pop(last)
+    rows = torch.ones((), dtype=torch.bool, device=weight.device)
+    for axis in old:
+        rows = rows.unsqueeze(-1) & axis
+    new_columns = tile.axes[last].has_new
+    new_rows = any(axis.has_new for number, axis in enumerate(tile.axes) if number != last)
+    quadrants = (new_columns, rows, ~columns), (new_rows, ~rows, columns), (new_rows and new_columns, ~rows, ~columns)
+    column, row, both = (
+        fill if fill.mean is not None else _fill(rule.target, matrix[of_rows][..., of_columns]) if there else Fill()
+        for fill, (there, of_rows, of_columns) in zip(tile.fill, quadrants, strict=True)
+    )
+    return replace(rule, how=replace(tile, fill=(column, row, both)))
+
+
+def _drawn(indices: np.ndarray, size: int) -> torch.Tensor:
+    """Which source indices an axis draws on."""
+    found = torch.zeros(size, dtype=torch.bool)
+    found[torch.from_numpy(indices[indices >= 0])] = True
+    return found
+
+
+def _fill(target: str, replaced: torch.Tensor) -> Fill:
+    values = replaced.double()
+    values = values[values.isfinite()].cpu().numpy()  # others were let through on request, and say nothing of the rest
+    if not values.size:
+        raise GrowthError(
+            f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std)."
+        )
+    return Fill(float(np.float32(values.mean())), float(np.float32(values.std())))

@@ -15,9 +15,9 @@ def free_memory(device: torch.device | None = None) -> int:
 
     On the CPU without swapping and inside the container's limit; on a GPU with what torch has set aside there.
     """
-    if device is not None and device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
+    if device is not None and device.type != "cpu":
+        cached = torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+        return torch.accelerator.get_memory_info(device)[0] + cached
     free = psutil.virtual_memory().available
     group = Path("/sys/fs/cgroup")  # control groups 2
     try:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,12 +30,19 @@ from growkernels.learning.optimizer import OperatorOptimizer
 from growkernels.learning.start import start_matrices
 from growkernels.learning.state import State, read_state, write_state
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plans import Matrices, Plan, Rule
+from growkernels.plans import Learned, Matrices, Plan
 
 #: What a model of transformers takes as keywords, and computes its loss from.
 Batch = Mapping[str, Tensor]
 _FILE = "operator.safetensors"
 _END: Any = object()
+
+
+class _Grown(NamedTuple):
+    """What a parameter of the target is made from, and how."""
+
+    sources: tuple[str, ...]
+    how: Learned
 
 
 class LearnedGrowth:
@@ -65,7 +72,7 @@ class LearnedGrowth:
             )
         check_duplicates(self.source, layout.duplicates)
         self._plan = planned
-        self._model, self._rules = self._empty_target(layout.model_type, layout.architecture)
+        self._model, self._learned = self._empty_target(layout.model_type, layout.architecture)
         self._weights: dict[str, Tensor] = {}
         start = planned.with_matrices(start_matrices(layout, planned, self.options))
         self.matrices = {name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()}
@@ -127,8 +134,8 @@ class LearnedGrowth:
         self._load_weights()
         with torch.no_grad():
             weights = {
-                name: expand_rule(rule, self._sources(rule), self._fixed()).float()
-                for name, rule in self._rules.items()
+                name: expand_rule(grown.how, self._sources(grown), self._fixed()).float()
+                for name, grown in self._learned.items()
             }
             return float(self._run(weights, self._here(batch)))
 
@@ -194,32 +201,32 @@ class LearnedGrowth:
                 f"step {self.step + 1} was stopped while it changed the matrices; go on from what was saved before it, or anew."
             )
 
-    def _empty_target(self, model_type: str, architecture: str) -> tuple[PreTrainedModel, dict[str, Rule]]:
+    def _empty_target(self, model_type: str, architecture: str) -> tuple[PreTrainedModel, dict[str, _Grown]]:
         """The target without weights, and the rule of each of its parameters. What else files hold is grown but not trained."""
         built = ModelClass(FAMILIES[model_type], architecture, self._plan.config)
         model = built.empty_model()
-        rules = {}
+        learned = {}
         for rule in self._plan.rules:
             check_fit(self.source, rule)
             name = built.parameter_name(rule.target)
-            if name in built.parameters:
-                rules[name] = rule
+            if name in built.parameters and isinstance(rule.how, Learned):
+                learned[name] = _Grown(rule.sources, rule.how)
         for buffer_owner in model.modules():
             for name, buffer in buffer_owner.named_buffers(recurse=False):
                 buffer_owner._buffers[name] = buffer.to(self.device)
-        return model.eval(), rules
+        return model.eval(), learned
 
     def _load_weights(self) -> None:
         """Read the source's weights, once and only where they are needed: a growth may be loaded just to be materialised."""
         if self._weights:
             return
-        names = dict.fromkeys(name for rule in self._rules.values() for name in rule.sources)
+        names = dict.fromkeys(name for grown in self._learned.values() for name in grown.sources)
         uses = [Use(name, self.source.tensor(name), torch.float32) for name in names]
         check_values(uses, otherwise="grow without a fit: nothing is learned from what is not finite")
         self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
 
-    def _sources(self, rule: Rule) -> list[Tensor]:
-        return [self._weights[name] for name in rule.sources]
+    def _sources(self, grown: _Grown) -> list[Tensor]:
+        return [self._weights[name] for name in grown.sources]
 
     def _fixed(self) -> dict[str, Tensor]:
         """The matrices as executors have them: torch multiplies what might need gradients in another order."""
@@ -229,12 +236,12 @@ class LearnedGrowth:
         """The target's parameters in float32. Those whose rules differ in their row of coefficients alone, a kind of tensor
         in all layers, are made by one call."""
         groups: dict[tuple[object, ...], list[str]] = {}
-        for name, rule in self._rules.items():
-            groups.setdefault((rule.sources, rule.learned.mix, rule.learned.axes), []).append(name)
+        for name, grown in self._learned.items():
+            groups.setdefault((grown.sources, grown.how.mix, grown.how.axes), []).append(name)
         weights = {}
         for names in groups.values():
-            rules = [self._rules[name] for name in names]
-            layers = expand_rules(rules, self._sources(rules[0]), self._fixed()).unbind()
+            alike = [self._learned[name] for name in names]
+            layers = expand_rules([grown.how for grown in alike], self._sources(alike[0]), self._fixed()).unbind()
             weights |= {name: layer.float() for name, layer in zip(names, layers, strict=True)}
         return weights
 
@@ -273,7 +280,7 @@ class LearnedGrowth:
         self._optimizer.forget_gradients()
         weights = self._grown()
         for name, weight in weights.items():
-            weight.requires_grad_().register_post_accumulate_grad_hook(partial(self._pull_back, self._rules[name]))
+            weight.requires_grad_().register_post_accumulate_grad_hook(partial(self._pull_back, self._learned[name]))
         loss = self._run(weights, batch)
         value = float(loss.detach())
         if not isfinite(value):
@@ -286,10 +293,10 @@ class LearnedGrowth:
         loss.backward()
         return value
 
-    def _pull_back(self, rule: Rule, weight: Tensor) -> None:
+    def _pull_back(self, grown: _Grown, weight: Tensor) -> None:
         """From the gradient of a grown weight, which is dropped, to those of its matrices."""
         gradient, weight.grad = weight.grad, None
-        pull_back(rule, self._sources(rule), self.matrices, gradient)
+        pull_back(grown.how, self._sources(grown), self.matrices, gradient)
 
 
 def _open(src: str | Path | PreTrainedModel | Source) -> Source | LiveSource:

@@ -11,7 +11,7 @@ import torch
 from growkernels import ops
 from growkernels.layouts import ModelLayout
 from growkernels.operators import GrowthOptions
-from growkernels.plans import LearnedPart, Matrices, Plan, Rule, noise_key
+from growkernels.plans import Learned, LearnedPart, Matrices, Plan, Rule, noise_key
 
 
 def start_matrices(layout: ModelLayout, plan: Plan, options: GrowthOptions) -> Matrices:
@@ -22,25 +22,21 @@ def start_matrices(layout: ModelLayout, plan: Plan, options: GrowthOptions) -> M
     the inputs that a product sums over, so that copies give what HyperCloning gives.
     """
     values: dict[str, np.ndarray] = {}
-    for rule in plan.rules:
-        for axis in rule.learned.axes if rule.learned else ():
-            for part in axis:
-                if part.matrix is not None and part.matrix not in values:
-                    values[part.matrix] = _width(part, options)
-    for rule in plan.rules:
-        if rule.learned is not None:
-            rows = values.setdefault(
-                rule.learned.mix, np.empty((_rows(plan, rule), len(rule.learned.sources)), np.float32)
-            )
-            rows[rule.learned.row] = _coefficients(rule, options) / _gain(rule, layout, plan, values)
+    learned = [(rule, rule.how) for rule in plan.rules if isinstance(rule.how, Learned)]
+    for _, how in learned:
+        for part in (part for axis in how.axes for part in axis):
+            if part.matrix is not None and part.matrix not in values:
+                values[part.matrix] = _width(part.matrix, part, options)
+    for rule, how in learned:
+        rows = values.setdefault(how.mix, np.empty((_rows(plan, rule), len(rule.sources)), np.float32))
+        rows[how.row] = _coefficients(rule, how, plan, options) / _gain(rule, how, layout, plan, values)
     return Matrices(values)
 
 
-def _width(part: LearnedPart, options: GrowthOptions) -> np.ndarray:
-    assert part.matrix is not None
+def _width(name: str, part: LearnedPart, options: GrowthOptions) -> np.ndarray:
     size, old = part.shape
     new = size - old
-    draw = _normals(options.seed, part.matrix, (new, old))
+    draw = _normals(options.seed, name, (new, old))
     if options.width_init == "normal":
         below = draw / np.float32(size) ** np.float32(0.5)
     elif options.width_init == "convex":
@@ -49,27 +45,25 @@ def _width(part: LearnedPart, options: GrowthOptions) -> np.ndarray:
     else:
         # The largest of equally distributed numbers is anywhere equally likely.
         source = np.arange(new) % old if options.width_init == "tile" else draw.argmax(1)
-        noise = _normals(options.seed, f"noise of {part.matrix}", (new, old))
+        noise = _normals(options.seed, f"noise of {name}", (new, old))
         below = np.eye(old, dtype=np.float32)[source] + noise * np.float32(options.init_noise / old**0.5)
     return np.concatenate([np.eye(old, dtype=np.float32), below.astype(np.float32)])
 
 
-def _coefficients(rule: Rule, options: GrowthOptions) -> np.ndarray:
-    assert rule.learned is not None
-    row = np.zeros(len(rule.learned.sources), np.float32)
-    row[rule.learned.sources.index(rule.source)] = 1
-    if len(row) > 1:
-        noise = _normals(options.seed, f"{rule.learned.mix} of {rule.target}", (1, len(row)))[0]
+def _coefficients(rule: Rule, learned: Learned, plan: Plan, options: GrowthOptions) -> np.ndarray:
+    row = np.zeros(len(rule.sources), np.float32)
+    mixed = len(row) > 1
+    row[plan.layer_index[rule.layer] if mixed and rule.layer is not None else 0] = 1
+    if mixed:
+        noise = _normals(options.seed, f"{learned.mix} of {rule.target}", (1, len(row)))[0]
         row = row + noise * np.float32(options.init_noise)
     return row / row.sum()
 
 
-def _gain(rule: Rule, layout: ModelLayout, plan: Plan, values: dict[str, np.ndarray]) -> float:
+def _gain(rule: Rule, learned: Learned, layout: ModelLayout, plan: Plan, values: dict[str, np.ndarray]) -> float:
     """What the product with the grown weight would multiply its output by, were it not divided."""
-    learned = rule.learned
-    assert learned is not None
-    if rule.input_axis is not None:
-        parts = learned.axes[rule.input_axis]
+    if learned.sum_axis is not None:
+        parts = learned.axes[learned.sum_axis]
     elif plan.tied_head is not None and rule.target in layout.head_norm:
         # The tied head sums over the stream, but takes the embedding as it is: the norm before it is divided.
         parts = learned.axes[0]

@@ -19,7 +19,8 @@ from torch import Tensor
 from growkernels.errors import GrowthError
 from growkernels.executors.files.exchange import sync_folder
 
-_KEY, _FORMAT = "growkernels", 2
+#: Format 3 names plans by their digests of format 2.
+_KEY, _FORMAT = "growkernels", 3
 _GROUPS = ("matrices", "exp_avg", "exp_avg_sq")
 _REST = ("options", "plan_digest", "source_digest", "losses", "fit")
 
@@ -85,6 +86,12 @@ def read_state(path: Path) -> State:
     try:
         with safe_open(path, "pt") as file:
             rest = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            if rest.get("format") in (1, 2):
+                raise GrowthError(
+                    f"{path} was saved by an older growkernels, in format {rest['format']}; this version reads format "
+                    f"{_FORMAT}, as plans have another form now. Go on with the version that saved it, or name a new file and "
+                    f"fit again."
+                )
             if rest.get("format") != _FORMAT:
                 raise GrowthError(
                     f"{path} is no half-trained operator of format {_FORMAT}, which this version reads; name one, or a new "

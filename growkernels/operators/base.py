@@ -1,4 +1,4 @@
-"""What an operator is: a name, and plain functions from sizes and meanings to index vectors and numbers."""
+"""What an operator is: a name, and plain functions from sizes and meanings to layers and rules."""
 
 from __future__ import annotations
 
@@ -7,48 +7,64 @@ from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
 from growkernels.operators.options import GrowthOptions
-from growkernels.plans import Claim, IndexVector, LearnedPart
-from growkernels.plans.rule import Structure
+from growkernels.plans import Claim, Learned, Tile
 
 #: How many copies of a feature of each meaning the target has.
 Ratios = Mapping[Symbol, int]
 
 
 @dataclass(frozen=True, slots=True)
-class DepthOperator:
-    """Grows the stack of layers. `index(num_layers, factor)` gives the source layer of each target layer.
+class Layer:
+    """One layer of the target: the source layer that it continues or copies.
 
-    `reads`: the options that mean nothing to operators which do not name them.
+    `identity`: it adds nothing to the residual stream, because what it writes there is zero (`writes_stream`).
     """
 
-    name: str
-    index: Callable[[int, int], tuple[int, ...]]
-    claim: Claim
-    reads: tuple[str, ...] = ()
+    source: int
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class TensorGrowth:
-    """How one tensor grows in width: the numbers of its `Rule`, and whether it takes noise. `learned`: parts of its axes."""
+class DepthOperator:
+    """Grows the stack of layers. `layers` gives the target's, in order, from the number of the source's and the options.
 
-    axes: tuple[IndexVector, ...]
-    divisor: float = 1.0
-    shift: float = 0.0
-    structure: Structure = "all"
-    noisy: bool = False
-    learned: tuple[tuple[LearnedPart, ...], ...] | None = None
+    `mixes`: every layer of the target is made from all layers of the source, by learned coefficients. `reads`: the options
+    that mean nothing to operators which do not name them.
+    """
+
+    name: str
+    layers: Callable[[int, GrowthOptions], tuple[Layer, ...]]
+    claim: Claim
+    mixes: bool = False
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class WidthOperator:
     """Grows the features. `ratios` says how many copies there are of each meaning, `grow` what becomes of one tensor.
 
-    `why` is the reason that the function is preserved (learned: that it is not), in words that end a sentence. `reads` as in
-    `DepthOperator`.
+    The rule of a tensor is that of all copies of its layer; what differs among them is filled in later: the noise key of a
+    `Tile`, the row of coefficients of a `Learned`. `why` is the reason that the function is preserved (learned: that it is
+    not), in words that end a sentence. `reads` as in `DepthOperator`.
     """
 
     name: str
     ratios: Callable[[ModelLayout, GrowthOptions], Ratios]
-    grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], TensorGrowth]
+    grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], Tile | Learned]
     why: str
     reads: tuple[str, ...] = ()
+
+
+def writes_stream(tensor: TensorLayout, layout: ModelLayout) -> bool:
+    """Whether a tensor of a layer is the weight or bias of a projection into the residual stream."""
+    module = tensor.group.rpartition(".")[0]
+    if tensor.layer is None or tensor.kind not in ("linear", "bias"):
+        return False
+    return any(
+        other.kind == "linear"
+        and other.input_axis is not None
+        and other.group.rpartition(".")[0] == module
+        and str(other.axes[1 - other.input_axis]) == "hidden"
+        for other in layout.tensors.values()
+        if other.layer == tensor.layer
+    )

@@ -8,7 +8,7 @@ from math import frexp
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plans import Claim, Rule
+from growkernels.plans import Claim, Learned, Rule, Tile
 
 #: Significant bits, and exponent of the smallest normal number.
 _FORMATS = {"float64": (53, -1022), "float32": (24, -126), "bfloat16": (8, -126), "float16": (11, -14)}
@@ -31,15 +31,21 @@ def make_claims(
     if max(ratios.values()) > 1:
         claims.append(_width_claim(rules, width))
     narrowed = sorted(
-        {f"{source} to {rule.spec.dtype}" for rule in rules if _narrows(source := _source_dtype(rule, layout), rule)}
+        {
+            f"{source} to {rule.spec.dtype}"
+            for rule in rules
+            for source in _dtypes(rule, layout)
+            if _narrows(source, rule)
+        }
     )
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
     return tuple(claims)
 
 
-def _source_dtype(rule: Rule, layout: ModelLayout) -> str:
-    return layout.tensors[rule.source].spec.dtype
+def _dtypes(rule: Rule, layout: ModelLayout) -> set[str]:
+    """The dtypes of the sources whose values are read."""
+    return {layout.tensors[name].spec.dtype for name in rule.drawn}
 
 
 def _narrows(source: str, rule: Rule) -> bool:
@@ -48,12 +54,13 @@ def _narrows(source: str, rule: Rule) -> bool:
 
 
 def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
-    if any(rule.learned is not None for rule in rules):
+    if any(isinstance(rule.how, Learned) for rule in rules):
         return Claim("width", "no", width.why)
     by_dtype: dict[str, dict[str, None]] = {}
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
-        reasons.update(dict.fromkeys(_roundings(rule)))
+        if isinstance(rule.how, Tile):
+            reasons.update(dict.fromkeys(_roundings(rule.how, rule.spec.dtype)))
     rounded = [
         f"stored {dtype} values are rounded, to about 2^-{_FORMATS[dtype][0]} relative ({', '.join(reasons)})"
         for dtype, reasons in by_dtype.items()
@@ -69,16 +76,16 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
     )
 
 
-def _roundings(rule: Rule) -> list[str]:
+def _roundings(tile: Tile, dtype: str) -> list[str]:
     """Why stored values of a rule are not exact."""
     reasons = []
-    if frexp(rule.divisor)[0] != 0.5:
-        reasons.append(f"division by {rule.divisor:.6g}")
-    elif rule.divisor != 1 and _FORMATS[rule.spec.dtype][1] > -126:
+    if frexp(tile.divisor)[0] != 0.5:
+        reasons.append(f"division by {tile.divisor:.6g}")
+    elif tile.divisor != 1 and _FORMATS[dtype][1] > -126:
         reasons.append("divided values may fall below the normal range")
-    if rule.shift:
+    if tile.shift:
         reasons.append("shift of a norm")
-    if rule.noise is not None:
+    if tile.noise is not None:
         reasons.append("noise that otherwise cancels")
     return reasons
 
@@ -89,7 +96,7 @@ def make_warnings(
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = []
     width = max(ratios.values())
-    if any(rule.learned is not None for rule in rules):
+    if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
     elif width > 1 and options.noise_snr_db is None:
         warnings.append(
@@ -112,7 +119,7 @@ def make_warnings(
             f"The LM head stays tied to the embedding; the norm before it is divided by {scaled[0].divisor:.6g} in its place "
             f"({names}). Hidden states read after that norm are scaled; --untie divides a head of its own instead."
         )
-    if options.dtype == "float16" and any(_source_dtype(rule, layout) != "float16" for rule in rules):
+    if options.dtype == "float16" and any(_dtypes(rule, layout) - {"float16"} for rule in rules):
         warnings.append("float16 holds no number above 65504 and few below 6e-8: larger weights are refused.")
     if options.untie and layout.head_name not in layout.ties:
         warnings.append("The model has no tied LM head, so that there is nothing to untie.")
@@ -132,7 +139,7 @@ def _still_equal(rules: Sequence[Rule]) -> list[str]:
     grown = [
         rule.target
         for rule in rules
-        if rule.kind == "linear" and rule.layer is None and rule.axes[1 - (rule.input_axis or 0)].copies > 1
+        if rule.kind == "linear" and rule.layer is None and isinstance(rule.how, Tile) and rule.how.n_out > 1
     ]
     if not grown:
         return []

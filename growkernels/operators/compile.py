@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from typing import TypeVar
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, grow_config
 from growkernels.layouts.base import Symbol
-from growkernels.operators.base import DepthOperator, TensorGrowth, WidthOperator
+from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator, writes_stream
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
-from growkernels.operators.ligo import DEPTH_STARTS, LIGO_DEPTH, LIGO_WIDTH, learned
+from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.options import GrowthOptions
 from growkernels.operators.untie import untied
-from growkernels.plans import Noise, Plan, Rule, TensorSpec, Totals, noise_key
+from growkernels.plans import Learned, Plan, Rule, TensorSpec, Tile, Totals, noise_key
 
 DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
 WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
@@ -36,7 +36,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(DEPTH_OPERATORS, options.depth_operator, "depth_operator")
     width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
-    index = _layer_index(layout, options, depth)
+    layers = _layers(layout, options, depth)
+    index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
         if max(ratios.values()) > 1:
@@ -57,17 +58,28 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     target = untied(layout) if options.untie and layout.tied_head else layout
 
     @cache
-    def grow(name: str) -> TensorGrowth:
+    def grow(name: str) -> Tile | Learned:
         """The same for all copies of a layer."""
+        _refuse_undeclared(target.tensors[name], ratios)
         return width.grow(target.tensors[name], target, ratios, options)
 
-    rules = tuple(
-        _rule(tensor, layer, layout.ties.get(tensor.name, tensor.name), target, grow(tensor.name), options)
-        for tensor, layer in _in_order(target, index)
-    )
+    @cache
+    def zeroed(name: str) -> bool:
+        """Whether a layer that adds nothing has zeros here."""
+        return writes_stream(target.tensors[name], target)
+
+    rules = []
+    for tensor, layer in _in_order(target, index):
+        how = grow(tensor.name)
+        if layer is not None and layers[layer].identity and zeroed(tensor.name):
+            how = Tile.zeros(how.shape, how.sum_axis)
+        sources: tuple[str, ...] = (layout.ties.get(tensor.name, tensor.name),)
+        if layer is not None and depth.mixes:
+            sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
+        rules.append(_rule(tensor, layer, sources, how, options))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     return Plan(
-        rules=rules,
+        rules=tuple(rules),
         source_config=dict(layout.config),
         config=grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype),
         layer_index=index,
@@ -115,16 +127,32 @@ def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[S
         )
 
 
-def _layer_index(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[int, ...]:
+def _refuse_undeclared(tensor: TensorLayout, ratios: Ratios) -> None:
+    """A tensor of a kind that is not known might be summed over: copied and not divided, it would change the function."""
+    if tensor.kind == "other" and len(tensor.axes) > 1:
+        grown = [axis for axis in tensor.axes if any(ratios[part.symbol] > 1 for part in axis.parts)]
+        if grown:
+            shape = " x ".join(str(axis) for axis in tensor.axes)
+            raise GrowthError(
+                f"{tensor.name} ({shape}) would grow along {grown[0]}, and nothing says whether a product sums over that axis: "
+                f"the growth may change the function. Grow in depth only, or declare the tensor's axes in its family."
+            )
+
+
+def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[Layer, ...]:
     if options.layers is not None:
-        return parse_layers(options.layers, layout.num_layers)
+        return tuple(map(Layer, parse_layers(options.layers, layout.num_layers)))
     layers = layout.num_layers * (options.depth or 1)
     if layers > MAX_LAYERS:
         raise GrowthError(
             f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
         )
-    start = DEPTH_STARTS[options.depth_init] if depth is LIGO_DEPTH else depth.index
-    return start(layout.num_layers, options.depth or 1)
+    return depth.layers(layout.num_layers, options)
+
+
+def _in_layer(tensor: TensorLayout, layer: int | None) -> str:
+    """The name that a tensor has in a layer."""
+    return tensor.name if layer is None else tensor.group.replace("{}", str(layer))
 
 
 def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[TensorLayout, int | None]]:
@@ -144,32 +172,16 @@ def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[Tenso
 
 
 def _rule(
-    tensor: TensorLayout,
-    layer: int | None,
-    source: str,
-    target: ModelLayout,
-    growth: TensorGrowth,
-    options: GrowthOptions,
+    tensor: TensorLayout, layer: int | None, sources: tuple[str, ...], how: Tile | Learned, options: GrowthOptions
 ) -> Rule:
-    name = tensor.name if layer is None else tensor.group.replace("{}", str(layer))
-    noisy = growth.noisy and options.noise_snr_db is not None
-    mixed = None if growth.learned is None else learned(tensor, layer, growth.learned, source, target, options)
-    shape = tuple(axis.size for axis in growth.axes) if mixed is None else mixed.shape
-    return Rule(
-        target=name,
-        source=source,
-        spec=TensorSpec(shape, tensor.spec.dtype if options.dtype == "keep" else options.dtype),
-        kind=tensor.kind,
-        axes=growth.axes,
-        input_axis=tensor.input_axis,
-        divisor=growth.divisor,
-        shift=growth.shift,
-        structure=growth.structure,
-        noise=Noise(noise_key(options.seed, name), options.noise_snr_db) if noisy else None,
-        group=tensor.group,
-        layer=layer,
-        learned=mixed,
-    )
+    """The rule of one target tensor, with the numbers that are its own."""
+    name = _in_layer(tensor, layer)
+    if isinstance(how, Learned):
+        how = replace(how, row=layer or 0)
+    elif how.is_random:
+        how = replace(how, key=noise_key(options.seed, name))
+    spec = TensorSpec(how.shape, tensor.spec.dtype if options.dtype == "keep" else options.dtype)
+    return Rule(name, sources, spec, how, tensor.group, layer, tensor.kind)
 
 
 def _totals(layout: ModelLayout, tied_head: str | None) -> Totals:

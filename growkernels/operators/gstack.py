@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from growkernels.operators.base import DepthOperator
+from growkernels.operators.base import DepthOperator, Layer
+from growkernels.operators.options import GrowthOptions
 from growkernels.plans import Claim
 
 
-def index(num_layers: int, factor: int) -> tuple[int, ...]:
+def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
     """Target layer i is source layer i mod l."""
-    return tuple(i % num_layers for i in range(num_layers * factor))
+    return tuple(Layer(i % num_layers) for i in range(num_layers * (options.depth or 1)))
 
 
 GSTACK = DepthOperator(
     name="gstack",
-    index=index,
+    layers=layers,
     claim=Claim(
         "depth", "no", "stacked layers are applied to what the layers below them already computed; training mends it"
     ),

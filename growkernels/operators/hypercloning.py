@@ -10,9 +10,9 @@ from math import sqrt
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Symbol, TensorLayout
-from growkernels.operators.base import Ratios, TensorGrowth, WidthOperator
+from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.operators.options import GrowthOptions
-from growkernels.plans import IndexVector
+from growkernels.plans import IndexVector, Noise, Tile
 
 
 def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
@@ -29,18 +29,19 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
     }
 
 
-def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> TensorGrowth:
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor. Raises GrowthError if the copies of its input cannot be summed by one divisor."""
     axes = tuple(_index(axis, ratios) for axis in tensor.axes)
     if tensor.input_axis is not None:
-        copies = _input_copies(tensor, ratios)
-        noisy = copies > 1 and tensor.layer is not None
+        copies = _input_copies(tensor, tensor.axes[tensor.input_axis], ratios)
+        noisy = copies > 1 and tensor.layer is not None and options.noise_snr_db is not None
+        noise = Noise(options.noise_snr_db) if noisy else None
         only_input = axes[1 - tensor.input_axis].copies == 1
         if options.variant == "symmetric" or copies == 1 or (only_input and tensor.layer is None):
-            return TensorGrowth(axes, float(copies), noisy=noisy)
-        return TensorGrowth(axes, structure="diagonal", noisy=noisy)
+            return Tile(axes, tensor.input_axis, float(copies), noise=noise)
+        return Tile(axes, tensor.input_axis, diagonal=True, noise=noise)
     if tensor.kind == "embedding" and layout.embedding_scaled:
-        return TensorGrowth(axes, sqrt(ratios["hidden"]))
+        return Tile(axes, divisor=sqrt(ratios["hidden"]))
     if layout.tied_head and tensor.kind == "embedding" and not layout.head_norm and ratios["hidden"] > 1:
         raise GrowthError(
             f"the LM head is tied to the embedding, and no norm with weights feeds it that could take the division by "
@@ -51,8 +52,8 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
         # sqrt(n) of it to the norm.
         divisor = sqrt(ratios["hidden"]) if layout.embedding_scaled else float(ratios["hidden"])
         offset = layout.norm_offset if tensor.parameter.endswith("weight") else 0.0
-        return TensorGrowth(axes, divisor, offset / divisor - offset)
-    return TensorGrowth(axes)
+        return Tile(axes, divisor=divisor, shift=offset / divisor - offset)
+    return Tile(axes)
 
 
 def _index(axis: Axis, ratios: Ratios) -> IndexVector:
@@ -61,8 +62,7 @@ def _index(axis: Axis, ratios: Ratios) -> IndexVector:
     return IndexVector.parts((part.size, ratios[part.symbol]) for part in axis.parts)
 
 
-def _input_copies(tensor: TensorLayout, ratios: Ratios) -> int:
-    axis = tensor.axes[tensor.input_axis]
+def _input_copies(tensor: TensorLayout, axis: Axis, ratios: Ratios) -> int:
     copies = {ratios[part.symbol] for part in axis.parts}
     if len(copies) > 1:
         raise GrowthError(

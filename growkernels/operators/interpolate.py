@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from growkernels.operators.base import DepthOperator
+from growkernels.operators.base import DepthOperator, Layer
+from growkernels.operators.options import GrowthOptions
 from growkernels.plans import Claim
 
 
-def index(num_layers: int, factor: int) -> tuple[int, ...]:
+def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
     """Target layer i is source layer i // k."""
-    return tuple(i // factor for i in range(num_layers * factor))
+    factor = options.depth or 1
+    return tuple(Layer(i // factor) for i in range(num_layers * factor))
 
 
 INTERPOLATE = DepthOperator(
     name="interpolate",
-    index=index,
+    layers=layers,
     claim=Claim(
         "depth", "no", "each layer is applied several times in a row, to what it already computed; training mends it"
     ),

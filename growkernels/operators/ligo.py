@@ -12,12 +12,12 @@ from __future__ import annotations
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayout
 from growkernels.operators import gstack, hypercloning, interpolate
-from growkernels.operators.base import DepthOperator, Ratios, TensorGrowth, WidthOperator
+from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.options import GrowthOptions
 from growkernels.plans import Claim, Learned, LearnedPart
 
 #: Orders of layers that the coefficients can start from.
-DEPTH_STARTS = {"stack": gstack.index, "interpolate": interpolate.index}
+DEPTH_STARTS = {"stack": gstack.layers, "interpolate": interpolate.layers}
 
 
 def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
@@ -30,25 +30,15 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
     return hypercloning.ratios(layout, options)
 
 
-def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> TensorGrowth:
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Learned:
     """What becomes of one tensor: the parts of its axes with their matrices."""
-    learned = tuple(_parts(tensor, number, axis, layout, ratios) for number, axis in enumerate(tensor.axes))
-    return TensorGrowth((), learned=learned)
+    axes = tuple(_parts(tensor, number, axis, layout, ratios) for number, axis in enumerate(tensor.axes))
+    return Learned(f"mix {tensor.group}", 0, axes, tensor.input_axis)
 
 
-def learned(
-    tensor: TensorLayout,
-    layer: int | None,
-    axes: tuple[tuple[LearnedPart, ...], ...],
-    source: str,
-    layout: ModelLayout,
-    options: GrowthOptions,
-) -> Learned:
-    """The rule's learned half; from all source layers if depth is learned too, else from `source`."""
-    sources = (source,)
-    if layer is not None and options.depth_operator == LIGO_DEPTH.name:
-        sources = tuple(tensor.group.replace("{}", str(number)) for number in range(layout.num_layers))
-    return Learned(sources, f"mix {tensor.group}", layer or 0, axes)
+def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
+    """The layers that the coefficients start from."""
+    return DEPTH_STARTS[options.depth_init](num_layers, options)
 
 
 def _parts(
@@ -74,10 +64,11 @@ def _part(
 
 LIGO_DEPTH = DepthOperator(
     name="ligo",
-    index=gstack.index,
+    layers=layers,
     claim=Claim(
         "depth", "no", "each layer is a learned mix of the source's layers; its training lowers the loss instead"
     ),
+    mixes=True,
     reads=("depth_init", "init_noise"),
 )
 LIGO_WIDTH = WidthOperator(

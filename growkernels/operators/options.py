@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from growkernels.errors import GrowthError
+from growkernels.rules.tile import Variant
 
-Variant = Literal["symmetric", "diagonal"]
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
-VARIANTS = ("symmetric", "diagonal")
+VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
 

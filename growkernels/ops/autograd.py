@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growkernels.ops.backends.eager import tiled_shape
 from growkernels.ops.expand import autograd as expand_autograd
-from growkernels.ops.schemas import LIBRARIES
+from growkernels.ops.tile.packing import tiled_shape
 
 
 def _fake_nothing(*_: Any) -> None:
@@ -79,17 +78,15 @@ def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     return result, *[None] * 5
 
 
-def register() -> None:
-    """Register fakes and gradients for every library; once, when `growkernels.ops` is imported."""
+def register(library: torch.library.Library) -> None:
+    """Register fakes and gradients for a library; before any of its ops is called."""
     fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
-    for library in LIBRARIES:
-        expand_autograd.register(library)
-        namespace = library.ns
-        for name in ("tile_", "tile_rules_", "replicate_", "normal_"):
-            torch.library.register_fake(f"{namespace}::{name}", _fake_nothing, lib=library)
-        for name, fake in fakes.items():
-            torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
-        torch.library.register_autograd(f"{namespace}::tile", _tile_backward, setup_context=_tile_setup, lib=library)
-        torch.library.register_autograd(
-            f"{namespace}::replicate", _replicate_backward, setup_context=_replicate_setup, lib=library
-        )
+    fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), _fake_nothing)
+    namespace = library.ns
+    for name, fake in fakes.items():
+        torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)
+    torch.library.register_autograd(f"{namespace}::tile", _tile_backward, setup_context=_tile_setup, lib=library)
+    torch.library.register_autograd(
+        f"{namespace}::replicate", _replicate_backward, setup_context=_replicate_setup, lib=library
+    )
+    expand_autograd.register(library)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.ops.tile.packing import signed
-from growkernels.ops.tile.spec import TileSpec
+from growkernels.rules.tile import Tile
 
 DTYPES = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 #: What the compiled kernels' messages begin with where they refuse arguments.
@@ -154,8 +155,8 @@ def check_signs(out: Tensor) -> None:
         )
 
 
-def check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
-    """The rule must fit both shapes, and its numbers must be ones to compute with."""
+def check_rule(out: Tensor, weight: Tensor, spec: RuleNumbers) -> None:
+    """The packed rule must fit both matrices or vectors, and its numbers must be ones to compute with."""
     if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
         raise GrowthError(
             f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"
@@ -182,6 +183,29 @@ def check_rule(out: Tensor, weight: Tensor, spec: TileSpec) -> None:
         check_std(std)
     check_key(spec.key)
     _ = spec.n_in  # raises if the column copies disagree
+
+
+def check_tile(out: Tensor, weight: Tensor, tile: Tile) -> None:
+    """The rule must fit both shapes, and its numbers must be ones to compute with."""
+    count = len(tile.axes)
+    if out.ndim != count or weight.ndim != count:
+        raise GrowthError(
+            f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected {count} axes each, as the rule has"
+        )
+    for number, (axis, size) in enumerate(zip(tile.axes, weight.shape, strict=True)):
+        if axis.source_size > size:
+            raise GrowthError(
+                f"axis {number} of the rule draws on source indices up to {axis.source_size - 1}, which does not fit a source "
+                f"axis of {size}; give the whole weight, or an index vector inside it"
+            )
+    check_target(out, weight, tile.shape, "the rule")
+    if not tile.divisor or isnan(tile.divisor):
+        raise GrowthError(f"divisor is {tile.divisor}; expected a number other than zero")
+    if tile.noise is not None:
+        check_std(tile.noise.std)
+    for fill in tile.fill:
+        check_std(fill.std)
+    check_key(tile.key)
 
 
 def check_devices(tensors: Sequence[Tensor]) -> None:

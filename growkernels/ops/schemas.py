@@ -1,4 +1,4 @@
-"""Every op's schema, in one place: C++ and Python backends register implementations against these."""
+"""The schema of every op: backends in C++ and in Python register implementations of these."""
 
 from __future__ import annotations
 
@@ -41,14 +41,10 @@ SCHEMAS = (
     "products_(Tensor(a!)[] outs, Tensor[] left, Tensor[] right, bool add) -> ()",
 )
 
-LIBRARY = torch.library.Library("growkernels", "DEF")
-#: The same ops by the eager reference on any device: what `backend="eager"` calls.
-EAGER = torch.library.Library("growkernels_eager", "DEF")
-#: The same by the Triton kernels: what `backend="triton"` calls.
-TRITON = torch.library.Library("growkernels_triton", "DEF")
-#: The same by the CUDA kernels, every thread of a GPU played by the CPU: what tests call on machines without one.
-EMULATED = torch.library.Library("growkernels_emulated", "DEF")
-LIBRARIES = (LIBRARY, EAGER, TRITON, EMULATED)
-for _schema in SCHEMAS:
-    for _library in LIBRARIES:
-        _library.define(_schema)
+
+def define(namespace: str) -> torch.library.Library:
+    """A new library of torch with all ops, none of which is implemented yet."""
+    library = torch.library.Library(namespace, "DEF")
+    for schema in SCHEMAS:
+        library.define(schema)
+    return library

@@ -1,20 +1,23 @@
-"""Plans as pure data: index vectors, rules, plans. Knows no kernel and no paper."""
+"""Plans as pure data: rules of tensors, claims, totals. Knows no kernel and no paper."""
 
 from growkernels.plans.matrices import Matrices
 from growkernels.plans.plan import NOISE_VERSION, Claim, Plan
-from growkernels.plans.rule import Noise, Rule
+from growkernels.plans.rule import Kind, Rule
 from growkernels.plans.totals import Totals
 from growkernels.rules.index import NEW, IndexVector, Segment
 from growkernels.rules.key import noise_key
 from growkernels.rules.learned import Learned, LearnedPart
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
+from growkernels.rules.tile import Fill, Noise, Tile
 
 __all__ = [
     "DTYPE_BYTES",
     "NEW",
     "NOISE_VERSION",
     "Claim",
+    "Fill",
     "IndexVector",
+    "Kind",
     "Learned",
     "LearnedPart",
     "Matrices",
@@ -23,6 +26,7 @@ __all__ = [
     "Rule",
     "Segment",
     "TensorSpec",
+    "Tile",
     "Totals",
     "noise_key",
 ]

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from growkernels.plans.matrices import Matrices
 from growkernels.plans.rule import Rule
+from growkernels.plans.table import rules_from_json, rules_to_json
 from growkernels.plans.totals import Totals
+from growkernels.rules.learned import Learned
 
 #: Version of the noise definition; a change of one bit of it is a new version.
 NOISE_VERSION = 1
@@ -26,7 +28,7 @@ class Claim:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """Everything a growth is, as data: executors run it, it prints as a table, serializes to JSON and hashes.
 
@@ -53,7 +55,7 @@ class Plan:
     @property
     def is_learned(self) -> bool:
         """Whether some rule has learned matrices."""
-        return any(rule.learned is not None for rule in self.rules)
+        return any(isinstance(rule.how, Learned) for rule in self.rules)
 
     @property
     def preserves_function(self) -> bool:
@@ -69,12 +71,15 @@ class Plan:
         return replace(self, matrices=matrices)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back. Of learned matrices it holds the digest."""
+        """A JSON object that `from_json` reads back: each distinct `Tile` or `Learned` once, in `hows`, to which rules refer.
+
+        Of learned matrices it holds the digest.
+        """
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         del data["matrices"]
         if self.matrices is not None:
             data["matrices"] = self.matrices.digest()
-        data["rules"] = [rule.to_json() for rule in self.rules]
+        data["hows"], data["rules"] = rules_to_json(self.rules)
         data["claims"] = [asdict(claim) for claim in self.claims]
         data["source_totals"] = asdict(self.source_totals)
         return json.loads(json.dumps(data))
@@ -85,10 +90,11 @@ class Plan:
         found = None if matrices is None else matrices.digest()
         if data.get("matrices") != found:
             raise ValueError(f"the learned matrices have the digest {found}, the plan names {data.get('matrices')}")
+        kept = {name: value for name, value in data.items() if name != "hows"}
         return cls(
             **{
-                **data,
-                "rules": tuple(Rule.from_json(rule) for rule in data["rules"]),
+                **kept,
+                "rules": rules_from_json(data["hows"], data["rules"]),
                 "claims": tuple(Claim(**claim) for claim in data["claims"]),
                 "layer_index": tuple(data["layer_index"]),
                 "warnings": tuple(data["warnings"]),
@@ -99,5 +105,16 @@ class Plan:
 
     def digest(self) -> str:
         """SHA-256 of the plan's canonical JSON, in hexadecimal."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_digest(self.to_json())
+
+    def __repr__(self) -> str:
+        size = sum(rule.spec.nbytes for rule in self.rules)
+        layers = f"{self.source_totals.layers} -> {len(self.layer_index)} layers"
+        claims = ", ".join(f"{claim.part}: {claim.holds}" for claim in self.claims)
+        return f"Plan({len(self.rules)} tensors, {size:,} bytes, {layers}, function preserved? {claims or 'exactly'})"
+
+
+def json_digest(data: dict[str, Any]) -> str:
+    """SHA-256 of the canonical text of a JSON object, in hexadecimal."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from growkernels.errors import GrowthError
-from growkernels.plans import NEW, IndexVector, Plan, Rule
+from growkernels.plans import NEW, IndexVector, Plan, Rule, Tile
 from growkernels.plans.summary import Row, summarize
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ _ZERO, _PLUS, _MINUS = "#f3f4f6", "#b4441c", "#0b6e63"
 #: Tints of the parts of a fused matrix, in order.
 _PARTS = ("#d6e6f7", "#e3dcf5", "#fbe8c8", "#dcefdc")
 _COLUMNS, _MOST_PANELS, _MOST_LABELS, _MOST_ROWS = 4, 12, 12, 14
+
+
+class _Matrix(NamedTuple):
+    """A matrix to be drawn, as [output, input]."""
+
+    rule: Rule
+    tile: Tile
+    output: IndexVector
+    input: IndexVector
 
 
 class _Band(NamedTuple):
@@ -35,11 +45,15 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
     """Write a PNG of `plan` to `path`.
 
     Matrices are drawn as [output, input], also where they are stored transposed. Raises GrowthError for learned growth, which
-    has no copies to show, and if the file cannot be written.
+    has no copies to show, without matplotlib, and if the file cannot be written.
     """
     if plan.is_learned:
         raise GrowthError(
             "a picture shows which block is a copy of which, and learned growth has no copies; leave it out."
+        )
+    if find_spec("matplotlib") is None:
+        raise GrowthError(
+            "a picture needs matplotlib; install it (`pip install matplotlib`), or leave the picture out."
         )
     from matplotlib.figure import Figure
 
@@ -56,8 +70,8 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
         grid = figure.add_gridspec(
             lines, _COLUMNS, left=left, right=right, top=top, bottom=bottom, wspace=0.34, hspace=0.42
         )
-        for number, rule in enumerate(shown):
-            _draw_matrix(figure.add_subplot(grid[divmod(number, _COLUMNS)]), rule)
+        for number, matrix in enumerate(shown):
+            _draw_matrix(figure.add_subplot(grid[divmod(number, _COLUMNS)]), matrix)
     _draw_layers(figure.add_axes((0.845, bottom, 0.14, top - bottom)), plan)
     _draw_rest(
         figure.add_axes((left, 0.1 / height, 1 - 2 * left, (table - 0.2) / height)), rest, _legend(shown), table - 0.2
@@ -70,15 +84,20 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
         ) from error
 
 
-def _matrices_of_one_layer(plan: Plan) -> list[Rule]:
-    layers = [rule.layer for rule in plan.rules if rule.layer is not None]
-    return [
-        r for r in plan.rules if layers and r.layer == min(layers) and r.input_axis is not None and len(r.axes) == 2
-    ]
+def _matrices_of_one_layer(plan: Plan) -> list[_Matrix]:
+    first = min((rule.layer for rule in plan.rules if rule.layer is not None), default=None)
+    found = []
+    for rule in plan.rules:
+        tile = rule.how
+        if first is None or rule.layer != first or not isinstance(tile, Tile) or len(tile.axes) != 2:
+            continue
+        if tile.sum_axis is not None and tile.output is not None:
+            found.append(_Matrix(rule, tile, tile.axes[tile.output], tile.axes[tile.sum_axis]))
+    return found
 
 
-def _other_rows(plan: Plan, shown: Sequence[Rule]) -> list[Row]:
-    drawn = {rule.group for rule in shown}
+def _other_rows(plan: Plan, shown: Sequence[_Matrix]) -> list[Row]:
+    drawn = {matrix.rule.group for matrix in shown}
     return [row for row in summarize(plan).rows if row.name not in drawn]
 
 
@@ -112,13 +131,13 @@ def _bands(axis: IndexVector) -> list[_Band]:
     return bands
 
 
-def _draw_matrix(ax: Axes, rule: Rule) -> None:
+def _draw_matrix(ax: Axes, matrix: _Matrix) -> None:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Polygon, Rectangle
 
-    output = 1 - (rule.input_axis or 0)
-    rows, columns = _bands(rule.axes[output]), _bands(rule.axes[1 - output])
-    width, height = _proportions(rule.axes[1 - output].size, rule.axes[output].size)
+    tile = matrix.tile
+    rows, columns = _bands(matrix.output), _bands(matrix.input)
+    width, height = _proportions(matrix.input.size, matrix.output.size)
     most = max(len(rows), len(columns))
     blocks: list[tuple[Patch, str]] = []
     corners: list[tuple[Patch, str]] = []
@@ -126,16 +145,16 @@ def _draw_matrix(ax: Axes, rule: Rule) -> None:
     for row in rows:
         for column in columns:
             x, y, w, h = column.start * width, row.start * height, column.size * width, row.size * height
-            signal = rule.structure == "all" or column.copy == row.copy % rule.n_in
+            signal = not tile.diagonal or column.copy == row.copy % tile.n_in
             tint = _PARTS[max(row.part, column.part) % len(_PARTS)] if signal else _ZERO
             blocks.append((Rectangle((x, y), w, h), tint))
-            noise, color = _noise(rule, row, column)
+            noise, color = _noise(matrix, row, column)
             if noise:
                 corner = 0.16 * min(w, h)
                 corners.append((Polygon([(x, y), (x + corner, y), (x, y + corner)]), color))
             if most <= _MOST_LABELS:
                 middle = y + h * (0.36 if noise else 0.5)
-                value = _signal(rule.divisor) if signal else "0"
+                value = _signal(tile.divisor) if signal else "0"
                 ax.text(x + w / 2, middle, value, size=size, ha="center", va="center", color=_INK if signal else _FAINT)
                 if noise:
                     ax.text(x + w / 2, y + h * 0.70, noise, size=size - 1, ha="center", va="center", color=color)
@@ -149,14 +168,14 @@ def _draw_matrix(ax: Axes, rule: Rule) -> None:
     ax.set_aspect("equal")
     ax.set_anchor("NW")
     _label_copies(ax, rows, columns, width, height)
-    _head(ax, rule, output)
+    _head(ax, matrix)
 
 
-def _head(ax: Axes, rule: Rule, output: int) -> None:
-    name = rule.group.rpartition("{}.")[2].removesuffix(".weight")
-    old = f"{rule.axes[output].source_size}{_TIMES}{rule.axes[1 - output].source_size}"
-    new = f"{rule.axes[output].size}{_TIMES}{rule.axes[1 - output].size}"
-    stored = "  (transposed)" if rule.input_axis == 0 else ""
+def _head(ax: Axes, matrix: _Matrix) -> None:
+    name = matrix.rule.group.rpartition("{}.")[2].removesuffix(".weight")
+    old = f"{matrix.output.source_size}{_TIMES}{matrix.input.source_size}"
+    new = f"{matrix.output.size}{_TIMES}{matrix.input.size}"
+    stored = "  (transposed)" if matrix.tile.sum_axis == 0 else ""
     ax.annotate(name, (0, 1), (0, 50), "axes fraction", "offset points", size=12, weight="bold", color=_INK)
     ax.annotate(f"{old}  →  {new}{stored}", (0, 1), (0, 34), "axes fraction", "offset points", size=9.5, color=_FAINT)
 
@@ -173,15 +192,15 @@ def _signal(divisor: float) -> str:
     return rf"$W/{divisor:g}$" if divisor == round(divisor) else rf"$W/{divisor:.3g}$"
 
 
-def _noise(rule: Rule, row: _Band, column: _Band) -> tuple[str, str]:
+def _noise(matrix: _Matrix, row: _Band, column: _Band) -> tuple[str, str]:
     """The noise of a block as a formula, and its color; empty where there is none."""
-    if rule.noise is None or rule.n_in < 2 or NEW in (row.copy, column.copy):
+    tile, n_in = matrix.tile, matrix.tile.n_in
+    if tile.noise is None or n_in < 2 or NEW in (row.copy, column.copy):
         return "", _INK
-    output = rule.axes[1 - (rule.input_axis or 0)]
-    pairs, pair = rule.n_in // 2, column.copy // 2
-    name = str(row.copy + 1) if output.copies > 1 else ""
-    if rule.n_in % 2 and column.copy >= rule.n_in - 3:
-        return rf"$+\,t_{{{name}{'abc'[column.copy - rule.n_in + 3]}}}$", _PLUS
+    pairs, pair = n_in // 2, column.copy // 2
+    name = str(row.copy + 1) if tile.n_out > 1 else ""
+    if n_in % 2 and column.copy >= n_in - 3:
+        return rf"$+\,t_{{{name}{'abc'[column.copy - n_in + 3]}}}$", _PLUS
     index = f"{name}{'abcdefgh'[pair % 8]}" if pairs > 1 else name
     sign, color = ("+", _PLUS) if column.copy % 2 == 0 else ("-", _MINUS)
     return rf"${sign}\,e_{{{index}}}$", color
@@ -250,18 +269,19 @@ def _draw_layers(ax: Axes, plan: Plan) -> None:
         ax.annotate(text, (0, 1), (0, up), "axes fraction", "offset points", size=size, weight=weight, color=color)
 
 
-def _legend(shown: Sequence[Rule]) -> str:
+def _legend(shown: Sequence[_Matrix]) -> str:
     words = ["W: the source matrix."]
-    noisy = [rule for rule in shown if rule.noise is not None and rule.n_in > 1]
-    if any(rule.n_in != 3 for rule in noisy):
+    tiles = [matrix.tile for matrix in shown]
+    noisy = [tile for tile in tiles if tile.noise is not None and tile.n_in > 1]
+    if any(tile.n_in != 3 for tile in noisy):
         words.append("e: noise, added to one copy of the input and taken from the next.")
-    if any(rule.n_in % 2 for rule in noisy):
+    if any(tile.n_in % 2 for tile in noisy):
         words.append("t: noise on three copies of the input, with sum zero.")
     if noisy:
         words.append("Every output copy has noise of its own.")
-    if any(len(axis.segments) > 1 for rule in shown for axis in rule.axes):
+    if any(len(axis.segments) > 1 for tile in tiles for axis in tile.axes):
         words.append("a, b, ...: the parts of a fused matrix.")
-    if any(rule.input_axis == 0 for rule in shown):
+    if any(tile.sum_axis == 0 for tile in tiles):
         words.append(f"(transposed): stored as input{_TIMES}output.")
     return "  ".join(words)
 

@@ -64,7 +64,7 @@ def growth_report(report: Report) -> RenderableType:
     for name, text in _changes(report.plan, report.summary):
         table.add_row(name, text)
     if report.fit is not None:
-        table.add_row("Fitted", Text(_fit_text(report.fit)))
+        table.add_row("Fitted", Text(_fit_text(report.fit, report.target)))
     table.add_row(
         "Written",
         f"{bytes_text(report.nbytes)} in {report.writing_seconds:.1f} s, {bytes_text(report.rate)}/s",
@@ -86,15 +86,16 @@ def _some(items: Mapping[str, str], most: int = 20) -> list[Text]:
     return [*shown, Text(f"and {len(items) - most} more, in growkernels.json")] if len(items) > most else shown
 
 
-def _fit_text(fit: FitReport) -> str:
+def _fit_text(fit: FitReport, target: Path) -> str:
     tenth = max(1, len(fit.losses) // 10)
     first, last = (sum(part) / tenth for part in (fit.losses[:tenth], fit.losses[-tenth:]))
     tokens = f"{len(fit.losses)} steps of {fit.batch} x {fit.length} tokens"
     steps = f"{tokens} on {fit.text} ({short(fit.tokens)}) in {fit.seconds:.1f} s"
     if fit.resumed_from:
         steps += f" (the first {fit.resumed_from} were in the checkpoint)"
-    means = f"means of {tenth}; " if tenth > 1 else ""
-    return f"{steps}, loss {first:.3f} -> {last:.3f} ({means}growkernels-fit.png)"
+    notes = [f"means of {tenth}"] if tenth > 1 else []
+    notes += [path.name for path in target.glob("growkernels-fit.png")]  # not drawn without matplotlib
+    return f"{steps}, loss {first:.3f} -> {last:.3f}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def facts() -> Table:

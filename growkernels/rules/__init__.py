@@ -1,1 +1,1 @@
-"""The leaf of the package: index vectors, learned maps, tensor specifications, noise keys."""
+"""The leaf of the package: index vectors, rules (`Tile`, `Learned`), tensor specifications, noise keys."""

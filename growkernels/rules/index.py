@@ -71,6 +71,11 @@ class IndexVector:
         return cls((Segment(0, size, copies, size),)) if size else cls.identity(0)
 
     @classmethod
+    def new(cls, size: int) -> IndexVector:
+        """`size` target indices without a source."""
+        return cls((Segment(NEW, size),))
+
+    @classmethod
     def extend(cls, size: int, new: int) -> IndexVector:
         """The source axis, then `new` fresh indices."""
         return cls((Segment(0, size), Segment(NEW, new)))
@@ -104,17 +109,66 @@ class IndexVector:
     @property
     def source_size(self) -> int:
         """Number of source indices up to the last one that is drawn on."""
-        return max((s.start + s.length for s in self.segments if s.start != NEW), default=0)
+        return max([0, *[s.start + s.length for s in self.segments if s.start != NEW]])
 
     @property
     def copies(self) -> int:
         """How often a source index is repeated; the largest if parts differ."""
-        return max((segment.copies for segment in self.segments), default=1)
+        return max([1, *[segment.copies for segment in self.segments]])
 
     @property
     def uniform(self) -> bool:
         """Whether every source index is repeated equally often and nothing is NEW."""
         return all(s.start != NEW and s.copies == self.copies for s in self.segments)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no target index has a source."""
+        return all(s.start == NEW for s in self.segments)
+
+    @property
+    def has_new(self) -> bool:
+        """Whether some target index has no source."""
+        return any(s.start == NEW and s.length for s in self.segments)
+
+    def is_identity(self, size: int | None = None) -> bool:
+        """Whether target index i is source index i, for all of a source axis of `size` if given."""
+        return self.segments == (Segment(0, self.size),) and size in (None, self.size)
+
+    def within(self, outer: IndexVector, size: int | None = None, own_copies: bool = False) -> IndexVector:
+        """This axis and the one that it lies in, `outer`, as a single axis: the rows of a stack of matrices.
+
+        size: of this axis in the source, `source_size` by default. Copies are those of this axis; where it has one only, they
+        may be those of `outer`, unless `own_copies` asks for this axis's. Target index `i * self.size + j` has the source
+        index `outer[i] * size + self[j]`, NEW if either is.
+        """
+        size = self.source_size if size is None else size
+        only = self.segments[0] if len(self.segments) == 1 else None
+        whole = only is not None and (only.start, only.length) == (0, size)
+        found: list[Segment] = []
+        for s in outer.segments:
+            if s.start == NEW or self.is_new:
+                found.append(Segment(NEW, s.size * self.size))
+            elif only is not None and whole and s.copies == 1:
+                found.append(Segment(s.start * size, s.length * size, only.copies, s.length * only.groups or 1))
+            elif only is not None and whole and only.copies == 1 and not own_copies:
+                found.append(Segment(s.start * size, s.length * size, s.copies, s.groups))
+            else:
+                each = s.length // s.groups
+                for first in range(s.start, s.start + s.length, each or 1):
+                    run = IndexVector(self._at(range(first, first + each), size, whole))
+                    found += run.segments * s.copies
+        return IndexVector(tuple(found))
+
+    def _at(self, outer: range, size: int, whole: bool) -> tuple[Segment, ...]:
+        """The segments of this axis inside each of some consecutive outer indices."""
+        if whole:
+            return self.within(IndexVector((Segment(outer.start, len(outer)),)), size).segments
+        return tuple(
+            s if s.start == NEW else Segment(i * size + s.start, s.length, s.copies, s.groups)
+            for i in outer
+            for s in self.segments
+        )
 
     def indices(self) -> np.ndarray:
         """Source index of each target index, int64 [size]."""

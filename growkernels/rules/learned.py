@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedPart:
-    """A stretch of an axis that grows as one: `size` source features become `new_size`.
+    """A part of an axis that grows as one: `size` source features become `new_size`.
 
     `matrix` names the [new_size / block, size / block] matrix that maps them, each of its entries for a whole run of
     `block` features (its Kronecker product with the identity of that size); None leaves the features as they are.
@@ -27,15 +27,16 @@ class LearnedPart:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A target tensor from several sources of one shape. `axes` holds the parts of every stored axis, in order.
+    """The rule of a tensor made from sources of one shape by matrices. `axes` holds the parts of every stored axis, in order.
 
-    `mix` names the matrix of coefficients, [target layers, sources]; `row` is this target's row of it.
+    `mix` names the matrix of coefficients, [target layers, sources]; `row` is this target's row of it. `sum_axis` is the axis
+    that matrix products sum over, None for what no product reads.
     """
 
-    sources: tuple[str, ...]
     mix: str
     row: int
     axes: tuple[tuple[LearnedPart, ...], ...]
+    sum_axis: int | None = None
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -52,8 +53,17 @@ class Learned:
         """Names and shapes of the matrices of the axes; that of the coefficients is not among them."""
         return {part.matrix: part.shape for axis in self.axes for part in axis if part.matrix is not None}
 
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back."""
+        return asdict(self)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Learned:
-        """From what `dataclasses.asdict` and JSON make of one."""
+        """The inverse of `to_json`."""
         axes = tuple(tuple(LearnedPart(**part) for part in axis) for axis in data["axes"])
-        return cls(**{**data, "sources": tuple(data["sources"]), "axes": axes})
+        return cls(**{**data, "axes": axes})
+
+    def __str__(self) -> str:
+        """In words, such as `learn 2x2`: twice each axis by matrices; `scale` where no axis grows."""
+        ratios = [sum(p.new_size for p in axis) / max(1, sum(p.size for p in axis)) for axis in self.axes]
+        return "scale" if self.shape == self.source_shape else f"learn {'x'.join(f'{r:.3g}' for r in ratios)}"

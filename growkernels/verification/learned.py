@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from growkernels.plans import LearnedPart, Rule
+from growkernels.plans import Learned, LearnedPart
 from growkernels.verification.ulp import half_ulp
 
 #: Rows and columns that are looked at; tensors of fewer elements than these make up are checked whole.
@@ -16,7 +16,7 @@ _ROWS, _COLUMNS = 16, 256
 
 
 def learned_error(
-    rule: Rule,
+    learned: Learned,
     weights: Sequence[torch.Tensor],
     grown: torch.Tensor,
     matrices: Mapping[str, np.ndarray],
@@ -28,9 +28,7 @@ def learned_error(
     sum of the products' absolute values, v the unit roundoff of the arithmetic. Here n is the number of layers, rows and
     columns of the source that are summed over, and 6 for the products and conversions. Half an ulp is the store's.
     """
-    learned = rule.learned
-    assert learned is not None
-    shape = rule.spec.shape if len(rule.spec.shape) == 2 else (rule.spec.shape[0], 1)
+    shape = learned.shape if len(learned.shape) == 2 else (learned.shape[0], 1)
     rows, columns = _places(shape, chooser)
     b = _matrix_rows(learned.axes[0], rows, matrices)
     a = _matrix_rows(learned.axes[1], columns, matrices) if len(learned.axes) == 2 else torch.ones(1, 1).double()
@@ -49,7 +47,7 @@ def learned_error(
     # What is not finite where it should be is an error without bound; a source's own NaN is let through on request.
     fraction = torch.where((gap == 0) | ~wanted.isfinite(), 0.0, (gap / bound).nan_to_num(torch.inf))
     row, column = divmod(int(fraction.argmax()), len(columns))
-    place = (rows[row], columns[column])[: len(rule.spec.shape)]
+    place = (rows[row], columns[column])[: len(learned.shape)]
     return float(fraction.max()), found.numel(), place, float(wanted[row, column])
 
 

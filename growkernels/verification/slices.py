@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from growkernels.ops.arithmetic import compute_dtype
 from growkernels.ops.tile.reference import tile_rule_slice
-from growkernels.ops.tile.spec import TileSpec
-from growkernels.plans import IndexVector, Plan, Rule
+from growkernels.plans import Learned, Plan, Rule, Tile
 from growkernels.verification.learned import learned_error
+from growkernels.verification.reading import Reading, Tensors, read_tile
 from growkernels.verification.ulp import half_ulp
 
 #: Slices of a tensor beside its two ends, and their largest size; smaller tensors are checked whole.
@@ -22,12 +22,6 @@ _SLICES, _ROWS, _COLUMNS = 3, 16, 256
 #: Target rows of a matrix whose input copies are summed.
 _FOLD_ROWS = 4
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-class Tensors(Protocol):
-    """Named tensors, read on demand: an opened checkpoint."""
-
-    def tensor(self, name: str) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,66 +67,92 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
     """Compare slices of every target tensor with the reference's, and sums over input copies with the source.
 
     Both ends and `_SLICES` random slices of each tensor must be equal bit for bit (small tensors whole). Memory is
-    bounded by the slices, whatever the model's size. `plan` must hold the measured noise. The first difference is named.
-    The tensors of learned growth are held to a bound of rounding (`learned_error`).
+    bounded by the slices, whatever the model's size. `plan` must hold the measured noise; it is read as the JSON that its
+    manifest holds. The first difference is named. The tensors of learned growth are held to a bound of rounding
+    (`learned_error`).
     """
-    if plan.is_learned:
-        return _verify_learned(source, target, plan, random.Random(seed))
     chooser = random.Random(seed)
     # Another order of the layers changes the function, not what each matrix computes.
     folds = all(claim.holds != "no" for claim in plan.claims if claim.part != "depth")
-    elements = rows = 0
-    worst = 0.0
-    for rule in plan.rules:
-        weight, grown = (_oriented(rule, source.tensor(rule.source)), _oriented(rule, target.tensor(rule.target)))
-        spec = _spec(rule)
-        for part_rows, part_columns in _slices(spec.shape, chooser):
-            shape = tuple(grown.shape) if grown.ndim == 2 else (1, grown.numel())
-            wanted = tile_rule_slice(weight, spec, shape, part_rows, part_columns, grown.dtype)
-            found = grown.reshape(shape)[part_rows.start : part_rows.stop, part_columns.start : part_columns.stop]
-            elements += found.numel()
-            wrong = _differs(found, wanted)
-            if wrong.any():
-                row, column = (int(i) for i in wrong.nonzero()[0])
-                place = _place(rule, part_rows.start + row, part_columns.start + column)
-                problem = (
-                    f"{rule.target}{place} is {found[row, column].item()!r}, the reference gives "
-                    f"{wanted[row, column].item()!r} (from {rule.source})"
-                )
-                return SliceCheck(len(plan.rules), elements, rows, worst, problem)
-        if folds and rule.kind == "linear" and rule.n_in > 1:
-            for row in chooser.sample(range(grown.shape[0]), min(_FOLD_ROWS, grown.shape[0])):
-                fraction, column = fold_error(weight, grown, rule, row)
-                worst, rows = max(worst, fraction), rows + 1
-                if not fraction <= 1:
-                    problem = (
-                        f"{rule.target}: in output row {row} the copies of input {column} do not sum up to the weight in "
-                        f"{rule.source}: the error is {fraction:.3g} times what rounding can explain"
-                    )
-                    return SliceCheck(len(plan.rules), elements, rows, worst, problem)
-    return SliceCheck(len(plan.rules), elements, rows, worst)
-
-
-def _verify_learned(source: Tensors, target: Tensors, plan: Plan, chooser: random.Random) -> SliceCheck:
-    assert plan.matrices is not None
-    elements, worst = 0, 0.0
-    problem = None
-    for rule in plan.rules:
-        weights = [source.tensor(name) for name in rule.sources]
-        fraction, count, place, wanted = learned_error(
-            rule, weights, target.tensor(rule.target), plan.matrices, chooser
-        )
-        elements, worst = elements + count, max(worst, fraction)
-        if not fraction <= 1:
-            problem = (
-                f"{rule.target}{list(place)} is {target.tensor(rule.target)[place].item()!r}, the learned matrices give "
-                f"{wanted!r}: the error is {fraction:.3g} times what rounding can explain"
-            )
+    data = plan.to_json()
+    found, problem = _Findings(), None
+    for rule, row in zip(plan.rules, data["rules"], strict=True):
+        match rule.how:
+            case Learned() as learned:
+                problem = _check_learned(source, target, rule, learned, plan.matrices or {}, chooser, found)
+            case Tile():
+                reading = read_tile(row, data["hows"][row["how"]]["tile"], source, target)
+                problem = _check_tile(reading, folds, chooser, found)
+        if problem is not None:
             break
-    return SliceCheck(len(plan.rules), 0, 0, 0.0, problem, elements, worst)
+    return SliceCheck(
+        len(plan.rules), found.elements, found.rows, found.fold, problem, found.learned_elements, found.learned
+    )
 
 
-def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) -> tuple[float, int]:
+@dataclass
+class _Findings:
+    """Counts and largest errors so far, as in `SliceCheck`."""
+
+    elements: int = 0
+    rows: int = 0
+    fold: float = 0.0
+    learned_elements: int = 0
+    learned: float = 0.0
+
+
+def _check_tile(reading: Reading, folds: bool, chooser: random.Random, found: _Findings) -> str | None:
+    """The first difference of a copied tensor, if there is one."""
+    weight, grown, tile = reading.weight, reading.grown, reading.tile
+    for part_rows, part_columns in _slices(tile.shape, chooser):
+        wanted = tile_rule_slice(weight, tile, tile.shape, part_rows, part_columns, grown.dtype)
+        stored = reading.rows_of(grown, part_rows)[:, part_columns.start : part_columns.stop]
+        found.elements += stored.numel()
+        wrong = _differs(stored, wanted)
+        if wrong.any():
+            row, column = (int(i) for i in wrong.nonzero()[0])
+            place = reading.place(part_rows.start + row, part_columns.start + column)
+            made = f" (from {reading.source})" if reading.source else ""
+            return (
+                f"{reading.target}{place} is {stored[row, column].item()!r}, the reference gives "
+                f"{wanted[row, column].item()!r}{made}"
+            )
+    copied = tile.axes[1].uniform and not tile.axes[0].has_new
+    if folds and reading.kind == "linear" and reading.is_summed and copied and tile.n_in > 1:
+        rows = tile.shape[0]
+        for row in chooser.sample(range(rows), min(_FOLD_ROWS, rows)):
+            fraction, column = fold_error(reading, row)
+            found.fold, found.rows = max(found.fold, fraction), found.rows + 1
+            if not fraction <= 1:
+                return (
+                    f"{reading.target}: in output row {row} the copies of input {column} do not sum up to the weight in "
+                    f"{reading.source}: the error is {fraction:.3g} times what rounding can explain"
+                )
+    return None
+
+
+def _check_learned(
+    source: Tensors,
+    target: Tensors,
+    rule: Rule,
+    learned: Learned,
+    matrices: Mapping[str, np.ndarray],
+    chooser: random.Random,
+    found: _Findings,
+) -> str | None:
+    """The first error of a learned tensor that rounding cannot explain, if there is one."""
+    weights, grown = [source.tensor(name) for name in rule.sources], target.tensor(rule.target)
+    fraction, count, place, wanted = learned_error(learned, weights, grown, matrices, chooser)
+    found.learned_elements, found.learned = found.learned_elements + count, max(found.learned, fraction)
+    if fraction <= 1:
+        return None
+    return (
+        f"{rule.target}{list(place)} is {grown[place].item()!r}, the learned matrices give {wanted!r}: the error is "
+        f"{fraction:.3g} times what rounding can explain"
+    )
+
+
+def fold_error(reading: Reading, row: int) -> tuple[float, int]:
     """Sum over input copies of one output row of a grown matrix against the source's row: largest error over its bound.
 
     Returns the fraction and the source column it is found in. With stored copies T_j of a weight W, half an ulp h(T_j) of
@@ -146,10 +166,11 @@ def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) 
     With |e| <= |T| + |S| to first order, each copy has at most h(T_j) + 4 v (|T_j| + |S_j|), and the |S_j| add up to |W|.
     The fifth v below stands for all products of two errors.
     """
-    input_axis = rule.axes[rule.input_axis or 0]
-    columns = torch.from_numpy(input_axis.indices())
-    source_row = int(rule.axes[1 - (rule.input_axis or 0)].indices()[row])
-    wanted, stored = weight[source_row].double(), grown[row].double()
+    weight, grown = reading.weight, reading.grown
+    outputs, inputs = reading.tile.axes
+    columns = torch.from_numpy(inputs.indices())
+    wanted = reading.rows_of(weight, [int(outputs.indices()[row])])[0].double()
+    stored = reading.rows_of(grown, [row])[0].double()
     total, size, ulps = (torch.zeros_like(wanted) for _ in range(3))
     total.index_add_(0, columns, stored)
     size.index_add_(0, columns, stored.abs())
@@ -162,43 +183,7 @@ def fold_error(weight: torch.Tensor, grown: torch.Tensor, rule: Rule, row: int) 
     return float(fraction.max()), int(fraction.argmax())
 
 
-def _spec(rule: Rule) -> TileSpec:
-    # Read apart from the executor's own reading of a rule on purpose: the two must agree on every tensor.
-    rows, columns = IndexVector.identity(1), IndexVector.identity(rule.spec.numel)
-    if len(rule.axes) <= 2:
-        rows, columns = (_row_axis(rule), rule.axes[-1 if rule.input_axis is None else rule.input_axis])
-    noise = rule.noise
-    return TileSpec(
-        rows=rows.flat(),
-        cols=columns.flat(),
-        divisor=rule.divisor,
-        shift=rule.shift,
-        diagonal=rule.structure == "diagonal",
-        noise_std=(noise.std or 0.0) if noise else 0.0,
-        key=noise.key if noise else 0,
-    )
-
-
-def _row_axis(rule: Rule) -> IndexVector:
-    if len(rule.axes) == 1:
-        return IndexVector.identity(1)
-    return rule.axes[1 if rule.input_axis == 0 else 0]
-
-
-def _oriented(rule: Rule, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with its input axis last, as a view; more than two axes, which are only copied, as one row."""
-    if tensor.ndim > 2:
-        return tensor.reshape(-1)
-    return tensor.T if tensor.ndim == 2 and rule.input_axis == 0 else tensor
-
-
-def _place(rule: Rule, row: int, column: int) -> str:
-    if len(rule.axes) != 2:
-        return f"[{column}]"
-    return f"[{column}, {row}]" if rule.input_axis == 0 else f"[{row}, {column}]"
-
-
-def _slices(shape: tuple[int, int], chooser: random.Random) -> Iterator[tuple[range, range]]:
+def _slices(shape: tuple[int, ...], chooser: random.Random) -> Iterator[tuple[range, range]]:
     rows, columns = shape
     height, width = min(rows, _ROWS), min(columns, _COLUMNS)
     if not rows * columns:

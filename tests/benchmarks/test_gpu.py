@@ -15,7 +15,7 @@ from benchmarks.results import CaseResult, Measurement, Results
 from benchmarks.table import markdown
 from benchmarks.targets import targets
 from benchmarks.traffic import Traffic
-from growkernels.ops.backends import backend
+from growkernels.ops.backends import registry
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -78,9 +78,7 @@ def test_the_host_is_timed_from_idle_to_idle(queue):
 def gpu_cases(monkeypatch):
     """The cases of a GPU, tiny, on the CPU; its kernels stand in for Triton's."""
     monkeypatch.setattr(Setting, "kind", "cuda")
-    monkeypatch.setitem(backend._LIBRARIES, "triton", backend._LIBRARIES["cpu"])
-    monkeypatch.setitem(backend._DEVICES, "triton", ("cpu",))
-    monkeypatch.setattr(backend, "why_not", lambda backend: "")
+    monkeypatch.setitem(registry.BACKENDS, "triton", registry.BACKENDS["cpu"])
     return {case.name: case for case in all_cases(Setting.tiny(CPU))}
 
 

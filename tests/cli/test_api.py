@@ -23,7 +23,7 @@ def test_three_functions(src: Path, tmp_path: Path) -> None:
     assert report.target == tmp_path / "dst"
     assert report.verification is not None and report.verification.passed
     assert [rule.target for rule in report.plan.rules] == [rule.target for rule in plan.rules]
-    assert all(rule.noise is None or rule.noise.std for rule in report.plan.rules)
+    assert all(rule.how.noise is None or rule.how.noise.std for rule in report.plan.rules)
     assert stages[-1] == ("verifying", 0, 0)
     done = [done for stage, done, total in stages[:-1] if (stage, total) == ("growing", report.nbytes)]
     assert done == sorted(done) and done[-1] == report.nbytes

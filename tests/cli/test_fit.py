@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import growkernels
+from growkernels import api
 from growkernels.api import Fit
 from growkernels.executors import read_manifest
 from tests.cli.support import json_of, run, save_small, save_tokenizer, snapshot
@@ -34,11 +35,22 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_fit_does_not_need_matplotlib(
+    checkpoint: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "find_spec", lambda name: None)
+    shown = run("grow", checkpoint, tmp_path / "dst", *LIGO, "--fit-text", text, *SHORT, columns=200)
+    assert shown.exit_code == 0, shown.stderr
+    assert "growkernels-fit.png, the picture of the losses, was not drawn: matplotlib is not installed" in shown.stderr
+    assert "growkernels-fit.png" not in shown.stdout and not (tmp_path / "dst" / "growkernels-fit.png").exists()
+
+
 def test_a_growth_is_fitted_and_reported(checkpoint: Path, text: Path, tmp_path: Path) -> None:
     shown = run("grow", checkpoint, tmp_path / "dst", *LIGO, "--fit-text", text, *SHORT, columns=200)
     assert shown.exit_code == 0, shown.stderr
     assert "Fitted           3 steps of 2 x 16 tokens on" in shown.stdout
     assert "equal the formula in float64" in shown.stdout
+    assert " (growkernels-fit.png)" in shown.stdout
     assert (tmp_path / "dst" / "growkernels-fit.png").read_bytes().startswith(b"\x89PNG")
     assert run("verify", checkpoint, tmp_path / "dst", "--no-verify-logits").exit_code == 0
     again = json_of(run("grow", checkpoint, tmp_path / "again", *LIGO, "--fit-text", text, *SHORT, "--json"))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from growkernels.ops.backends import backend
+from tests import emulated
 from tests.ops.mixes import check_inner_products, check_mix
 from tests.ops.tools import (
     DTYPES,
@@ -24,7 +24,7 @@ from tests.ops.tools import (
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 EMULATED = torch.ops.growkernels_emulated
 VECTORS, ELEMENTS = "mix of vectors", "mix of elements"
@@ -36,9 +36,9 @@ SHAPES = ((0, 3), (1, 1), (7, 11), (16, 24), (33, 129), (1100,), (6, 256), (2, 3
 
 def mix(outs: list[Tensor], sources: list[Tensor], coefficients: Tensor) -> tuple[list[str], int]:
     """Launches and bytes read of a mix with the bits of the reference, each byte written once."""
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     check_mix(outs, sources, coefficients, EMULATED)
-    traffic = backend.EXTENSION.emulated_traffic()
+    traffic = emulated.traffic()
     assert traffic["written"] == sum(out.nbytes for out in outs)
     return traffic["launches"], traffic["read"]
 
@@ -49,9 +49,9 @@ def inner_products(left: list[Tensor], right: list[Tensor]) -> tuple[Tensor, lis
     Tiles are of 8 layers from the longer list and 4 from the other; layers are read once for each of their tiles.
     """
     out = data((len(left), len(right)), torch.float64, 99)
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     check_inner_products(out, left, right, EMULATED)
-    traffic = backend.EXTENSION.emulated_traffic()
+    traffic = emulated.traffic()
     longer, other = (left, right) if len(left) >= len(right) else (right, left)
     tiles = -(-len(other) // 4), -(-len(longer) // 8)
     assert traffic["read"] == sum(

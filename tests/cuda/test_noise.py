@@ -8,14 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops.backends import backend
 from growkernels.ops.noise import reference as noise_reference
+from tests import emulated
 from tests.ops.test_noise import check_mean_square, check_normal, starts, tensors
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, layouts, poisoned
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 
 
@@ -27,9 +27,9 @@ def test_normals_have_the_bits_of_numpy(key, field, start, count, dtype, layout)
 
 def test_each_normal_is_written_once() -> None:
     out = poisoned((7, 1021), torch.bfloat16, "sliced")
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     ops.normal_(out, 5, 1, 3, backend="emulated")
-    assert backend.EXTENSION.emulated_traffic() == {"launches": ["normal_"], "read": 0, "written": out.nbytes}
+    assert emulated.traffic() == {"launches": ["normal_"], "read": 0, "written": out.nbytes}
     expected = poisoned((7, 1021), torch.bfloat16)
     noise_reference.normal_(expected, 5, 1, 3)
     assert_same_bits(out, expected)
@@ -48,9 +48,9 @@ def test_mean_square_of_whole_blocks_and_a_rest(dtype: torch.dtype, divisor: flo
     """More blocks than a warp takes at once, tensors that share a launch, and each element read once."""
     tensors = [data((size,), dtype, size) for size in (11 * 4096, 4096, 9 * 4096 + 5, 4095, 1)]
     tensors.append(data((8 * 4096 + 1,), dtype)[1:])
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     actual = ops.mean_square(tensors, [divisor] * len(tensors), backend="emulated")
-    traffic = backend.EXTENSION.emulated_traffic()
+    traffic = emulated.traffic()
     assert traffic["launches"] == ["mean_square"]
     assert traffic["read"] == sum(tensor.nbytes for tensor in tensors) and not traffic["written"]
     assert_same_bits(actual, noise_reference.mean_square(tensors, [divisor] * len(tensors)))

@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops.backends import backend
 from growkernels.ops.replicate import reference as replicate_reference
+from tests import emulated
 from tests.ops.test_replicate import check_replicate
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, laid_out, layouts, poisoned, with_special
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 VECTORS, ELEMENTS = "replicate of vectors", "replicate of elements"
 
 
 def run(outs: list[Tensor], blocks: list[Tensor], index: list[int], *arguments: object) -> tuple[list[str], int]:
     """Launches and bytes read of a call whose outputs have the bits of the reference, each byte written once."""
-    backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
     ops.replicate_(outs, blocks, index, *arguments, backend="emulated")
-    traffic = backend.EXTENSION.emulated_traffic()
+    traffic = emulated.traffic()
     assert traffic["written"] == sum(out.nbytes for out in outs)
     scale, *noise = *arguments, *(None, 0.0, 0.0, 0)[len(arguments) :]
     expected = [poisoned(tuple(out.shape), out.dtype) for out in outs]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec
-from growkernels.ops.backends import backend
 from growkernels.ops.tile import reference as tile_reference
+from growkernels.ops.tile.numbers import RuleNumbers
+from tests import emulated
 from tests.ops.test_tile import SLICED, check_rule, check_tile, check_vector, rule_cases, tile_cases
 from tests.ops.tools import (
     DTYPES,
@@ -32,7 +32,7 @@ from tests.ops.tools import (
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 VECTORS, ELEMENTS = "tile of vectors", "tile of elements"
 NOISY_VECTORS, NOISY_ELEMENTS = "tile of vectors with normals", "tile of elements with normals"
@@ -41,14 +41,16 @@ SMALL = DTYPES[:3]
 PIECE = 4096
 
 
-def run(outs: Sequence[Tensor], weights: Sequence[Tensor], rules: Sequence[TileSpec], reads: bool = True) -> list[str]:
+def run(
+    outs: Sequence[Tensor], weights: Sequence[Tensor], rules: Sequence[RuleNumbers], reads: bool = True
+) -> list[str]:
     """Launches of a call whose outputs have the bits of the reference; each byte read once and written once."""
-    backend.EXTENSION.emulated_traffic()
-    ops.tile_rules_(outs, weights, rules, backend="emulated")
-    traffic = backend.EXTENSION.emulated_traffic()
+    emulated.traffic()
+    ops.tile_rules_(outs, weights, [rule.tile() for rule in rules], backend="emulated")
+    traffic = emulated.traffic()
     for out, weight, spec in zip(outs, weights, rules, strict=True):
         expected = poisoned(tuple(out.shape), out.dtype)
-        tile_reference.tile_rules_([expected], [weight], [spec])
+        tile_reference.tile_rules_([expected], [weight], [spec.tile()])
         assert_same_bits(out, expected)
     assert traffic["written"] == sum(out.nbytes for out in outs)
     if reads:
@@ -56,7 +58,7 @@ def run(outs: Sequence[Tensor], weights: Sequence[Tensor], rules: Sequence[TileS
     return traffic["launches"]
 
 
-def bytes_read(weight: Tensor, spec: TileSpec) -> int:
+def bytes_read(weight: Tensor, spec: RuleNumbers) -> int:
     rows, cols = (
         sum(length for start, length in zip(flat[::4], flat[1::4], strict=True) if start >= 0)
         for flat in (spec.rows, spec.cols)
@@ -64,7 +66,7 @@ def bytes_read(weight: Tensor, spec: TileSpec) -> int:
     return rows * cols * weight.element_size()
 
 
-def grow(weight: Tensor, spec: TileSpec, dtype: torch.dtype | None = None, layout: str = "contiguous") -> list[str]:
+def grow(weight: Tensor, spec: RuleNumbers, dtype: torch.dtype | None = None, layout: str = "contiguous") -> list[str]:
     """`run` with one tensor into a new one."""
     return run([poisoned(spec.shape, dtype or weight.dtype, layout)], [weight], [spec])
 
@@ -131,7 +133,7 @@ def test_whole_vectors_take_the_path_of_vectors(case: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", SMALL[:2])
 def test_tensors_that_are_not_aligned_go_by_elements(dtype: torch.dtype) -> None:
     width = 16 // dtype.itemsize
-    weight, rule = data((6, 8 * width), dtype), TileSpec((0, 6, 2, 1), (0, 8 * width, 2, 1), 2.0)
+    weight, rule = data((6, 8 * width), dtype), RuleNumbers((0, 6, 2, 1), (0, 8 * width, 2, 1), 2.0)
     wide = data((6, 9 * width), dtype)
     assert grow(weight, rule) == grow(wide[:, : 8 * width], rule) == [VECTORS]
     for view in (laid_out(weight, "offset"), wide[:, 1 : 8 * width + 1], wide.reshape(-1)[: 6 * 8 * width + 6]):
@@ -149,14 +151,14 @@ def test_tensors_that_are_not_aligned_go_by_elements(dtype: torch.dtype) -> None
 def test_quads_that_do_not_begin_with_a_vector_go_by_elements() -> None:
     """Each row begins at another place of its quad, or each segment does."""
     wide = data((6, 72))
-    rule = TileSpec((0, 6, 2, 1), (0, 64, 2, 1), 2.0, noise_std=0.1, key=3)
+    rule = RuleNumbers((0, 6, 2, 1), (0, 64, 2, 1), 2.0, noise_std=0.1, key=3)
     assert grow(wide[:, :64], replace(rule, cols=(0, 64, 2, 1))) == [NOISY_VECTORS]
     narrow = torch.cat([wide[:, :67], wide[:, :1]], 1)[:, :67]
     assert narrow.stride() == (68, 1)
     assert grow(narrow, rule) == [NOISY_ELEMENTS]
     assert grow(narrow, replace(rule, noise_std=0.0)) == [VECTORS]
     padded = torch.full((6, 80), torch.nan)[:, :78]
-    fills = TileSpec((0, 6, 1, 1), (0, 64, 1, 1, -1, 14, 1, 1), fill=((1.0, 0.1), (0.0, 0.0), (0.0, 0.0)), key=3)
+    fills = RuleNumbers((0, 6, 1, 1), (0, 64, 1, 1, -1, 14, 1, 1), fill=((1.0, 0.1), (0.0, 0.0), (0.0, 0.0)), key=3)
     assert run([padded], [wide], [fills]) == [VECTORS, NOISY_ELEMENTS]
 
 
@@ -165,7 +167,7 @@ def test_rows_narrow_and_wide(columns: int) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         for rows, width in ((1, 1), (17, 1), (1, 16 // dtype.itemsize), (35, 16 // dtype.itemsize)):
             weight = data((rows, columns * width), dtype)
-            rule = TileSpec((0, rows, 2, 1), (0, columns * width, 2, 1), 2.0)
+            rule = RuleNumbers((0, rows, 2, 1), (0, columns * width, 2, 1), 2.0)
             grow(weight, rule)
             grow(weight, replace(rule, noise_std=0.1, key=9))
 
@@ -183,11 +185,11 @@ def test_pieces_of_large_tensors(noise_std: float) -> None:
         (150, 128, 50, 8),
     ):
         weight = data((rows, columns), dtype)
-        rule = TileSpec((0, rows, 2, row_groups), (0, columns, 2, column_groups), 2.0, noise_std=noise_std, key=6)
+        rule = RuleNumbers((0, rows, 2, row_groups), (0, columns, 2, column_groups), 2.0, noise_std=noise_std, key=6)
         assert grow(weight, rule) == [NOISY_VECTORS if noise_std else VECTORS]
         if not noise_std:
             assert grow(laid_out(weight, "offset"), rule) == [ELEMENTS]
-    spread = TileSpec((0, 3, 1, 1), (0, 40, 1, 1, -1, PIECE, 1, 1), fill=((0.0, noise_std), (0.0, 0.0), (0.0, 0.0)))
+    spread = RuleNumbers((0, 3, 1, 1), (0, 40, 1, 1, -1, PIECE, 1, 1), fill=((0.0, noise_std), (0.0, 0.0), (0.0, 0.0)))
     grow(data((3, 40)), spread)
 
 
@@ -197,7 +199,7 @@ def test_pieces_of_large_tensors(noise_std: float) -> None:
 def test_tensors_that_run_down_their_columns(from_layout: str, to_layout: str, noise_std: float) -> None:
     for dtype, rows, columns in ((torch.float32, 70, 37), (torch.bfloat16, 33, 130), (torch.bfloat16, 32, 64)):
         weight = laid_out(data((rows, columns), dtype), from_layout)
-        rule = TileSpec(
+        rule = RuleNumbers(
             (0, rows, 2, 1, -1, 3, 1, 1),
             (0, columns, 3, 1, -1, 9, 1, 1),
             3.0,
@@ -227,7 +229,7 @@ def test_general_gathers(dtype: torch.dtype, noise_std: float) -> None:
     fill = ((0.5, noise_std), (-3.0, 0.02), (0.0, noise_std))
     rows, cols = (0, 90, 2, 1, -1, 2, 1, 1), (0, 80, 2, 5, -1, 8, 1, 1)
     listed_rows, listed_cols = gathers(90, 20, 3), gathers(80, 30)
-    rule = TileSpec(rows, cols, 2.0, 0.0, True, noise_std, 7, fill)
+    rule = RuleNumbers(rows, cols, 2.0, 0.0, True, noise_std, 7, fill)
     for some_rows, some_cols in ((listed_rows, cols), (rows, listed_cols), (listed_rows, listed_cols)):
         for layout in ("contiguous", "transposed"):
             launches = grow(weight, replace(rule, rows=some_rows, cols=some_cols), layout=layout)
@@ -240,14 +242,14 @@ def test_general_gathers(dtype: torch.dtype, noise_std: float) -> None:
     steps = tuple(n for start in range(0, 80, 4) for n in (start, 4, 2, 1))
     grow(weight, replace(rule, cols=steps))
     mixed = tuple(n for i in range(30) for n in (i, 2, 1 + i % 3, 1))
-    grow(weight, TileSpec(mixed, mixed, 3.0))
+    grow(weight, RuleNumbers(mixed, mixed, 3.0))
     # A part of a list goes on where the one before it ended.
     long = tuple(n for i in range(PIECE + 9) for n in ((7 * i) % 90, 1, 1, 1))
-    grow(weight, TileSpec(long, (0, 2, 2, 1), 2.0, noise_std=noise_std, key=4))
+    grow(weight, RuleNumbers(long, (0, 2, 2, 1), 2.0, noise_std=noise_std, key=4))
 
 
 def test_fills_join_the_launch_of_copies() -> None:
-    spec = TileSpec((-1, 1, 1, 1, 0, 1, 1, 1), (-1, 8, 1, 1, 0, 8, 1, 1), fill=((0.0, 0.0), (0.0, 0.0), (0.0, 0.02)))
+    spec = RuleNumbers((-1, 1, 1, 1, 0, 1, 1, 1), (-1, 8, 1, 1, 0, 8, 1, 1), fill=((0.0, 0.0), (0.0, 0.0), (0.0, 0.02)))
     for source, target in itertools.product(SMALL, repeat=2):
         assert grow(data((1, 8), source), spec, target) == [VECTORS, NOISY_VECTORS]
 
@@ -259,7 +261,7 @@ def test_many_tensors_are_one_launch_of_each_kernel() -> None:
         shape = (1 + seed % 7, 8 * (1 + seed % 5) + (seed % 4 == 1))
         weights.append(data(shape, dtype, seed))
         noise_std = 0.1 * (seed % 3)
-        rules.append(TileSpec((0, shape[0], 2, 1), (0, shape[1], 2, 1), 2.0, noise_std=noise_std, key=seed))
+        rules.append(RuleNumbers((0, shape[0], 2, 1), (0, shape[1], 2, 1), 2.0, noise_std=noise_std, key=seed))
         outs.append(poisoned(rules[-1].shape, dtype))
     launches = run(outs, weights, rules)
     # Vectors of two dtypes, elements of two precisions.
@@ -269,7 +271,7 @@ def test_many_tensors_are_one_launch_of_each_kernel() -> None:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 33, 1100])
 def test_tables_of_pieces_small_and_large(count: int) -> None:
     weights = [data((2, 8 * (1 + i % 3)), torch.bfloat16, i) for i in range(count)]
-    rules = [TileSpec((0, 2, 1, 1), (0, w.shape[1], 2, 1), 2.0) for w in weights]
+    rules = [RuleNumbers((0, 2, 1, 1), (0, w.shape[1], 2, 1), 2.0) for w in weights]
     assert run([poisoned(rule.shape, torch.bfloat16) for rule in rules], weights, rules) == [VECTORS]
 
 
@@ -291,19 +293,19 @@ def test_more_copies_than_a_thread_should_write() -> None:
         weight = data(shape, dtype)
         rows, cols = (0, shape[0], 66, 1), (0, shape[1], 67, 1)
         out = poisoned((66 * shape[0], 67 * shape[1]), dtype)
-        launches = run([out], [weight], [TileSpec(rows, cols, 3.0)], reads=False)
+        launches = run([out], [weight], [RuleNumbers(rows, cols, 3.0)], reads=False)
         assert launches == [VECTORS if dtype == torch.bfloat16 else ELEMENTS]
-        grow(weight, TileSpec((0, shape[0], 2, 1), cols, 1.0, noise_std=0.1, key=8))
-        grow(weight, TileSpec(rows, cols, 1.0, diagonal=True))
-        grow(weight, TileSpec((0, shape[0], 2, 1), (0, shape[1], 66, shape[1]), 1.0, 0.5))
+        grow(weight, RuleNumbers((0, shape[0], 2, 1), cols, 1.0, noise_std=0.1, key=8))
+        grow(weight, RuleNumbers(rows, cols, 1.0, diagonal=True))
+        grow(weight, RuleNumbers((0, shape[0], 2, 1), (0, shape[1], 66, shape[1]), 1.0, 0.5))
 
 
 def test_more_copies_than_32_bits_count_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
     out = torch.empty(1, 2**31, dtype=torch.bfloat16)
-    weight, rule = data((1, 1), torch.bfloat16), TileSpec((0, 1, 1, 1), (0, 1, 2**31, 1), diagonal=True)
+    weight, rule = data((1, 1), torch.bfloat16), RuleNumbers((0, 1, 1, 1), (0, 1, 2**31, 1), diagonal=True)
     with pytest.raises(GrowthError, match="2147483648 copies of one axis; the CUDA kernels make up to 2\\^31 - 1"):
-        ops.tile_rules_([out], [weight], [rule], backend="emulated")
+        ops.tile_rules_([out], [weight], [rule.tile()], backend="emulated")
 
 
 def far_apart(shape: tuple[int, int], strides: tuple[int, int]) -> Tensor:
@@ -320,7 +322,7 @@ def test_strides_of_more_than_four_gigabytes(monkeypatch: pytest.MonkeyPatch, no
     # Filling this memory would make it real.
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
     values, far = data((2, 40), torch.bfloat16), 2**31 + 8
-    rule = TileSpec((0, 2, 1, 1), (0, 40, 2, 1), 2.0, noise_std=noise_std, key=5)
+    rule = RuleNumbers((0, 2, 1, 1), (0, 40, 2, 1), 2.0, noise_std=noise_std, key=5)
     rows = far_apart((2, 40), (far, 1))
     rows.copy_(values)
     assert grow(rows, rule) == [NOISY_VECTORS if noise_std else VECTORS]

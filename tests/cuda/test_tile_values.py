@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops import TileSpec, arithmetic
-from growkernels.ops.backends import backend
+from growkernels.ops import arithmetic
+from growkernels.ops.tile.numbers import RuleNumbers
+from tests import emulated
 from tests.cuda.test_tile import ELEMENTS, NOISY_ELEMENTS, NOISY_VECTORS, SMALL, VECTORS, grow, run
 from tests.ops.tools import DTYPES, assert_same_bits, data, laid_out, poisoned, with_special
 
 pytestmark = [
     pytest.mark.usefixtures("poisoned_memory"),
-    pytest.mark.skipif(backend.EXTENSION is None, reason="the compiled extension is not built"),
+    pytest.mark.skipif(bool(emulated.MISSING), reason=emulated.MISSING),
 ]
 
 
@@ -28,7 +29,7 @@ def test_every_pair_of_dtypes(source: torch.dtype, target: torch.dtype, n_in: in
         weight = with_special(data(shape, source))
         if torch.float64 in (source, target):
             names = ELEMENTS, NOISY_ELEMENTS
-        rule = TileSpec((0, shape[0], 2, 1), (0, shape[1], n_in, 1), key=2**64 - 5)
+        rule = RuleNumbers((0, shape[0], 2, 1), (0, shape[1], n_in, 1), key=2**64 - 5)
         for spec in (
             rule,
             replace(rule, divisor=float(n_in), noise_std=0.1),
@@ -73,10 +74,10 @@ def test_differences_of_16_bit_items_need_one_rounding(dtype: torch.dtype) -> No
 def test_pairs_of_halves(dtype: torch.dtype, noise_std: float) -> None:
     """Every value of a small format grown to two noisy halves, whose sum in 16 bits is at hand."""
     weight = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).reshape(64, 1024)
-    rule = TileSpec((0, 64, 1, 1), (0, 1024, 2, 1), 2.0, noise_std=noise_std, key=12)
+    rule = RuleNumbers((0, 64, 1, 1), (0, 1024, 2, 1), 2.0, noise_std=noise_std, key=12)
     assert grow(weight, rule) == [NOISY_VECTORS]
     # More than a pair: two and a triangle.
-    rule = TileSpec((0, 4, 2, 1), (0, 1024, 7, 1), 2.0, noise_std=noise_std, key=12)
+    rule = RuleNumbers((0, 4, 2, 1), (0, 1024, 7, 1), 2.0, noise_std=noise_std, key=12)
     assert grow(weight[30:34], rule) == [NOISY_VECTORS]
 
 
@@ -86,7 +87,7 @@ def test_warps_go_from_wide_rows_to_narrow_ones_and_back() -> None:
     for k in range(40):
         rows, columns = ((1 + k % 5, 1032 + 1024 * (k % 3)), (33, 64))[k % 2]
         weights.append(data((rows, columns), torch.bfloat16, k))
-        rules.append(TileSpec((0, rows, 1, 1), (0, columns, 2, 1), 2.0, noise_std=0.1, key=k))
+        rules.append(RuleNumbers((0, rows, 1, 1), (0, columns, 2, 1), 2.0, noise_std=0.1, key=k))
         outs.append(poisoned(rules[-1].shape, torch.bfloat16))
     assert run(outs, weights, rules) == [NOISY_VECTORS]
 
@@ -94,4 +95,4 @@ def test_warps_go_from_wide_rows_to_narrow_ones_and_back() -> None:
 @pytest.mark.parametrize("divisor", [2.0**-149, 2.0**-127, -4.0, 2.0**99, 2.0**100, 2.0**127, 1e300, 2.0**-1060, 0.7])
 def test_the_smallest_and_largest_divisors(divisor: float) -> None:
     for dtype in DTYPES:
-        grow(with_special(data((3, 40), dtype)), TileSpec((0, 3, 1, 1), (0, 40, 2, 1), divisor, 2.0**-140))
+        grow(with_special(data((3, 40), dtype)), RuleNumbers((0, 3, 1, 1), (0, 40, 2, 1), divisor, 2.0**-140))

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from growkernels.ops.backends import backend
+from growkernels.ops.backends.extension import EXTENSION
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURES = (80, 90, 100)
@@ -71,12 +71,11 @@ def _kernels_of(file: str | Path, arch: int) -> dict[str, Kernel]:
 @cache
 def built_kernels(arch: int) -> dict[str, Kernel]:
     """All kernels of the extension for one architecture; skips the test where it has none."""
-    extension = backend.EXTENSION
-    if extension is None or f"sm_{arch}" not in (extension.build_info()["cuda"] or "").split(", "):
+    if EXTENSION is None or f"sm_{arch}" not in (EXTENSION.build_info()["cuda"] or "").split(", "):
         pytest.skip(
             f"the extension has no kernels for sm_{arch}: it was built without nvcc or by an older one, or not at all"
         )
-    return _kernels_of(extension.__file__, arch)
+    return _kernels_of(EXTENSION.__file__, arch)
 
 
 def built_kernel(arch: int, *parts: str) -> Kernel:
@@ -92,7 +91,8 @@ def compiled(source: str, arch: int) -> dict[str, Kernel]:
     nvcc = shutil.which("nvcc", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/local/cuda/bin")
     if not nvcc:
         pytest.skip("no nvcc")
-    assignments = (node for node in ast.parse((ROOT / "setup.py").read_text()).body if isinstance(node, ast.Assign))
+    graph = ast.parse((ROOT / "csrc" / "build_graph.py").read_text())
+    assignments = (node for node in graph.body if isinstance(node, ast.Assign))
     (flags,) = (ast.literal_eval(node.value) for node in assignments if node.targets[0].id == "NVCC_FLAGS")
     file = Path(_TEMPORARY.name) / f"{abs(hash(source))}.{arch}.cu"
     file.write_text(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from growkernels.executors import execute, open_source, staged, write_manifest
-from growkernels.plans import IndexVector, Noise, Plan, Rule, TensorSpec
+from growkernels.plans import Noise, Plan, Rule, TensorSpec, Tile
 
 CONFIG = {"model_type": "test", "hidden_size": 48}
 
@@ -65,24 +66,20 @@ def write_index(folder: Path, weight_map: Any) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def rule(name: str, shape: tuple[int, ...], dtype: str, noise: Noise | None = None, **fields: Any) -> Rule:
+def rule(name: str, shape: tuple[int, ...], dtype: str, sum_axis: int | None = None, **fields: Any) -> Rule:
     """Every axis twice, the input divided by two."""
-    axes = tuple(IndexVector.tile(size, 2) for size in shape)
-    spec = TensorSpec(tuple(axis.size for axis in axes), dtype)
-    fields = {"divisor": 1.0 if fields.get("input_axis") is None else 2.0, **fields}
-    return Rule(fields.pop("target", name), name, spec, "linear", axes, noise=noise, **fields)
+    tile = replace(Tile.copies(shape, [2] * len(shape), sum_axis), **fields)
+    return Rule(name, (name,), TensorSpec(tile.shape, dtype), tile, kind="linear")
 
 
 def plan(dtype: str = "float32", snr_db: float | None = None, **fields: Any) -> Plan:
     """Twice as wide, with the norm kept in float32."""
 
-    def noise(key: int) -> Noise | None:
-        return None if snr_db is None else Noise(key, snr_db)
-
+    noise = None if snr_db is None else Noise(snr_db)
     rules = (
         rule("embed.weight", (97, 48), dtype),
-        rule("layers.0.proj.weight", (64, 48), dtype, noise(11), input_axis=1),
-        rule("layers.0.conv.weight", (48, 40), dtype, noise(12), input_axis=0),
+        rule("layers.0.proj.weight", (64, 48), dtype, 1, noise=noise, key=11),
+        rule("layers.0.conv.weight", (48, 40), dtype, 0, noise=noise, key=12),
         rule("layers.0.norm.weight", (48,), "float32"),
     )
     config = {**CONFIG, "hidden_size": 96}

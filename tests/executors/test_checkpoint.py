@@ -28,8 +28,7 @@ from growkernels.executors import (
 from growkernels.executors.files import shards
 from growkernels.ops.noise.reference import mean_square, noise_std
 from growkernels.ops.tile.reference import tile_rule_slice
-from growkernels.ops.tile.spec import TileSpec
-from growkernels.plans import IndexVector, Noise, Plan, Rule, TensorSpec
+from growkernels.plans import IndexVector, Noise, Plan, Rule, TensorSpec, Tile
 from tests.executors import support
 from tests.executors.support import CONFIG, grow, plan, rule, snapshot, write_config, write_sharded, write_source
 from tests.families import make_model
@@ -48,21 +47,15 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def by_reference(grown: Rule, weight: torch.Tensor) -> torch.Tensor:
-    """The target by the eager definition, written out apart from the executor's own translation."""
-    dtype = getattr(torch, grown.spec.dtype)
-    flip = grown.input_axis == 0
-    weight = weight.t() if flip else weight
-    rows, cols = (
-        ((0, 1, 1, 1), grown.axes[0].flat())
-        if weight.ndim == 1
-        else (grown.axes[flip].flat(), grown.axes[1 - flip].flat())
-    )
-    noise = grown.noise or Noise(0, std=0.0)
-    spec = TileSpec(rows, cols, grown.divisor, grown.shift, grown.structure == "diagonal", noise.std, noise.key)
-    shape = tuple(grown.spec.shape[::-1]) if flip else grown.spec.shape
-    height, width = spec.shape
-    value = tile_rule_slice(weight, spec, shape, range(height), range(width), dtype)
-    return value.t() if flip else value.reshape(shape)
+    """The target by the eager definition, turned by hand where the input comes first."""
+    tile, dtype = grown.how, getattr(torch, grown.spec.dtype)
+    assert isinstance(tile, Tile)
+    flip = tile.sum_axis == 0 and len(tile.axes) == 2
+    if flip:
+        weight, tile = weight.t(), replace(tile, axes=tile.axes[::-1], sum_axis=1)
+    height, width = tile.shape if len(tile.axes) == 2 else (1, *tile.shape)
+    value = tile_rule_slice(weight, tile, tile.shape, range(height), range(width), dtype)
+    return value.t() if flip else value.reshape(tile.shape)
 
 
 @pytest.mark.parametrize("target", DTYPES)
@@ -79,25 +72,24 @@ def test_bits_are_those_of_the_reference(tmp_path: Path, stored: str, target: st
         assert same_bits(grown[executed.target], by_reference(executed, values[executed.source]))
 
 
-@pytest.mark.parametrize("structure", ["all", "diagonal"])
-def test_noise_is_measured_over_the_block_that_carries_signal(tmp_path: Path, structure: str) -> None:
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_noise_is_measured_over_the_block_that_carries_signal(tmp_path: Path, diagonal: bool) -> None:
     values = support.tensors()
-    divisor = 2.0 if structure == "all" else 1.0
-    noisy = rule(
-        "layers.0.proj.weight", (64, 48), "float32", Noise(5, 10.0), input_axis=1, structure=structure, divisor=divisor
-    )
+    divisor = 1.0 if diagonal else 2.0
+    numbers = {"noise": Noise(10.0), "key": 5, "diagonal": diagonal, "divisor": divisor}
+    noisy = rule("layers.0.proj.weight", (64, 48), "float32", 1, **numbers)
     done = grow(write_source(tmp_path / "src", values), tmp_path / "dst", replace(plan(), rules=(noisy,)))
     square = float(mean_square([values[noisy.source]], [divisor])[0])
-    assert done.rules[0].noise == Noise(5, 10.0, noise_std(square, 10.0))
+    assert done.rules[0].how.noise == Noise(10.0, noise_std(square, 10.0))
     signal = values[noisy.source].double() / divisor
     expected = float(np.float32(signal.square().mean().sqrt() * 10**-0.5))
-    assert done.rules[0].noise.std == pytest.approx(expected, rel=1e-6)
+    assert done.rules[0].how.noise.std == pytest.approx(expected, rel=1e-6)
     grown = load(tmp_path / "dst")[noisy.target]
     assert same_bits(grown, by_reference(done.rules[0], values[noisy.source]))
 
 
 def test_a_given_std_is_kept(tmp_path: Path) -> None:
-    noisy = rule("layers.0.proj.weight", (64, 48), "float32", Noise(5, None, 0.25), input_axis=1)
+    noisy = rule("layers.0.proj.weight", (64, 48), "float32", 1, noise=Noise(None, 0.25), key=5)
     done = grow(write_source(tmp_path / "src"), tmp_path / "dst", replace(plan(), rules=(noisy,)))
     assert done.rules == (noisy,)
 
@@ -149,10 +141,7 @@ def test_stock_transformers_loads_shards(tmp_path: Path, family: str) -> None:
     _, model = make_model(family)
     model.save_pretrained(tmp_path / "src")
     source = open_source(tmp_path / "src")
-    rules = tuple(
-        Rule(name, name, spec, "linear", tuple(IndexVector.identity(n) for n in spec.shape))
-        for name, spec in source.tensors.items()
-    )
+    rules = tuple(Rule(name, (name,), spec, Tile.identity(spec.shape)) for name, spec in source.tensors.items())
     copied = Plan(rules, source.config, source.config, (0, 1), {}, 0, ())
     grow(tmp_path / "src", tmp_path / "dst", copied, max_shard_size=20_000)
     assert len(list((tmp_path / "dst").glob("*.safetensors"))) > 3
@@ -170,10 +159,8 @@ def test_odd_shapes(tmp_path: Path) -> None:
         "wide": torch.randn(3, dtype=torch.float64),
     }
     rules = [
-        Rule(
-            n, n, TensorSpec(tuple(v.shape), str(v.dtype)[6:]), "other", tuple(IndexVector.identity(s) for s in v.shape)
-        )
-        for n, v in values.items()
+        Rule(name, (name,), TensorSpec(tuple(value.shape), str(value.dtype)[6:]), Tile.identity(value.shape))
+        for name, value in values.items()
     ]
     grow(write_source(tmp_path / "src", values), tmp_path / "dst", replace(plan(), rules=tuple(rules)))
     grown = load(tmp_path / "dst")
@@ -183,7 +170,7 @@ def test_odd_shapes(tmp_path: Path) -> None:
 def test_new_rows_and_parts(tmp_path: Path) -> None:
     values = {"w": torch.randn(6, 4)}
     axes = (IndexVector.parts([(2, 3), (4, 1)]), IndexVector.extend(4, 2))
-    grown = Rule("w", "w", TensorSpec((10, 6), "float32"), "linear", axes, input_axis=1, divisor=3.0)
+    grown = Rule("w", ("w",), TensorSpec((10, 6), "float32"), Tile(axes, 1, 3.0))
     done = grow(write_source(tmp_path / "src", values), tmp_path / "dst", replace(plan(), rules=(grown,)))
     expected = torch.zeros(10, 6)
     expected[:, :4] = torch.cat([values["w"][:2].repeat(3, 1), values["w"][2:]]) / 3
@@ -220,7 +207,7 @@ def test_nonfinite_weights_are_named(tmp_path: Path, bad: float, snr_db: float |
             grown[executed.target].nan_to_num(7.0), by_reference(executed, values[executed.source]).nan_to_num(7.0)
         )
     if snr_db is not None:
-        stds = {executed.target: executed.noise.std for executed in done.rules if executed.noise}
+        stds = {executed.target: executed.how.noise.std for executed in done.rules if executed.how.noise}
         assert stds["layers.0.proj.weight"] == 0.0 < stds["layers.0.conv.weight"]
 
 
@@ -245,9 +232,9 @@ def test_weights_beyond_the_target_dtype_are_named(tmp_path: Path) -> None:
 def misfits() -> dict[str, tuple[Plan, str]]:
     """Plans that do not fit the source."""
     base = plan()
-    ids = IndexVector.identity
-    cube = Rule("cube", "cube", TensorSpec((4, 2, 2), "float32"), "other", (IndexVector.tile(2, 2), ids(2), ids(2)))
-    mask = Rule("layers.0.mask", "layers.0.mask", TensorSpec((5, 5), "float32"), "other", (ids(5), ids(5)))
+    mask = Rule("layers.0.mask", ("layers.0.mask",), TensorSpec((5, 5), "float32"), Tile.identity((5, 5)))
+    extended = Tile((IndexVector.identity(97), IndexVector.extend(49, 10)), 1)
+    extended = Rule("embed.weight", ("embed.weight",), TensorSpec((97, 59), "float32"), extended)
     return {
         "missing": (replace(base, rules=(rule("ghost", (4,), "float32"),)), "grows from ghost, which .* does not have"),
         "too small": (
@@ -264,9 +251,9 @@ def misfits() -> dict[str, tuple[Plan, str]]:
             "embed.weight is int8; weights are grown",
         ),
         "twice": (replace(base, rules=base.rules[:1] * 2), "names a target tensor twice"),
-        "three axes": (replace(base, rules=(cube,)), "cube has 3 axes"),
+        "new entries": (replace(base, rules=(extended,)), r"at least \[97, 49\]; it has \[97, 48\]"),
         "noise": (
-            replace(base, rules=(rule("embed.weight", (97, 48), "float32", Noise(1), input_axis=1),)),
+            replace(base, rules=(rule("embed.weight", (97, 48), "float32", 1, noise=Noise()),)),
             "neither a standard deviation nor a signal-to-noise ratio",
         ),
     }
@@ -364,7 +351,7 @@ def test_shards_fill_in_order_and_are_aligned() -> None:
 def test_memory_does_not_follow_the_size(tmp_path: Path) -> None:
     """128 MB grow into 512 MB; what a process holds of its own is watched in the meantime."""
     values = {f"w{i}": torch.randn(4096, 4096, dtype=torch.float32).bfloat16() for i in range(4)}
-    rules = tuple(rule(name, (4096, 4096), "bfloat16", input_axis=1) for name in values)
+    rules = tuple(rule(name, (4096, 4096), "bfloat16", 1) for name in values)
     write_source(tmp_path / "src", values)
     del values
     peak, over = [0], threading.Event()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.executors.fill import buckets, fill, most_alive, prepare, unchanged
-from growkernels.ops.backends import backend
-from growkernels.plans import IndexVector, Rule, TensorSpec
+from growkernels.ops.backends import registry
+from growkernels.plans import Rule, TensorSpec, Tile
 
 #: For each rule: number of its source, copies of its source's rows.
 Draw = list[tuple[int, int]]
@@ -43,9 +43,8 @@ def rules_of(draw: Draw) -> list[Rule]:
     rules = []
     for place, (number, copies) in enumerate(draw):
         size = 3 + number
-        axes = (IndexVector.tile(size, copies), IndexVector.identity(4))
-        spec = TensorSpec((size * copies, 4), "float32")
-        rules.append(Rule(f"t{place}", f"w{number}", spec, "linear", axes, input_axis=1))
+        tile = Tile.copies((size, 4), (copies, 1), sum_axis=1)
+        rules.append(Rule(f"t{place}", (f"w{number}",), TensorSpec(tile.shape, "float32"), tile))
     return rules
 
 
@@ -64,7 +63,7 @@ def test_every_rule_is_in_one_bucket_beside_those_of_its_source(draw: Draw, size
 @given(DRAWS, st.integers(1, 600))
 def test_sources_are_let_go_of_once_and_not_too_early(draw: Draw, size: int) -> None:
     weights, rules = Weights(), rules_of(draw)
-    wanted = {rule.target: weights.tensor(rule.source).repeat(rule.axes[0].copies, 1) for rule in rules}
+    wanted = {rule.target: weights.tensor(rule.source).repeat(rule.how.n_out, 1) for rule in rules}
     start, made, most = weights.nbytes, {}, 0
 
     def put(rule: Rule, value: torch.Tensor) -> None:
@@ -85,14 +84,14 @@ def test_sources_are_let_go_of_once_and_not_too_early(draw: Draw, size: int) -> 
 def test_what_does_not_change_is_found_once() -> None:
     rules = rules_of([(0, 2), (1, 1), (1, 1), (2, 1)])
     assert unchanged(Weights(), rules) == {"w1": rules[1], "w2": rules[3]}
-    half = Rule("t", "w0", TensorSpec((3, 4), "bfloat16"), "linear", rules_of([(0, 1)])[0].axes, input_axis=1)
-    part = Rule("t", "w5", TensorSpec((3, 4), "float32"), "linear", (IndexVector.identity(3), IndexVector.identity(4)))
+    half = Rule("t", ("w0",), TensorSpec((3, 4), "bfloat16"), Tile.identity((3, 4)))
+    part = Rule("t", ("w5",), TensorSpec((3, 4), "float32"), Tile.identity((3, 4)))
     assert unchanged(Weights(), [half, part]) == {}
 
 
 def test_a_device_without_kernels_is_found_out_while_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = rules_of([(0, 2), (1, 1)])
     assert prepare(Weights(), rules, lambda device: {}) == tuple(rules)
-    monkeypatch.setattr(backend, "FORCED", "no such backend")
+    monkeypatch.setattr(registry, "FORCED", "no such backend")
     with pytest.raises(GrowthError, match="unknown backend"):
         prepare(Weights(), rules, lambda device: {})

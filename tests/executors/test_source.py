@@ -137,6 +137,26 @@ def test_hub_ids_fetch_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("proxy refused\nmore"), OSError(), KeyboardInterrupt()], ids=repr)
+def test_whatever_a_download_raises_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The errors of the hub's HTTP library have no base that the hub's major versions share."""
+
+    def snapshot_download(name: str, **patterns: list[str]) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    if isinstance(error, Exception):
+        first = str(error).partition("\n")[0] or "OSError"
+        with pytest.raises(GrowthError, match=f"did not give a checkpoint of that name: {first}. Check the name"):
+            open_source("owner/model")
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            open_source("owner/model")
+
+
 def test_an_unknown_hub_id_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.emulated  # noqa: F401  # registers its backend
 from tests.gpu.device import CUDA, DEVICE, REHEARSAL
 
 HERE = Path(__file__).parent

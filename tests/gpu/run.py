@@ -56,7 +56,8 @@ class Part:
 
 def build() -> Part:
     """Compile the extension where its sources are."""
-    return Part("build", [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"])
+    emulated = ["build_emulated"] if "emulated" in BACKENDS else []
+    return Part("build", [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", *emulated])
 
 
 def tests() -> list[Part]:

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 
+import tests.emulated  # noqa: F401  # registers its backend
 from tests.gpu.device import BACKENDS
 from tests.gpu.properties import PROPERTIES
 from tests.ops.rules import Seeded

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Noise, Tile
 from tests.gpu.device import BACKENDS, DEVICE, NAMESPACES
 from tests.gpu.work import Work
 from tests.ops.tensors import POISON, assert_same_bits
@@ -103,7 +103,7 @@ def in_place(backend: str) -> dict[str, tuple[Callable[[], None], list[Tensor]]]
     small = [torch.randn(8, 16, device=DEVICE) for _ in range(1000)]
     outs = [torch.full((16, 32), POISON, device=DEVICE) for _ in small]
     copies = [torch.full_like(weight, POISON) for _ in range(3)]
-    spec = TileSpec((0, 8, 2, 1), (0, 16, 2, 1), 2.0, noise_std=0.1, key=1)
+    spec = Tile.copies((8, 16), (2, 2), 1, Noise(std=0.1), key=1)
     library = getattr(torch.ops, NAMESPACES[backend])
     factors, sums = torch.randn(3, 4, device=DEVICE), torch.randn(4, 3, dtype=torch.float64, device=DEVICE)
     layers = list(weight.view(4, 1024, 4096).unbind())
@@ -191,7 +191,7 @@ def test_tensors_of_another_device_than_the_current_one(backend: str) -> None:
 
 def test_tensors_of_two_devices_are_refused(backend: str) -> None:
     here, there = torch.ones(4, 4, device=DEVICE), torch.ones(4, 4)
-    spec = TileSpec((0, 4, 1, 1), (0, 4, 1, 1))
+    spec = Tile.identity((4, 4))
     outs = [torch.full((4, 4), POISON, device=t.device) for t in (here, there)]
     for call in (
         lambda: ops.tile_(outs[0], there, 1, 1, backend=backend),

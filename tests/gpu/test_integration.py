@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map_only
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec
+from growkernels.ops import Noise, Tile
 from tests.gpu.device import BACKENDS, DEVICE, NAMESPACES
 from tests.ops.tensors import POISON, assert_same_bits, data
 from tests.ops.test_integration import samples
@@ -32,7 +32,7 @@ def test_opcheck(name: str, backend: str) -> None:
 
 def everything(weight: Tensor, block: Tensor, key: int, backend: str) -> list[Tensor]:
     """Every op among operations that a compiler would fuse."""
-    spec = TileSpec((0, 6, 2, 1), (0, 10, 2, 1), 2.0, noise_std=0.1, key=5)
+    spec = Tile.copies((6, 10), (2, 2), 1, Noise(std=0.1), key=5)
     out, rule, copy, normals = (torch.empty(size, device=weight.device) for size in ((12, 20), (12, 20), (5, 3), (9,)))
     ops.tile_(out, weight * 2, 2, 2, noise_std=0.1, key=key, backend=backend)
     ops.tile_rules_([rule], [weight + 1], [spec], backend=backend)

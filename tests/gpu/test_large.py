@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec, arithmetic
+from growkernels.ops import Noise, Tile, arithmetic
 from growkernels.ops.noise import reference as noise_reference
 from growkernels.ops.tile import reference as tile_reference
 from tests.gpu.device import BACKENDS, DEVICE, REHEARSAL, examples
@@ -58,7 +58,7 @@ def test_tiles_of_more_than_2_31_elements(backend: str, std: float | None) -> No
     out = torch.full((2 * side, 2 * side), torch.nan, dtype=torch.bfloat16, device=DEVICE)
     assert out.numel() > BEYOND
     ops.tile_(out, weight, 2, 2, noise_std=std, key=5, backend=backend)
-    spec = TileSpec((0, side, 2, 1), (0, side, 2, 1), 2.0, noise_std=std or 0.0, key=5)
+    spec = Tile.copies((side, side), (2, 2), 1, Noise(std=std) if std else None, key=5)
     for top in (0, side - 1, 2**31 // (2 * side) - 1, 2 * side - 3):
         rows = range(top, top + 3)
         expected = tile_reference.tile_rule_slice(weight, spec, tuple(out.shape), rows, range(2 * side), torch.bfloat16)
@@ -128,7 +128,7 @@ def test_lists_of_a_thousand_tensors(backend: str) -> None:
         # A few kinds of tensors: Triton compiles for each.
         choose = Seeded(k % 10)
         shape = choose.integer(0, 20), choose.integer(0, 40)
-        specs.append(replace(rule(choose, *shape), key=k))
+        specs.append(replace(rule(choose, *shape), key=k).tile())
         values = data(shape, choose.pick(DTYPES), k)
         outs.append(poisoned(specs[-1].shape, choose.pick(DTYPES), device=DEVICE))
         weights.append(values.to(DEVICE))
@@ -152,12 +152,10 @@ def test_one_huge_tensor_among_many_small_ones(backend: str) -> None:
     shapes = [(3, 5)] * 200 + [(SIDE // 4, SIDE // 2)] + [(70,)] * 200
     plain = [normal_weights(shape, torch.bfloat16).cpu() for shape in shapes]
     specs = [
-        TileSpec((0, 1, 1, 1), (0, shape[0], 2, 1))
-        if len(shape) == 1
-        else TileSpec((0, shape[0], 2, 1), (0, shape[1], 2, 1), 2.0, noise_std=0.01, key=k)
+        Tile.copies(shape, (2,)) if len(shape) == 1 else Tile.copies(shape, (2, 2), 1, Noise(std=0.01), key=k)
         for k, shape in enumerate(shapes)
     ]
-    sizes = [spec.shape[-len(shape) :] for spec, shape in zip(specs, shapes, strict=True)]
+    sizes = [spec.shape for spec in specs]
     outs = [torch.full(size, torch.nan, dtype=torch.bfloat16, device=DEVICE) for size in sizes]
     expected = [torch.full(size, torch.nan, dtype=torch.bfloat16) for size in sizes]
     ops.tile_rules_(outs, [weight.to(DEVICE) for weight in plain], specs, backend=backend)

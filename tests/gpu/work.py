@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Tile
+from growkernels.ops.tile.numbers import RuleNumbers
 from tests.gpu.device import NAMESPACES
 from tests.ops.tensors import POISON, assert_same_bits, data
 
@@ -21,14 +22,14 @@ class Work:
         self.vector = torch.full((cols,), POISON, device=device)
         self.coefficients = torch.full((18, rows // 5), POISON, device=device)
         self.whole = torch.full((2 * rows, cols), POISON, device=device)
-        self.rule = TileSpec(
+        self.rule = RuleNumbers(
             (0, rows, 2, 1, -1, 3, 1, 1),
             (0, cols, 2, 2, -1, 5, 1, 1),
             2.0,
             noise_std=0.1,
             key=5,
             fill=((0.0, 0.1), (0.5, 0.2), (0.0, 0.3)),
-        )
+        ).tile()
         sizes = [(2 * rows, 2 * cols), (2 * rows, 2 * cols), (2 * rows, 3 * cols), self.rule.shape, (3 * cols,)]
         sizes += [shape, (cols,), shape, (777,), (2 * rows, 2 * cols)]
         self.outs = [torch.full(size, POISON, device=device) for size in sizes]
@@ -54,7 +55,7 @@ class Work:
         ops.tile_(clean, w, 2, 2, backend=backend)
         ops.tile_(noisy, w, 2, 2, noise_std=0.02, key=1, backend=backend)
         ops.tile_(measured, w, 2, 3, "diagonal", snr_db=10.0, key=2, backend=backend)
-        repeats = TileSpec((0, 1, 1, 1), (0, len(v), 3, 1))
+        repeats = Tile.copies(v.shape, (3,))
         ops.tile_rules_([rule, repeated], [w, v], [self.rule, repeats], backend=backend)
         ops.replicate_([first, second, third], [w, v], [0, 1, 0], 0.5, 0.2, 0.1, 3, backend=backend)
         ops.normal_(normals, 4, 1, 2, backend=backend)

@@ -8,8 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from growkernels.kernels.tile_pieces import Piece, TileJob, pieces
-from growkernels.ops import TileSpec
-from growkernels.ops.tile import reference as tile_reference
+from growkernels.ops.tile.numbers import RuleNumbers
 from tests.ops.rules import rule
 from tests.ops.tools import Drawn
 
@@ -46,16 +45,16 @@ def write(written: np.ndarray, piece: Piece, weights: tuple[int, int]) -> None:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[tuple[int, int], TileSpec, bool]:
+def cases(draw: st.DrawFn) -> tuple[tuple[int, int], RuleNumbers, bool]:
     shape = draw(st.integers(0, 300)), draw(st.integers(0, 300))
     return shape, rule(Drawn(draw), *shape), draw(st.booleans())
 
 
-@example(((40, 2100), TileSpec((0, 40, 1, 40), (5, 2000, 2, 500, -1, 7, 1, 1, 0, 8, 2, 1)), False))
-@example(((16, 4), TileSpec((0, 16, 2, 4), (0, 4, 3, 2)), True))
+@example(((40, 2100), RuleNumbers((0, 40, 1, 40), (5, 2000, 2, 500, -1, 7, 1, 1, 0, 8, 2, 1)), False))
+@example(((16, 4), RuleNumbers((0, 16, 2, 4), (0, 4, 3, 2)), True))
 @settings(max_examples=200)
 @given(cases())
-def test_every_target_element_is_written_once(case: tuple[tuple[int, int], TileSpec, bool]) -> None:
+def test_every_target_element_is_written_once(case: tuple[tuple[int, int], RuleNumbers, bool]) -> None:
     shape, spec, transposed = case
     rows, columns = spec.shape
     out = torch.empty(columns, rows).t() if transposed else torch.empty(rows, columns)
@@ -66,7 +65,7 @@ def test_every_target_element_is_written_once(case: tuple[tuple[int, int], TileS
         else:  # the axes have changed places, so that writes run along memory
             write(written.transpose(0, 2, 1), piece, (1, 10_000))
     assert (written[0] == 1).all()
-    sources = [tile_reference._expand(axis)[0] for axis in (spec.rows, spec.cols)]
+    sources = [axis.indices() for axis in spec.tile().axes]
     assert (written[1] == np.add.outer(sources[0] * 10_000, sources[1])).all()
 
 
@@ -74,7 +73,7 @@ def test_gathers_of_single_entries_fill_programs_and_few_pieces() -> None:
     order = np.random.default_rng(0).permutation(1000)
     axis = tuple(np.stack([order, np.ones(1000), 1 + order % 2, np.ones(1000)]).T.astype(int).ravel().tolist())
     for columns in (axis, (0, 1000, 2, 1)):
-        spec = TileSpec(axis, columns)
+        spec = RuleNumbers(axis, columns)
         found = pieces(TileJob(torch.empty(spec.shape), torch.empty(1000, 1000), spec))
         # Gathered rows are still read and written in whole vectors.
         assert {piece.variant.along for piece in found} == {"neither" if columns is axis else "columns"}

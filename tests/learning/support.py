@@ -86,8 +86,8 @@ def ties(family: str, name: str) -> list[list[str]]:
 def formula(family: str, plan: Plan, weights: dict[str, np.ndarray], target: str) -> np.ndarray:
     """`B (sum_j w_lj W_j) A^T` in float64, with whole matrices."""
     rule = next(rule for rule in plan.rules if rule.target == target)
-    row = plan.matrices[rule.learned.mix][rule.learned.row].astype(np.float64)
-    mixed = sum(w * weights[name].astype(np.float64) for w, name in zip(row, rule.learned.sources, strict=True))
+    row = plan.matrices[rule.how.mix][rule.how.row].astype(np.float64)
+    mixed = sum(w * weights[name].astype(np.float64) for w, name in zip(row, rule.sources, strict=True))
     for axis, names in enumerate(ties(family, target)):
         size = mixed.shape[axis] // len(names)
         parts = [np.eye(size) if name == "=" else _whole(plan.matrices[name], size) for name in names]

@@ -65,7 +65,7 @@ def test_matrices_are_shared_as_the_paper_says(family: str, variant: str, tmp_pa
         wanted = ties(family, rule.target)
         if multi_query and rule.target.endswith(("k_proj.weight", "v_proj.weight")):
             wanted[0] = ["="]
-        assert [[part.matrix or "=" for part in axis] for axis in rule.learned.axes] == wanted, rule.target
+        assert [[part.matrix or "=" for part in axis] for axis in rule.how.axes] == wanted, rule.target
 
 
 STARTS = {

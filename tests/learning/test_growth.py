@@ -42,8 +42,8 @@ def test_gradients_are_those_of_the_whole_graph(family: str, tmp_path: Path) -> 
     growth.fit([batch], steps=1)  # its gradients are kept until the next step; the matrices have moved since
     growth._loss_and_gradients(batch)
     weights = {
-        name: expand_rule(rule, [growth.source.tensor(one) for one in rule.sources], growth.matrices)
-        for name, rule in growth._rules.items()
+        name: expand_rule(grown.how, [growth.source.tensor(one) for one in grown.sources], growth.matrices)
+        for name, grown in growth._learned.items()
     }
     # Those that a step trains through differ from these by rounding, and the loss is curved.
     leaves = {name: weight.requires_grad_() for name, weight in growth._grown().items()}
@@ -77,10 +77,11 @@ def test_a_step_trains_through_the_formula(family: str, options: dict, tmp_path:
     growth = LearnedGrowth(saved(tmp_path, family), **options)
     growth.fit(batches(1), steps=1)
     grown = growth._grown()
-    assert grown.keys() == growth._rules.keys()
+    assert grown.keys() == growth._learned.keys()
     matrices = growth.materialise().matrices
-    for name, rule in growth._rules.items():
-        fraction, _, place, _ = learned_error(rule, growth._sources(rule), grown[name], matrices, random.Random(0))
+    for name, made in growth._learned.items():
+        sources = growth._sources(made)
+        fraction, _, place, _ = learned_error(made.how, sources, grown[name], matrices, random.Random(0))
         assert fraction <= 1, (name, place)
 
 
@@ -134,8 +135,8 @@ def test_executors_give_the_same_bits_under_autocast(tmp_path: Path) -> None:
 def test_a_fit_follows_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     growth, plain = (LearnedGrowth(saved(tmp_path, "llama"), **BOTH) for _ in range(2))
     growth._load_weights()
-    rule = growth._rules["model.layers.3.mlp.up_proj.weight"]
-    gradient = torch.randn(rule.spec.shape, generator=torch.Generator().manual_seed(2))
+    rule = growth._learned["model.layers.3.mlp.up_proj.weight"]
+    gradient = torch.randn(rule.how.shape, generator=torch.Generator().manual_seed(2))
     # What is rounded first gives the same, but that the gradients of what is cast are rounded too.
     rounded = {
         name: matrix.detach().bfloat16().float() if name in ("hidden", "ffn") else matrix.detach()
@@ -143,10 +144,10 @@ def test_a_fit_follows_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }
     rounded = {name: matrix.requires_grad_() for name, matrix in rounded.items()}
     sources = [weight.bfloat16().float() for weight in growth._sources(rule)]
-    pull_back(rule, sources, rounded, gradient.bfloat16().float())
+    pull_back(rule.how, sources, rounded, gradient.bfloat16().float())
     with torch.autocast("cpu", torch.bfloat16):
-        pull_back(rule, growth._sources(rule), growth.matrices, gradient)
-    assert torch.equal(growth.matrices[rule.learned.mix].grad, rounded[rule.learned.mix].grad)
+        pull_back(rule.how, growth._sources(rule), growth.matrices, gradient)
+    assert torch.equal(growth.matrices[rule.how.mix].grad, rounded[rule.how.mix].grad)
     for name in ("hidden", "ffn"):
         assert torch.equal(growth.matrices[name].grad, rounded[name].grad.bfloat16().float())
     run, cached = growth._run, []
@@ -166,15 +167,15 @@ def test_a_fit_follows_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_autocast_casts_nothing_where_layers_are_only_mixed(tmp_path: Path) -> None:
     growth = LearnedGrowth(saved(tmp_path, "llama"), depth=2)
     growth._load_weights()
-    rule = growth._rules["model.layers.3.mlp.up_proj.weight"]
-    gradient = torch.randn(rule.spec.shape, generator=torch.Generator().manual_seed(2))
+    rule = growth._learned["model.layers.3.mlp.up_proj.weight"]
+    gradient = torch.randn(rule.how.shape, generator=torch.Generator().manual_seed(2))
     found = []
     for enabled in (False, True):
         matrices = {name: matrix.detach().requires_grad_() for name, matrix in growth.matrices.items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            grown = expand_rules([rule], growth._sources(rule), matrices)
-            pull_back(rule, growth._sources(rule), matrices, gradient)
-        found.append((grown.detach(), matrices[rule.learned.mix].grad))
+            grown = expand_rules([rule.how], growth._sources(rule), matrices)
+            pull_back(rule.how, growth._sources(rule), matrices, gradient)
+        found.append((grown.detach(), matrices[rule.how.mix].grad))
     for plain, cast in zip(*found, strict=True):
         assert torch.equal(plain, cast)
 

@@ -70,9 +70,15 @@ def test_files_of_other_formats_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "operator.safetensors"
     for metadata in (None, {"steps": "3"}, {"growkernels": json.dumps({"format": 99})}):
         save_file({"matrices/hidden": torch.ones(3)}, path, metadata=metadata)
-        with pytest.raises(GrowthError, match="no half-trained operator of format 2"):
+        with pytest.raises(GrowthError, match="no half-trained operator of format 3"):
             read_state(path)
-    for text in ("[]", "{", json.dumps({"format": 2})):
+    for old in (1, 2):
+        save_file({"matrices/hidden": torch.ones(3)}, path, metadata={"growkernels": json.dumps({"format": old})})
+        with pytest.raises(
+            GrowthError, match=f"saved by an older growkernels, in format {old}.*plans have another form"
+        ):
+            read_state(path)
+    for text in ("[]", "{", json.dumps({"format": 3})):
         save_file({"matrices/hidden": torch.ones(3)}, path, metadata={"growkernels": text})
         with pytest.raises(GrowthError, match="no half-trained operator, or a damaged one"):
             read_state(path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from growkernels import ops
+from growkernels.ops.tile.numbers import RuleNumbers
 
 _C = pytest.importorskip("growkernels._C", reason="the compiled extension is not built")
 
@@ -66,8 +67,8 @@ def test_a_vector_of_rows_into_columns_of_a_wider_matrix(isa: str) -> None:
     w = torch.arange(1, 193, dtype=torch.bfloat16).reshape(3, 64)
     wide = w.repeat_interleave(2, dim=0)[::2]
     out = poisoned(64, 3, torch.bfloat16).t()
-    spec = ops.TileSpec((0, 3, 1, 1), (0, 64, 1, 16), fill=((0.0, 0.0), (0.5, 0.7), (0.0, 0.7)))
-    ops.tile_rules_([out], [wide], [spec])
+    spec = RuleNumbers((0, 3, 1, 1), (0, 64, 1, 16), fill=((0.0, 0.0), (0.5, 0.7), (0.0, 0.7)))
+    ops.tile_rules_([out], [wide], [spec.tile()])
     assert torch.equal(out, w)
 
 

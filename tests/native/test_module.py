@@ -34,6 +34,30 @@ def test_philox_gives_random123s_known_answers(
     assert _C.philox(counter, key) == words
 
 
+@pytest.mark.parametrize(
+    ("counter", "key"),
+    [
+        ((2**32, 0, 0, 0), (0, 0)),
+        ((0, 0, 0, 2**32 + 1), (0, 0)),
+        ((0, 0, 0, 0), (2**64, 0)),
+        ((-1, 0, 0, 0), (0, 0)),
+        ((0, 0, 0, 0), (0, -1)),
+        ((0.5, 0, 0, 0), (0, 0)),
+        ((0, 0, 0), (0, 0)),
+        ((0, 0, 0, 0), (0, 0, 0)),
+    ],
+)
+def test_philox_takes_words_of_32_bits(counter: tuple[float, ...], key: tuple[int, ...]) -> None:
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        _C.philox(counter, key)
+
+
+def test_memory_has_an_address() -> None:
+    for address, size in ((-1, 8), (2**64, 8), (0, -1), (0.5, 8)):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            _C.ask_for_huge_pages(address, size)
+
+
 def test_the_build_is_of_this_version() -> None:
     info = _C.build_info()
     assert info["version"] == growkernels.__version__
@@ -85,6 +109,7 @@ def test_it_loads_where_there_is_no_cuda() -> None:
     needed = subprocess.run(["objdump", "-p", _C.__file__], capture_output=True, text=True, check=True).stdout
     libraries = [line.split()[1] for line in needed.splitlines() if line.strip().startswith("NEEDED")]
     assert "libtorch_cpu.so" in libraries
+    assert not [library for library in libraries if "python" in library]
     assert not [library for library in libraries if "cuda" in library or library.startswith("libcu")]
     exported = subprocess.run(["nm", "-D", "--defined-only", _C.__file__], capture_output=True, text=True, check=True)
     # Torch has a runtime of its own: the two must not see each other's functions.

@@ -11,7 +11,7 @@ import numpy as np
 
 from growkernels.layouts import ModelLayout, discover
 from growkernels.operators import GrowthOptions, make_plan
-from growkernels.plans import Plan, Rule, TensorSpec
+from growkernels.plans import Plan, Rule, TensorSpec, Tile
 from tests.families import FAMILIES, VARIANTS
 from tests.layouts.support import class_shapes, stored_config
 
@@ -48,16 +48,20 @@ def execute(plan: Plan, weights: Mapping[str, np.ndarray], seed: int = 3) -> Arr
 
 
 def _execute(rule: Rule, source: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    value = source[np.ix_(*[axis.indices() for axis in rule.axes])] / rule.divisor
-    if rule.input_axis is not None:
-        value = np.moveaxis(value, rule.input_axis, -1)
-        output, inputs = rule.axes[1 - rule.input_axis], rule.axes[rule.input_axis]
-        if rule.structure == "diagonal":
+    tile = rule.how
+    assert isinstance(tile, Tile)
+    if tile.draws_nothing:
+        return np.zeros(rule.spec.shape)
+    value = source[np.ix_(*[axis.indices() for axis in tile.axes])] / tile.divisor
+    if tile.sum_axis is not None:
+        value = np.moveaxis(value, tile.sum_axis, -1)
+        output, inputs = tile.axes[1 - tile.sum_axis], tile.axes[tile.sum_axis]
+        if tile.diagonal:
             value = np.where(output.copy_ids()[:, None] % inputs.copies == inputs.copy_ids(), value, 0.0)
-        if rule.noise is not None:
+        if tile.noise is not None:
             value = value + _noise(len(value), inputs, draw)
-        value = np.moveaxis(value, -1, rule.input_axis)
-    return value + rule.shift
+        value = np.moveaxis(value, -1, tile.sum_axis)
+    return value + tile.shift
 
 
 def _noise(rows: int, inputs: Any, draw: np.random.Generator) -> np.ndarray:

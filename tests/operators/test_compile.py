@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
 from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
-from growkernels.plans import Plan, noise_key
+from growkernels.plans import Noise, Plan, noise_key
 from tests.families import variants
 from tests.layouts.support import class_shapes
 from tests.operators.support import make_source
@@ -53,15 +53,18 @@ def test_the_order_is_that_of_the_file_with_the_layers_in_theirs():
 
 def test_every_noisy_tensor_has_the_key_of_its_own_name():
     plan = make_source("llama").plan(depth=2, width=2, seed=5)
-    keys = {rule.target: rule.noise.key for rule in plan.rules if rule.noise}
+    keys = {rule.target: rule.how.key for rule in plan.rules if rule.how.noise}
     assert keys == {name: noise_key(5, name) for name in keys}
     assert len(set(keys.values())) == len(keys) == 4 * 7
-    assert all(rule.noise.snr_db == 10 and rule.noise.std is None for rule in plan.rules if rule.noise)
+    assert all(rule.how.noise in (None, Noise(10.0)) for rule in plan.rules)
 
 
 def test_stacking_orders():
-    assert DEPTH_OPERATORS["gstack"].index(3, 2) == (0, 1, 2, 0, 1, 2)
-    assert DEPTH_OPERATORS["interpolate"].index(3, 2) == (0, 0, 1, 1, 2, 2)
+    def order(name):
+        return [layer.source for layer in DEPTH_OPERATORS[name].layers(3, GrowthOptions(depth=2))]
+
+    assert order("gstack") == [0, 1, 2, 0, 1, 2]
+    assert order("interpolate") == [0, 0, 1, 1, 2, 2]
     assert make_source("llama").plan(depth=2, depth_operator="interpolate").layer_index == (0, 0, 1, 1)
 
 
@@ -180,7 +183,7 @@ def test_the_digest_follows_what_the_plan_says():
     ]
     assert len({plan.digest() for plan in plans}) == len(plans)
     assert source.plan(width=2).digest() == plans[0].digest()
-    measured = plans[0].with_rules(tuple(r.with_std(0.25) if r.noise else r for r in plans[0].rules))
+    measured = plans[0].with_rules(tuple(r.with_std(0.25) if r.how.noise else r for r in plans[0].rules))
     assert measured.digest() != plans[0].digest()
     assert Plan.from_json(measured.to_json()) == measured
 

@@ -40,11 +40,12 @@ def test_every_tensor_keeps_its_function(family, name, variant, width):
 def check_rule(rule: Rule, source: np.ndarray, grown: np.ndarray) -> None:
     """A product of copies gives copies of the product; everything else is copied."""
     assert grown.shape == rule.spec.shape
-    if rule.input_axis is None:
-        np.testing.assert_array_equal(grown, source[np.ix_(*[axis.indices() for axis in rule.axes])])
+    tile = rule.how
+    if tile.sum_axis is None:
+        np.testing.assert_array_equal(grown, source[np.ix_(*[axis.indices() for axis in tile.axes])])
         return
-    output, inputs = rule.axes[1 - rule.input_axis], rule.axes[rule.input_axis]
-    old, new = np.moveaxis(source, rule.input_axis, 1), np.moveaxis(grown, rule.input_axis, 1)
+    output, inputs = tile.axes[1 - tile.sum_axis], tile.axes[tile.sum_axis]
+    old, new = np.moveaxis(source, tile.sum_axis, 1), np.moveaxis(grown, tile.sum_axis, 1)
     x = np.random.default_rng(1).standard_normal(inputs.source_size)
     np.testing.assert_allclose(new @ x[inputs.indices()], (old @ x)[output.indices()], **CLOSE)
 
@@ -99,7 +100,7 @@ def test_one_head_is_no_multi_query_attention():
 def test_noise_goes_on_projections_inside_layers_that_sum_over_copies():
     def noisy(family, name="plain", **options):
         return {
-            rule.group.partition("{}.")[2] for rule in make_source(family, name).plan(**options).rules if rule.noise
+            rule.group.partition("{}.")[2] for rule in make_source(family, name).plan(**options).rules if rule.how.noise
         }
 
     attention = {f"self_attn.{name}_proj.weight" for name in "qkvo"}
@@ -114,21 +115,21 @@ def test_noise_goes_on_projections_inside_layers_that_sum_over_copies():
 
 @pytest.mark.parametrize("variant", ["symmetric", "diagonal"])
 def test_a_head_is_divided_in_either_variant(variant):
-    rule = rules(make_source("llama").plan(width=3, variant=variant))["lm_head.weight"]
-    assert (rule.divisor, rule.structure, rule.noise) == (3.0, "all", None)
+    tile = rules(make_source("llama").plan(width=3, variant=variant))["lm_head.weight"].how
+    assert (tile.divisor, tile.diagonal, tile.noise) == (3.0, False, None)
 
 
 def test_gemma_ties_by_the_square_root():
     plan = make_source("gemma").plan(width=4)
     embedding, norm = rules(plan)["model.embed_tokens.weight"], rules(plan)["model.norm.weight"]
-    assert (embedding.divisor, norm.divisor, norm.shift) == (2.0, 2.0, -0.5)
-    assert rules(plan)["model.layers.0.input_layernorm.weight"].shift == 0
+    assert (embedding.divisor, norm.divisor, norm.how.shift) == (2.0, 2.0, -0.5)
+    assert rules(plan)["model.layers.0.input_layernorm.weight"].how.shift == 0
 
 
 def test_gemma_untied_leaves_the_norm_alone():
     plan = make_source("gemma").plan(width=4, untie=True)
     by_name = rules(plan)
-    assert (by_name["model.norm.weight"].divisor, by_name["model.norm.weight"].shift) == (1.0, 0.0)
+    assert (by_name["model.norm.weight"].divisor, by_name["model.norm.weight"].how.shift) == (1.0, 0.0)
     assert by_name["lm_head.weight"].divisor == 4.0 and by_name["model.embed_tokens.weight"].divisor == 2.0
     assert by_name["lm_head.weight"].source == "model.embed_tokens.weight"
     assert plan.config["tie_word_embeddings"] is False and plan.tied_head is None

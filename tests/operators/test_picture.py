@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from growkernels.errors import GrowthError
+from growkernels.report import picture
 from growkernels.report.picture import draw_plan
 from tests.operators.support import make_source
 
@@ -32,3 +33,10 @@ def test_plans_are_drawn(family, options, tmp_path):
 def test_a_picture_that_cannot_be_written(tmp_path):
     with pytest.raises(GrowthError, match=r"cannot write the picture to .*: No such file"):
         draw_plan(make_source("llama").plan(width=2), tmp_path / "no" / "plan.png")
+
+
+def test_a_picture_needs_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "find_spec", lambda name: None)
+    with pytest.raises(GrowthError, match=r"needs matplotlib; install it \(`pip install matplotlib`\)"):
+        draw_plan(make_source("llama").plan(width=2), tmp_path / "plan.png")
+    assert not (tmp_path / "plan.png").exists()

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+import tests.emulated  # noqa: F401  # registers its backend
+
 
 @pytest.fixture(autouse=True)
 def in_poisoned_memory(poisoned_memory: None) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from growkernels.ops import TileSpec
+from growkernels.ops.tile.numbers import RuleNumbers
 
 T = TypeVar("T")
 
@@ -50,13 +50,13 @@ def segments(choose: Choose, size: int, copies: int | None = None) -> tuple[int,
     return tuple(flat)
 
 
-def rule(choose: Choose, rows: int, cols: int, noise: bool | None = None) -> TileSpec:
+def rule(choose: Choose, rows: int, cols: int, noise: bool | None = None) -> RuleNumbers:
     """Any rule for a source of this shape."""
     noise = choose.pick((False, True)) if noise is None else noise
     diagonal = choose.pick((False, True))
     copies = choose.integer(1, 6) if noise or diagonal else None
     fills = [(choose.pick((0.0, 0.5, -3.0)), choose.pick((0.0, 0.02))) for _ in range(3)]
-    return TileSpec(
+    return RuleNumbers(
         rows=segments(choose, rows),
         cols=segments(choose, cols, copies),
         divisor=choose.pick((1.0, 2.0, 3.0, 7.0, 2**0.5)),

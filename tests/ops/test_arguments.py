@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec
-from growkernels.ops.backends import backend
+from growkernels.ops import Fill, IndexVector, Noise, Segment, Tile
+from growkernels.ops.backends.extension import EXTENSION, MISSING
 from tests.ops.tools import data
 
 W = data((4, 6))
@@ -90,7 +91,7 @@ def test_bands_of_one_matrix_are_apart_and_meeting_ones_are_refused(backend: str
 def test_an_output_that_is_an_input_of_another_rule_is_refused() -> None:
     memory = torch.ones(7, 24).unbind()
     memory = [m.view(4, 6) for m in memory]
-    spec = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
+    spec = Tile.identity((4, 6))
     for read in ([0, 1, 2], [2, 1, 0], [6, 3, 1]):
         sources = [memory[i] for i in read]
         for write in range(7):
@@ -102,46 +103,92 @@ def test_an_output_that_is_an_input_of_another_rule_is_refused() -> None:
                 ops.tile_rules_(targets, sources, [spec] * 3)
 
 
+WHOLE, GOOD = IndexVector.identity(4), Tile.identity((4, 6), 1)
+
+
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("rule", "message"),
     [
-        (TileSpec((0, 5, 1, 1), (0, 6, 1, 1)), "does not fit a source axis of 4"),
-        (TileSpec((0, 4, 1, 1), (3, 6, 1, 1)), "does not fit a source axis of 6"),
-        (TileSpec((0, 4, 0, 1), (0, 6, 1, 1)), "does not fit"),
-        (TileSpec((0, 4, 1, 3), (0, 6, 1, 1)), "does not fit"),
-        (TileSpec((-1, 4, 2, 1), (0, 6, 1, 1)), "does not fit"),
-        (TileSpec((-2, 4, 1, 1), (0, 6, 1, 1)), "does not fit"),
-        (TileSpec((0, 4, 1), (0, 6, 1, 1)), "rows has 3 numbers"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1, 0)), "cols has 5 numbers"),
-        (TileSpec((0, 4, 2, 1), (0, 6, 1, 1)), r"out has shape \(4, 6\); the rule writes \(8, 6\)"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), divisor=0.0), "divisor is 0.0"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), divisor=float("nan")), "divisor is nan"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), noise_std=-1.0), "noise_std is -1.0"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), fill=((0.0, 0.0), (0.0, 0.0), (0.0, float("inf")))), "noise_std is inf"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), key=1 << 64), "64 bits"),
-        (TileSpec((0, 4, 1, 1), (0, 6, 1, 1), key=-(1 << 63) - 1), "64 bits"),
-        (TileSpec((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), noise_std=0.1), "one number of column copies"),
-        (TileSpec((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), diagonal=True), "one number of column copies"),
+        (Tile.identity((5, 6)), "axis 0 of the rule .* does not fit a source axis of 4"),
+        (
+            Tile((WHOLE, IndexVector((Segment(3, 6),)))),
+            "axis 1 of the rule .* up to 8, .* does not fit a source axis of 6",
+        ),
+        (Tile((WHOLE, IndexVector((Segment(0, 6, 2**62),)))), r"out has shape \(4, 6\); the rule writes"),
+        (Tile.identity((4,)), "expected 1 axes each, as the rule has"),
+        (Tile.identity((1, 4, 6)), "expected 3 axes each, as the rule has"),
+        (Tile.copies((4, 6), (2, 1)), r"out has shape \(4, 6\); the rule writes \(8, 6\)"),
+        (replace(GOOD, divisor=0.0), "divisor is 0.0"),
+        (replace(GOOD, divisor=float("nan")), "divisor is nan"),
+        (replace(GOOD, noise=Noise(std=-1.0)), "noise_std is -1.0"),
+        (replace(GOOD, noise=Noise(10.0)), "no standard deviation"),
+        (replace(GOOD, fill=(Fill(), Fill(), Fill(0.0, float("inf")))), "noise_std is inf"),
+        (replace(GOOD, fill=(Fill.measured(), Fill(), Fill())), "not measured"),
+        (replace(GOOD, key=1 << 64), "64 bits"),
+        (replace(GOOD, key=-(1 << 63) - 1), "64 bits"),
     ],
 )
 @pytest.mark.parametrize("backend", [None, "eager", "emulated"])
-def test_rules_are_checked_before_anything_is_written(spec: TileSpec, message: str, backend: str | None) -> None:
+def test_rules_are_checked_before_anything_is_written(rule: Tile, message: str, backend: str | None) -> None:
     """Also where the rule is the last of a list, and for tensors that no kernel sees."""
-    good, outs = TileSpec((0, 4, 1, 1), (0, 6, 1, 1)), [torch.full((4, 6), 7.0) for _ in range(2)]
+    outs = [torch.full((4, 6), 7.0) for _ in range(2)]
     with pytest.raises(GrowthError, match=message):
-        ops.tile_rules_(outs, [W, W], [good, spec], backend=backend)
+        ops.tile_rules_(outs, [W, W], [GOOD, rule], backend=backend)
     assert torch.equal(torch.stack(outs), torch.full((2, 4, 6), 7.0))
     for like in (torch.empty(0, device="meta"), FakeTensorMode().from_tensor(torch.empty(0))):
         with pytest.raises(GrowthError, match=message):
-            ops.tile_rules_([like.new_empty(4, 6)], [like.new_empty(4, 6)], [spec])
+            ops.tile_rules_([like.new_empty(4, 6)], [like.new_empty(4, 6)], [rule])
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "numbers", "message"),
+    [
+        ((0, 5, 1, 1), (0, 6, 1, 1), {}, "does not fit a source axis of 4"),
+        ((0, 4, 1, 1), (3, 6, 1, 1), {}, "does not fit a source axis of 6"),
+        ((0, 4, 0, 1), (0, 6, 1, 1), {}, "does not fit"),
+        ((0, 4, 1, 3), (0, 6, 1, 1), {}, "does not fit"),
+        ((-1, 4, 2, 1), (0, 6, 1, 1), {}, "does not fit"),
+        ((-2, 4, 1, 1), (0, 6, 1, 1), {}, "does not fit"),
+        ((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), {"noise_std": 0.1}, "one number of column copies"),
+        ((0, 4, 1, 1), (0, 2, 1, 1, 2, 2, 2, 1), {"diagonal": True}, "one number of column copies"),
+    ],
+)
+@pytest.mark.parametrize("namespace", ["growkernels", "growkernels_eager", "growkernels_emulated"])
+def test_packed_rules_are_checked_before_anything_is_written(
+    rows: tuple, cols: tuple, numbers: dict, message: str, namespace: str
+) -> None:
+    """What no `Tile` packs to, but a call of the registered op may hold."""
+    values = {"noise_std": 0.0, "diagonal": False, **numbers}
+    layout = [len(rows) // 4, *rows, len(cols) // 4, *cols, int(values["diagonal"]), 0]
+    out = torch.full((4, sum(length * copies for length, copies in zip(cols[1::4], cols[2::4], strict=True))), 7.0)
+    scalars = [1.0, 0.0, values["noise_std"], *[0.0] * 6]
+    with pytest.raises((GrowthError, RuntimeError), match=message):
+        getattr(torch.ops, namespace).tile_rules_([out], [W], layout, scalars)
+    assert torch.equal(out, torch.full_like(out, 7.0))
+
+
+def test_a_rule_that_means_nothing_cannot_be_made() -> None:
+    mixed = Tile((WHOLE, IndexVector((Segment(0, 2), Segment(2, 2, 2)))), 1)
+    for changes, message in (
+        ({"noise": Noise(std=0.1)}, r"one number of input copies, the segments have \[1, 2\]"),
+        ({"diagonal": True}, "one number of input copies"),
+        ({"sum_axis": None, "diagonal": True}, "give sum_axis"),
+        ({"sum_axis": 2}, "sum_axis is 2; expected one of the 2 axes"),
+        ({"output_axis": -1}, "output_axis is -1"),
+        ({"output_axis": 1}, "output_axis and sum_axis are both 1"),
+    ):
+        with pytest.raises(GrowthError, match=message):
+            replace(mixed, **changes)
+    with pytest.raises(GrowthError, match="a mean and a std, or neither"):
+        Fill(None, 0.1)
 
 
 @pytest.mark.parametrize("backend", [None, "eager", "emulated"])
 def test_tensors_are_checked_before_anything_is_written(backend: str | None) -> None:
-    rule = TileSpec((0, 1, 1, 1), (0, 6, 1, 1))
+    rule = Tile.identity((1, 6))
     for out, weight, message in (
-        (torch.full((1, 6), 7.0), W[0], "(expected two matrices or two vectors|out has shape)"),
-        (torch.full((6,), 7.0), W[:1], "(expected two matrices or two vectors|out has shape)"),
+        (torch.full((1, 6), 7.0), W[0], "(expected 2 axes each|out has shape)"),
+        (torch.full((6,), 7.0), W[:1], "(expected 2 axes each|out has shape)"),
         (torch.full((1, 6), 7), W[:1], r"out has dtype torch\.int64"),
         (torch.full((1, 6), 7.0), W[:1].to(torch.int8), r"the source has dtype torch\.int8"),
         (torch.full((1, 6), 7.0), W[:1].to("meta"), "put them on one device"),
@@ -198,7 +245,7 @@ def test_more_axes_than_cuda_kernels_take_are_refused_before_anything_is_written
 
 
 NEGATED = torch.complex(W, W).conj().imag
-SPEC = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
+SPEC = Tile.identity((4, 6))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +270,7 @@ SPEC = TileSpec((0, 4, 1, 1), (0, 6, 1, 1))
         (lambda out: ops.tile_(NEGATED, W, 1, 1), "out is a negated view.* write into a tensor of its own"),
         (lambda out: ops.tile_rules_(out, W, SPEC), "outs is one tensor; expected a list .* unbind"),
         (lambda out: ops.tile_rules_([out], [None], [SPEC]), "one of weights is None"),
-        (lambda out: ops.tile_rules_([out], [W], [(0, 4, 1, 1)]), "one of specs is not a TileSpec"),
+        (lambda out: ops.tile_rules_([out], [W], [(0, 4, 1, 1)]), "one of specs is not a Tile"),
         (lambda out: ops.tile_rules_([out], [W], SPEC), "specs is not a list"),
         (lambda out: ops.tile_rules_([out, NEGATED], [W, W], [SPEC, SPEC]), "out is a negated view"),
         (lambda out: ops.tile_rules_([out], [W.to_sparse()], [SPEC]), "the source has layout torch.sparse_coo"),
@@ -295,7 +342,7 @@ def test_what_does_not_fit_is_named_before_a_backend_that_cannot_run() -> None:
     with pytest.raises(GrowthError, match="out has shape"):
         ops.tile_(out, W, 2, 2, backend="cuda")
     with pytest.raises(GrowthError, match="out has shape"):
-        ops.tile_rules_([out], [W], [TileSpec((0, 4, 2, 1), (0, 6, 2, 1))], backend="cuda")
+        ops.tile_rules_([out], [W], [Tile.copies((4, 6), (2, 2), 1)], backend="cuda")
     with pytest.raises(GrowthError, match="out has shape"):
         ops.replicate_([out], [W], [0], backend="cuda")
 
@@ -329,7 +376,10 @@ def test_without_the_extension_the_reference_takes_its_place_and_says_so_once() 
     done = _python(WITHOUT_EXTENSION)
     assert done.stderr.count("runs on its slow eager reference") == 1
     assert "SUCCESS" in done.stdout and "FAIL" not in done.stdout
-    assert "GrowthError: backend 'cpu' was asked for, but the compiled extension did not load" in done.stderr
+    assert (
+        "GrowthError: backend 'cpu' was asked for, but the compiled extension was not built; install a C++ compiler, then run"
+        in done.stderr
+    )
 
 
 def test_the_environment_forces_a_backend() -> None:
@@ -347,7 +397,7 @@ def test_import_is_light() -> None:
 
 
 def test_backend_is_compiled_here() -> None:
-    assert backend.EXTENSION is not None, backend.EXTENSION_ERROR
+    assert EXTENSION is not None, MISSING
 
 
 def test_nothing_to_do() -> None:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from growkernels.ops import Expansion
 from growkernels.ops.expand import forward as expand_products
 from growkernels.ops.expand.backward import add_gradients
-from growkernels.ops.expand.cost import Order, Rate, Sides, choose, work
+from growkernels.ops.expand.cost import CPU_RATES, GPU_RATES, Order, Sides, choose, work
 from growkernels.ops.expand.formats import Formats
 from growkernels.ops.expand.forward import Products
 from growkernels.ops.expand.saved import Saved
@@ -137,7 +137,7 @@ def test_the_order_follows_the_shapes() -> None:
     assert not choose(make("fc2")).b_first
     for name, backward in itertools.product(SHAPES, (False, True)):
         expansion = make(name)
-        for rate in Rate:
+        for rate in (CPU_RATES.float32, GPU_RATES.float32, GPU_RATES.bfloat16):
             costs = {order: work(expansion, order, backward).cost(rate) for order in ORDERS}
             assert costs[choose(expansion, rate, backward)] == min(costs.values())
         assert not choose(expansion, backward=True, weights_needed=True).mix_first
@@ -176,7 +176,7 @@ def test_layers_are_converted_one_by_one(gpu: bool, dtype: torch.dtype, monkeypa
 
     parts = {name: getattr(real, name) for name in ("mix_", "inner_products_", "replicate_")}
     ops = SimpleNamespace(products_=products_, **parts)
-    products = Products(ops, expansion, Order(mix_first=False, b_first=True), FLOAT32, gpu)
+    products = Products(ops, expansion, Order(mix_first=False, b_first=True), FLOAT32, GPU_RATES if gpu else CPU_RATES)
     outs = [data(expansion.target_shape, seed=seed) for seed in range(expansion.target_layers)]
     for work_of in (lambda: products.write(outs), lambda: add_gradients(products, outs, totals_of(expansion))):
         factors.clear()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Noise, Tile
 from growkernels.ops.tile import packing
 from tests.ops.tools import assert_same_bits, data
 
@@ -18,7 +18,8 @@ KEY = -3
 def samples(name: str) -> list[tuple]:
     w, v = data((3, 5)), data((7,))
     grad = w.clone().requires_grad_()
-    packed = packing.pack([TileSpec((0, 3, 2, 1), (0, 5, 2, 1), 2.0, noise_std=0.1, key=5)] * 2)
+    rule = Tile.copies((3, 5), (2, 2), 1, Noise(std=0.1), key=5)
+    jobs = packing.pack([torch.empty(6, 10)] * 2, [w, w], [rule] * 2)
     return {
         "tile_": [
             (torch.ones(6, 10), w, 2, 2, False, 0.1, None, KEY),
@@ -31,7 +32,7 @@ def samples(name: str) -> list[tuple]:
             (grad, 2, 3, False, 0.0, 10.0, KEY, torch.bfloat16),
             (v, 3, 1, False, 0.0, None, 0, torch.float16),
         ],
-        "tile_rules_": [([torch.ones(6, 10), torch.ones(6, 10).bfloat16()], [w, w.half()], *packed)],
+        "tile_rules_": [([torch.ones(6, 10), torch.ones(6, 10).bfloat16()], [w, w.half()], jobs.layout, jobs.scalars)],
         "replicate_": [([torch.ones(3, 5), torch.ones(7)], [v, w], [1, 0], [1.0, 0.5], 0.2, 0.1, KEY)],
         "replicate": [([v, w], [1, 0, 1], [1.0, 0.5, 2.0], 0.2, 0.1, KEY), ([grad], [0, 0], [1.0, 2.0], 0.0, 0.0, 0)],
         "mean_square": [([w, v], [1.0, 3.0])],
@@ -83,7 +84,7 @@ def test_gradient_keeps_the_dtype_and_sums_in_float32() -> None:
 
 def test_compile_full_graph() -> None:
     weight, block = data((6, 10)), data((5, 3))
-    spec = TileSpec((0, 6, 2, 1), (0, 10, 2, 1), 2.0, noise_std=0.1, key=5)
+    spec = Tile.copies((6, 10), (2, 2), 1, Noise(std=0.1), key=5)
 
     def everything(w: torch.Tensor, b: torch.Tensor, key: int) -> list[torch.Tensor]:
         out = torch.empty(12, 20)

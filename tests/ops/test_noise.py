@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import TileSpec, arithmetic
-from growkernels.ops.backends import backend
+from growkernels.ops import arithmetic
+from growkernels.ops.backends.extension import EXTENSION
 from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile.numbers import RuleNumbers
 from tests.ops.tools import DTYPES, assert_same_bits, data, dtypes, keys, laid_out, layouts, poisoned
 
 #: Bits do not depend on the instruction set.
@@ -36,7 +37,7 @@ KNOWN = [
 def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int], words: tuple[int, ...]) -> None:
     result = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
     assert tuple(int(word[0]) for word in result) == words
-    assert backend.EXTENSION.philox(counter, key) == words
+    assert EXTENSION.philox(counter, key) == words
 
 
 def test_normals_known_answers() -> None:
@@ -180,7 +181,10 @@ def _everything(dtype: torch.dtype, shape: tuple[int, int], backend: str | None 
     rows, cols = (0, shape[0], 2, 1, -1, 3, 1, 1), (-1, 5, 1, 1, 0, shape[1], 3, 1)
     fill = ((0.0, 0.1), (0.5, 0.2), (0.0, 0.3))
     ops.tile_rules_(
-        [extended], [weight], [TileSpec(rows, cols, 3.0, 0.5, noise_std=0.1, key=5, fill=fill)], backend=backend
+        [extended],
+        [weight],
+        [RuleNumbers(rows, cols, 3.0, 0.5, noise_std=0.1, key=5, fill=fill).tile()],
+        backend=backend,
     )
     return [
         ops.tile(weight, 2, 2, snr_db=10.0, key=1, backend=backend),
@@ -207,7 +211,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype, isa: str) -> None:
-    assert backend.EXTENSION.isa() == isa
+    assert EXTENSION.isa() == isa
     for actual, eager in zip(_everything(dtype, (37, 113)), _everything(dtype, (37, 113), "eager"), strict=True):
         assert_same_bits(actual, eager)
 
@@ -215,4 +219,4 @@ def test_every_instruction_set_gives_the_same_bits(dtype: torch.dtype, isa: str)
 @given(st.tuples(*[st.integers(0, 2**32 - 1)] * 4), st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
 def test_compiled_philox_is_that_of_numpy(counter: tuple[int, ...], key: tuple[int, int]) -> None:
     words = noise_reference.philox(tuple(np.array([c], np.uint32) for c in counter), key)
-    assert backend.EXTENSION.philox(counter, key) == tuple(int(word[0]) for word in words)
+    assert EXTENSION.philox(counter, key) == tuple(int(word[0]) for word in words)

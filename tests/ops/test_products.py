@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from growkernels import devices
 from growkernels.ops.backends import triton
 from growkernels.ops.expand.products import fill_together, products_
 from tests.ops.tools import assert_same_bits, data, laid_out, poisoned
@@ -40,11 +41,8 @@ def test_together_where_one_alone_leaves_a_gpu_idle() -> None:
 
 
 def test_the_way_follows_the_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Gpu:
-        multi_processor_count = 4
-
     taken = []
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Gpu)
+    monkeypatch.setattr(devices, "processors", lambda device: 4)
     monkeypatch.setattr(triton, "products_", lambda *_: taken.append("together"))
     monkeypatch.setattr(triton.products, "products_", lambda *_: taken.append("one by one"))
     for dtype, count in ((torch.bfloat16, 4), (torch.bfloat16, 1), (torch.float32, 4)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from growkernels import ops
-from growkernels.ops import TileSpec
+from growkernels.ops import Noise, Tile
 from growkernels.ops.noise import reference as noise_reference
 from growkernels.ops.tile import reference as tile_reference
 from tests.ops.tools import (
@@ -42,8 +44,8 @@ def check_rule(case: tuple, backend: str | None) -> None:
     weight = laid_out(with_special(weight) if special else weight, source_layout)
     out = poisoned(spec.shape, target_dtype, target_layout)
     expected = poisoned(spec.shape, target_dtype)
-    ops.tile_rules_([out], [weight], [spec], backend=backend)
-    tile_reference.tile_rules_([expected], [weight], [spec])
+    ops.tile_rules_([out], [weight], [spec.tile()], backend=backend)
+    tile_reference.tile_rules_([expected], [weight], [spec.tile()])
     assert_same_bits(out, expected)
 
 
@@ -59,9 +61,9 @@ def test_any_slice_equals_the_whole(case: st.DataObject) -> None:
     spec, dtype = case.draw(specs(*shape)), case.draw(dtypes)
     weight = data(shape, case.draw(dtypes))
     whole = poisoned(spec.shape, dtype)
-    ops.tile_rules_([whole], [weight], [spec])
+    ops.tile_rules_([whole], [weight], [spec.tile()])
     rows, cols = (range(*sorted((case.draw(st.integers(0, n)), case.draw(st.integers(0, n))))) for n in spec.shape)
-    part = tile_reference.tile_rule_slice(weight, spec, spec.shape, rows, cols, dtype)
+    part = tile_reference.tile_rule_slice(weight, spec.tile(), spec.shape, rows, cols, dtype)
     assert_same_bits(part, whole[rows.start : rows.stop, cols.start : cols.stop])
 
 
@@ -69,12 +71,13 @@ def check_vector(case: st.DataObject, backend: str | None) -> None:
     """Any rule for a tensor of one axis."""
     size = case.draw(st.integers(0, 70))
     spec = case.draw(specs(1, size, noise=False))
-    spec = TileSpec((0, 1, 1, 1), spec.cols, spec.divisor, spec.shift, False, 0.0, spec.key, spec.fill)
+    rule = replace(spec, diagonal=False).tile()
+    rule = replace(rule, axes=rule.axes[1:], sum_axis=None)
     source, target = case.draw(dtypes), case.draw(dtypes)
     weight = laid_out(data((size,), source), case.draw(layouts))
-    out = poisoned((spec.shape[1],), target, case.draw(layouts))
-    ops.tile_rules_([out], [weight], [spec], backend=backend)
-    assert_same_bits(out, tile_reference.tile_rule_slice(weight, spec, out.shape, range(1), range(len(out)), target)[0])
+    out = poisoned(rule.shape, target, case.draw(layouts))
+    ops.tile_rules_([out], [weight], [rule], backend=backend)
+    assert_same_bits(out, tile_reference.tile_rule_slice(weight, rule, out.shape, range(1), range(len(out)), target)[0])
 
 
 @given(st.data())
@@ -215,11 +218,11 @@ def test_noise_by_hand(variant: str, backend: str | None) -> None:
 def test_more_than_two_to_the_31_elements() -> None:
     weight = data((1, 33_001), torch.bfloat16).expand(32_801, 33_001)
     out = torch.empty(65_602, 33_001, dtype=torch.bfloat16)
-    spec = TileSpec((0, 32_801, 2, 1), (0, 33_001, 1, 1), 3.0)
+    spec = replace(Tile.copies(weight.shape, (2, 1)), divisor=3.0)
     ops.tile_rules_([out], [weight], [spec])
     noisy = torch.empty(32_801, 66_002, dtype=torch.bfloat16)
     ops.tile_(noisy, weight, 1, 2, noise_std=0.1, key=4)
-    noise = TileSpec((0, 32_801, 1, 1), (0, 33_001, 2, 1), 2.0, noise_std=0.1, key=4)
+    noise = Tile.copies(weight.shape, (1, 2), 1, Noise(std=0.1), key=4)
     for rows in (range(2), range(32_700, 32_704), range(32_799, 32_801)):
         for big, rule, cols in ((out, spec, range(33_001)), (noisy, noise, range(66_002))):
             expected = tile_reference.tile_rule_slice(weight, rule, tuple(big.shape), rows, cols, torch.bfloat16)
@@ -248,9 +251,7 @@ def test_snr_is_the_std_of_the_mean_square() -> None:
 
 def test_many_rules_at_once() -> None:
     weights = [data((n, 2 * n + 1), dtype) for n in range(9) for dtype in DTYPES]
-    rules = [
-        TileSpec((0, w.shape[0], 2, 1), (0, w.shape[1], 2, 1), 2.0, noise_std=0.1, key=i) for i, w in enumerate(weights)
-    ]
+    rules = [Tile.copies(w.shape, (2, 2), 1, Noise(std=0.1), key=i) for i, w in enumerate(weights)]
     outs = [poisoned(rule.shape, w.dtype) for rule, w in zip(rules, weights, strict=True)]
     ops.tile_rules_(outs, weights, rules)
     for out, weight, rule in zip(outs, weights, rules, strict=True):

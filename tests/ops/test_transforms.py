@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import Expansion, TileSpec
+from growkernels.ops import Expansion, Tile
 from growkernels.ops.transforms import check_transforms
 from tests.ops.tools import assert_same_bits, data
 
@@ -46,7 +46,7 @@ def written(write: Callable[[Tensor, Tensor], None], rows: int, columns: int) ->
 WRITE = {
     "expand_": written(lambda out, x: ops.expand_([out], WEIGHTS[:1], x, None), 8, 6),
     "tile_": written(lambda out, x: ops.tile_(out, x, 2, 2), 16, 8),
-    "tile_rules_": written(lambda out, x: ops.tile_rules_([out], [x], [TileSpec((0, 8, 2, 1), (0, 4, 1, 1))]), 16, 4),
+    "tile_rules_": written(lambda out, x: ops.tile_rules_([out], [x], [Tile.copies((8, 4), (2, 1))]), 16, 4),
     "replicate_": written(lambda out, x: ops.replicate_([out], [x], [0]), 8, 4),
 }
 TRANSFORMS = {

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from hypothesis import strategies as st
 
-from growkernels.ops import TileSpec
+from growkernels.ops.tile.numbers import RuleNumbers
 from tests.ops import rules
 from tests.ops.tensors import (
     DTYPES,
@@ -56,6 +56,6 @@ class Drawn:
 
 
 @st.composite
-def specs(draw: st.DrawFn, rows: int, cols: int, noise: bool | None = None) -> TileSpec:
+def specs(draw: st.DrawFn, rows: int, cols: int, noise: bool | None = None) -> RuleNumbers:
     """Any rule for a source of this shape."""
     return rules.rule(Drawn(draw), rows, cols, noise)

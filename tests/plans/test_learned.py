@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from growkernels.plans import Claim, IndexVector, Learned, LearnedPart, Matrices, Plan, Rule, TensorSpec
-from growkernels.plans.summary import describe
+from growkernels.plans import Claim, Learned, LearnedPart, Matrices, Plan, Rule, TensorSpec
 
 HEADS, HIDDEN = LearnedPart("q", 8, 24, block=4), LearnedPart("hidden", 6, 12)
 
 
-def rule(sources: tuple[str, ...] = ("a.0", "a.1"), axes: tuple = ((HEADS,), (HIDDEN,)), **fields: object) -> Rule:
-    learned = Learned(sources, "mix a", 1, axes)
-    return Rule("b.1", sources[0], TensorSpec(learned.shape, "float32"), "linear", (), learned=learned, **fields)
+def rule(sources: tuple[str, ...] = ("a.0", "a.1"), axes: tuple = ((HEADS,), (HIDDEN,))) -> Rule:
+    learned = Learned("mix a", 1, axes, sum_axis=1 if len(axes) > 1 else None)
+    return Rule("b.1", sources, TensorSpec(learned.shape, "float32"), learned, kind="linear")
 
 
 def plan(matrices: Matrices | None) -> Plan:
     claims = (Claim("width", "no", "learned"),)
-    return Plan((rule(input_axis=1),), {}, {}, (0, 1), {}, 0, claims, matrices=matrices)
+    return Plan((rule(),), {}, {}, (0, 1), {}, 0, claims, matrices=matrices)
 
 
 def matrices(value: float = 0.5) -> Matrices:
@@ -28,16 +28,15 @@ def matrices(value: float = 0.5) -> Matrices:
 
 
 def test_a_rule_knows_its_sources_and_shapes() -> None:
-    mixed = rule(input_axis=1)
-    assert mixed.sources == ("a.0", "a.1")
-    assert mixed.source_shape == (8, 6)
-    assert mixed.learned.matrices == {"q": (6, 2), "hidden": (12, 6)}
-    assert mixed.n_in == 1
+    mixed = rule()
+    assert mixed.sources == mixed.drawn == ("a.0", "a.1")
+    assert mixed.how.source_shape == (8, 6)
+    assert mixed.how.matrices == {"q": (6, 2), "hidden": (12, 6)}
     assert not mixed.is_copy
-    with pytest.raises(ValueError, match=r"learned axes give \(24, 12\)"):
-        Rule("b", "a", TensorSpec((24, 13), "float32"), "linear", (), learned=mixed.learned)
-    with pytest.raises(ValueError, match="learned axes"):
-        Rule("b", "a", mixed.spec, "linear", (IndexVector.tile(8, 3), IndexVector.tile(6, 2)), learned=mixed.learned)
+    with pytest.raises(ValueError, match=r"the rule gives \[24, 12\]"):
+        Rule("b", ("a",), TensorSpec((24, 13), "float32"), mixed.how)
+    with pytest.raises(ValueError, match="draws on a source, and none is named"):
+        Rule("b", (), mixed.spec, mixed.how)
 
 
 def test_plans_survive_json_and_name_their_matrices() -> None:
@@ -53,18 +52,19 @@ def test_plans_survive_json_and_name_their_matrices() -> None:
     assert Plan.from_json(plan(None).to_json()) == plan(None)
 
 
-def test_what_is_not_learned_has_the_json_that_it_had() -> None:
-    copied = Rule("b", "a", TensorSpec((4,), "float32"), "norm", (IndexVector.tile(2, 2),))
-    assert "learned" not in copied.to_json()
-    assert "matrices" not in plan(None).with_rules((copied,)).to_json()
-    assert Rule.from_json(copied.to_json()) == copied
+def test_layers_share_what_differs_in_the_row_alone() -> None:
+    layers = [replace(rule(), target=f"b.{row}", how=replace(rule().how, row=row)) for row in range(3)]
+    data = plan(None).with_rules(tuple(layers)).to_json()
+    assert len(data["hows"]) == 1 and [row["row"] for row in data["rules"]] == [0, 1, 2]
+    assert "matrices" not in data
+    assert Plan.from_json(data).rules == tuple(layers)
 
 
 def test_words() -> None:
-    assert describe(rule()) == "learn 3x2, mix 2"
-    assert describe(rule(("a.0",))) == "learn 3x2"
+    assert rule().describe() == "learn 3x2, mix 2"
+    assert rule(("a.0",)).describe() == "learn 3x2"
     same = LearnedPart(None, 6, 6)
-    assert describe(rule(axes=((same,),))) == "scale, mix 2"
+    assert rule(axes=((same,),)).describe() == "scale, mix 2"
 
 
 def test_matrices_are_float32_read_only_and_equal_by_bits() -> None:

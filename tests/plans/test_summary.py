@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from growkernels.operators import DEPTH_OPERATORS
-from growkernels.plans import IndexVector, Noise, Rule, TensorSpec
-from growkernels.plans.summary import connection_rate, describe, summarize
+from growkernels.operators import DEPTH_OPERATORS, GrowthOptions
+from growkernels.plans import Fill, IndexVector, Noise, Tile
+from growkernels.plans.summary import connection_rate, summarize
 from tests.families import variants
 from tests.operators.support import make_source
 
@@ -58,24 +58,43 @@ def test_one_row_for_each_kind_of_tensor():
         ({"divisor": 3.0}, "tile 2x3, /3"),
         ({"divisor": 2**0.5, "shift": 2**-0.5 - 1}, "tile 2x3, /sqrt(2), -0.292893"),
         ({"divisor": 2.5}, "tile 2x3, /2.5"),
-        ({"structure": "diagonal", "noise": Noise(1, 7.5)}, "tile 2x3, diagonal, noise 7.5 dB"),
+        ({"diagonal": True, "noise": Noise(7.5)}, "tile 2x3, diagonal, noise 7.5 dB"),
     ],
 )
 def test_rules_in_words(changes, words):
     axes = (IndexVector.tile(2, 2), IndexVector.tile(2, 3))
-    assert describe(Rule("a", "b", TensorSpec((4, 6), "float32"), "linear", axes, 1, **changes)) == words
+    assert str(Tile(axes, 1, **changes)) == words
+
+
+@pytest.mark.parametrize(
+    ("tile", "words"),
+    [
+        (Tile.zeros((4, 6)), "zero"),
+        (Tile.filled((4,), Fill(0.5)), "0.5"),
+        (Tile.filled((4,), Fill(0.0, 0.02)), "normal 0.02"),
+        (Tile((IndexVector.extend(4, 2), IndexVector.identity(3))), "tile [1 new]x1, new zero"),
+        (Tile((IndexVector.extend(4, 2),), fill=(Fill.measured(),) * 3), "repeat [1 new], new normal as replaced"),
+    ],
+)
+def test_fills_in_words(tile, words):
+    assert str(tile) == words
 
 
 def test_words_for_parts_that_are_copied_differently():
     axes = (IndexVector.parts([(2, 2), (1, 1)]), IndexVector.identity(3))
-    assert describe(Rule("a", "b", TensorSpec((5, 3), "float32"), "linear", axes, 1)) == "tile [2 1]x1"
-    assert describe(Rule("a", "b", TensorSpec((3,), "float32"), "norm", (axes[1],))) == "copy"
+    assert str(Tile(axes, 1)) == "tile [2 1]x1"
+    assert str(Tile(axes[1:])) == "copy"
+
+
+def order(operator, num_layers, factor):
+    options = GrowthOptions(depth=factor, width=2)
+    return [layer.source for layer in DEPTH_OPERATORS[operator].layers(num_layers, options)]
 
 
 @pytest.mark.parametrize(("operator", "percent"), [("gstack", 91), ("interpolate", 30)])
 def test_connection_rates_of_the_paper(operator, percent):
     # Both figures fit 8 layers grown three times; 6 layers grown four times would give 87 % and 22 %.
-    assert round(100 * connection_rate(DEPTH_OPERATORS[operator].index(8, 3))) == percent
+    assert round(100 * connection_rate(order(operator, 8, 3))) == percent
 
 
 @given(st.integers(1, 12), st.integers(1, 6))
@@ -83,5 +102,5 @@ def test_connection_rates_in_closed_form(layers, factor):
     pairs = layers * factor - 1
     expected = {"gstack": factor * (layers - 1), "interpolate": layers - 1}
     for name, kept in expected.items():
-        rate = connection_rate(DEPTH_OPERATORS[name].index(layers, factor))
+        rate = connection_rate(order(name, layers, factor))
         assert rate == (kept / pairs if pairs else None)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 
 import growkernels
@@ -58,10 +57,10 @@ def test_memory_that_runs_out_fails_no_verification(
 ) -> None:
     load = logits.load_model
 
-    def failing(folder: Path, dtype: torch.dtype) -> Any:
+    def failing(folder: Path, *more: Any) -> Any:
         if folder != src:
             raise error
-        return load(folder, dtype)
+        return load(folder, *more)
 
     monkeypatch.setattr(logits, "load_model", failing)
     report = growkernels.grow_checkpoint(src, tmp_path / "dst", width=2, verify_logits=True)
@@ -73,10 +72,10 @@ def test_a_target_that_fails_where_the_source_does_not_has_failed(
 ) -> None:
     load = logits.load_model
 
-    def failing(folder: Path, dtype: torch.dtype) -> Any:
+    def failing(folder: Path, *more: Any) -> Any:
         if folder != src:
             raise ValueError("mismatched sizes")
-        return load(folder, dtype)
+        return load(folder, *more)
 
     monkeypatch.setattr(logits, "load_model", failing)
     with pytest.raises(growkernels.api.VerificationFailed, match="run the grown model: ValueError: mismatched sizes"):

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from growkernels.ops.tile.reference import tile_rules_
-from growkernels.plans import Claim, IndexVector, Noise, Plan, Rule, TensorSpec
-from growkernels.verification import slices
+from growkernels.plans import Claim, IndexVector, Noise, Plan, Rule, TensorSpec, Tile
+from growkernels.verification.reading import read_tile
 from growkernels.verification.slices import fold_error, half_ulp, verify_slices
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -33,19 +33,21 @@ def one_rule(
 ) -> tuple[Stored, Stored, Plan]:  # fmt: skip
     """A matrix of normals, grown by the reference."""
     weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * 100 + columns)).to(source)
-    axes = IndexVector.tile(rows, n_out), IndexVector.tile(columns, n_in)
-    if transposed:
-        weight, axes = weight.T.contiguous(), axes[::-1]
-    spec = TensorSpec(tuple(axis.size for axis in axes), str(target).removeprefix("torch."))
-    rule = Rule(
-        "layers.0.weight", "layers.0.weight", spec, "linear", axes,
-        input_axis=0 if transposed else 1,
+    tile = Tile(
+        axes=(IndexVector.tile(rows, n_out), IndexVector.tile(columns, n_in)),
+        sum_axis=1,
         divisor=(1.0 if diagonal else float(n_in)) if divisor is None else divisor,
-        structure="diagonal" if diagonal else "all",
-        noise=Noise(key=0x1234567890ABCDEF, std=float(np.float32(std))) if std and n_in > 1 else None,
-    )  # fmt: skip
-    grown = torch.full(spec.shape, torch.nan, dtype=target)
-    tile_rules_([slices._oriented(rule, grown)], [slices._oriented(rule, weight)], [slices._spec(rule)])
+        diagonal=diagonal,
+        noise=Noise(std=float(np.float32(std))) if std and n_in > 1 else None,
+        key=0x1234567890ABCDEF,
+    )
+    grown = torch.full(tile.shape, torch.nan, dtype=target)
+    tile_rules_([grown], [weight], [tile])
+    if transposed:
+        weight, grown = weight.T.contiguous(), grown.T.contiguous()
+        tile = replace(tile, axes=tile.axes[::-1], sum_axis=0)
+    spec = TensorSpec(tile.shape, str(target).removeprefix("torch."))
+    rule = Rule("layers.0.weight", ("layers.0.weight",), spec, tile, kind="linear")
     plan = Plan((rule,), {}, {}, (0,), {}, 0, (Claim("width", "up to rounding", ""),))
     return Stored({rule.source: weight}), Stored({rule.target: grown}), plan
 
@@ -121,9 +123,9 @@ def test_nan_equals_nan_whatever_its_payload() -> None:
 
 def test_an_overflow_is_no_rounding() -> None:
     source, target, plan = one_rule(target=torch.float16, std=0.0)
-    weight, grown = source.tensors["layers.0.weight"], target.tensors["layers.0.weight"]
-    grown[0, 0] = torch.inf
-    assert fold_error(weight, grown, plan.rules[0], 0) == (torch.inf, 0)
+    target.tensors["layers.0.weight"][0, 0] = torch.inf
+    data = plan.to_json()
+    assert fold_error(read_tile(data["rules"][0], data["hows"][0]["tile"], source, target), 0) == (torch.inf, 0)
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False, width=32))

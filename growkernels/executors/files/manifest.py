@@ -21,9 +21,11 @@ from growkernels.errors import GrowthError
 from growkernels.executors.files.side_files import report_side_files
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.plans import NOISE_VERSION, Matrices, Plan
+from growkernels.plans.format1 import upgraded
+from growkernels.plans.plan import json_digest
 
 MANIFEST, MATRICES = "growkernels.json", "growkernels.safetensors"
-_FORMAT = 1
+_FORMAT, _OLD_FORMAT = 2, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +90,35 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         data = json.loads(path.read_bytes())
-        kind, noise = data["format"], data["noise_version"]
-        if kind != _FORMAT or noise != NOISE_VERSION:
-            raise GrowthError(
-                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads format "
-                f"{_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {data['versions']}."
-            )
-        wanted = data["plan"].get("matrices")
-        plan = Plan.from_json(data["plan"], None if wanted is None else _matrices(folder, wanted))
-        # Earlier versions recorded none of them.
+        kind, noise, versions = data["format"], data["noise_version"], data["versions"]
+        digest, wanted = json_digest(data["plan"]), data["plan"].get("matrices")
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if kind not in (_OLD_FORMAT, _FORMAT) or noise != NOISE_VERSION:
+        raise GrowthError(
+            f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads formats "
+            f"{_OLD_FORMAT} and {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {versions}."
+        )
+    matrices = None if wanted is None else _matrices(folder, wanted)
+    try:
+        stored = upgraded(data["plan"]) if kind == _OLD_FORMAT else data["plan"]
+        plan = Plan.from_json(stored, matrices)
+        # Manifests of older versions have none of them.
         held = {"fit": None, "side_files": None, "strip_prefix": "", **data}
         manifest = Manifest(plan, **{name: _checked(name, held[name]) for name in Manifest.__slots__ if name != "plan"})
-    except GrowthError:
-        raise
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        SafetensorError,
-    ) as error:
-        raise GrowthError(
-            f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
-        ) from error
-    if plan.digest() != manifest.plan_digest:
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if digest != manifest.plan_digest:
         raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
     return manifest
+
+
+#: What a damaged file can make of reading it.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+
+
+def _damaged(path: Path, error: BaseException) -> GrowthError:
+    return GrowthError(f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again.")
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -244,7 +244,7 @@ def _module_changes(
     """Configs of modules that state the model's hidden size, where it grows: what is done, and the config that states the
     grown one; None where the module's own weights have the size, so that it has to be trained again."""
     embedding = next((rule for rule in plan.rules if rule.kind == "embedding" and len(rule.spec.shape) == 2), None)
-    if embedding is None:
+    if embedding is None or not embedding.drawn:
         return {}
     before, after = tensors[embedding.source].shape[1], embedding.spec.shape[1]
     changes = {}

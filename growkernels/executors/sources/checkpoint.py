@@ -173,9 +173,7 @@ def _folder(name: str) -> Path:
 
 def _download(name: str) -> Path:
     # Imported here: a local growth does not wait for a library that it does not use.
-    from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # Whole names: a repository may hold other variants beside (model.fp16.safetensors).
     safetensors = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
@@ -185,7 +183,8 @@ def _download(name: str) -> Path:
         folder = Path(fetch(allow_patterns=[*_SMALL, *safetensors]))
         if not any(path for pattern in safetensors for path in folder.glob(pattern)):
             folder = Path(fetch(allow_patterns=[*_SMALL, *pickles]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+    except Exception as error:
+        # Some errors are of the HTTP library, which another major version of the hub's library replaces by another one.
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise GrowthError(
             f"{name} is no folder here, and the hub did not give a checkpoint of that name: {first}. Check the name, "

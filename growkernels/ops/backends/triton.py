@@ -5,33 +5,38 @@ Triton is imported at the first call: importing it takes a second, and machines 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from growkernels import devices
 from growkernels.errors import GrowthError
-from growkernels.ops.backends.eager import tile_spec, tiled_shape
+from growkernels.ops.backends.eager import tile_spec
+from growkernels.ops.backends.registry import Backend
 from growkernels.ops.checks import check_dtype, check_memory, check_rule, check_target
 from growkernels.ops.expand import products
+from growkernels.ops.expand.cost import GPU_RATES
 from growkernels.ops.tile.packing import unpack
 
 
 def _on_device(*lists: Sequence[Tensor]) -> AbstractContextManager[Any]:
     """The one device of all tensors as the current one, where that means something."""
-    devices = {tensor.device for tensors in lists for tensor in tensors}
-    if len(devices) > 1:
-        raise GrowthError(f"tensors are on {sorted(map(str, devices))}; put them on one device")
-    device = devices.pop()
-    if device.type != "cuda":
+    found = {tensor.device for tensors in lists for tensor in tensors}
+    if len(found) > 1:
+        raise GrowthError(f"tensors are on {sorted(map(str, found))}; put them on one device")
+    device = found.pop()
+    if device.type == "cpu":
         return nullcontext()
-    if why := fuses(*torch.cuda.get_device_capability(device)):
+    if why := fuses(*devices.capability(device)):
         raise GrowthError(why)
-    return torch.cuda.device(device)
+    return devices.current(device)
 
 
 @cache
@@ -77,21 +82,6 @@ def tile_(
         tile([TileJob(_matrix(out), _matrix(weight), spec, measured)])
 
 
-def tile(
-    weight: Tensor,
-    n_out: int,
-    n_in: int,
-    diagonal: bool,
-    noise_std: float,
-    snr_db: float | None,
-    key: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
-    tile_(out, weight.detach(), n_out, n_in, diagonal, noise_std, snr_db, key)
-    return out
-
-
 def tile_rules_(
     outs: Sequence[Tensor], weights: Sequence[Tensor], layout: Sequence[int], scalars: Sequence[float]
 ) -> None:
@@ -124,19 +114,6 @@ def replicate_(
     if outs:
         with _on_device(outs, blocks):
             replicate(outs, blocks, index, scale, noise_alpha, noise_std, key)
-
-
-def replicate(
-    blocks: Sequence[Tensor],
-    index: Sequence[int],
-    scale: Sequence[float],
-    noise_alpha: float,
-    noise_std: float,
-    key: int,
-) -> list[Tensor]:
-    outs = [torch.empty_like(blocks[i], memory_format=torch.contiguous_format) for i in index]
-    replicate_(outs, [block.detach() for block in blocks], index, scale, noise_alpha, noise_std, key)
-    return outs
 
 
 def mean_square(tensors: Sequence[Tensor], divisors: Sequence[float]) -> Tensor:
@@ -208,7 +185,7 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
 
 def fastest_products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
     """By the Triton kernel, or one by one by cuBLAS: whichever is taken to be faster. cuBLAS alone multiplies float32."""
-    processors = torch.cuda.get_device_properties(outs[0].device).multi_processor_count
+    processors = devices.processors(outs[0].device)
     shapes = [out.shape for out in outs]
     if left[0].dtype.itemsize == 2 and products.fill_together(shapes, processors):
         products_(outs, left, right, add)
@@ -232,19 +209,14 @@ def _check_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table: Tensor,
         )
 
 
-#: Implementations by op name.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    f.__name__: f
-    for f in (
-        tile_,
-        tile,
-        tile_rules_,
-        replicate_,
-        replicate,
-        mean_square,
-        normal_,
-        mix_,
-        inner_products_,
-        products_,
-    )
-}
+TRITON = Backend(
+    "triton",
+    # Under Triton's interpreter its kernels run on CPU tensors.
+    devices=("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",),
+    why_not=lambda: "" if find_spec("triton") else "triton is not installed; install it (`pip install triton`)",
+    implementations=lambda: {
+        f.__name__: f for f in (tile_, tile_rules_, replicate_, mean_square, normal_, mix_, inner_products_, products_)
+    },
+    rates=GPU_RATES,
+    default_for=("cuda",),
+)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from itertools import product
 from typing import NamedTuple
 
 from growkernels.ops.expand.packing import Expansion
 
 
-class Rate(IntEnum):
-    """Floating-point operations of a dense product in the time of a byte moved."""
+class Rates(NamedTuple):
+    """How fast a kind of device multiplies matrices: floating-point operations in the time of a byte moved.
 
-    #: 190 GFLOP/s beside 33 GB/s: float32 on two cores with AVX-512.
-    CPU = 6
-    #: An H200 as others know it: 60 TFLOP/s of float32 and 790 of bfloat16 beside 4.3 TB/s.
-    GPU = 14
-    GPU_BFLOAT16 = 180
+    float32: of float32 factors. bfloat16: of bfloat16 factors with float32 sums; None where they are not faster, and so are
+    converted and multiplied in float32.
+    """
+
+    float32: int
+    bfloat16: int | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the device works as a GPU does: bfloat16 is fast, and many products at once are faster than one by one."""
+        return self.bfloat16 is not None
+
+
+#: 190 GFLOP/s beside 33 GB/s: float32 on two cores with AVX-512.
+CPU_RATES = Rates(6)
+#: An H200 as others know it: 60 TFLOP/s of float32 and 790 of bfloat16 beside 4.3 TB/s.
+GPU_RATES = Rates(14, 180)
 
 
 class Order(NamedTuple):
@@ -40,10 +51,9 @@ class Work(NamedTuple):
         """All operations."""
         return self.products + self.mixes
 
-    def cost(self, rate: Rate) -> int:
-        """In operations."""
-        # A symbolic size is not multiplied by an IntEnum.
-        return self.flops + int(rate) * self.bytes
+    def cost(self, rate: int) -> int:
+        """In operations, of which a product does `rate` in the time of a byte moved."""
+        return self.flops + rate * self.bytes
 
 
 class Sides(NamedTuple):
@@ -133,7 +143,9 @@ def work(
     )
 
 
-def choose(expansion: Expansion, rate: Rate = Rate.CPU, backward: bool = False, weights_needed: bool = False) -> Order:
+def choose(
+    expansion: Expansion, rate: int = CPU_RATES.float32, backward: bool = False, weights_needed: bool = False
+) -> Order:
     """The cheapest order; backward, the one that has the gradients of the weights on its way where they are asked for."""
     mixes = (False,) if backward and weights_needed else (True, False)
     orders = (Order(*order) for order in product(mixes, (True, False)))

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import Library
 
 from growkernels.ops.expand import cost
 from growkernels.ops.expand.backward import add_gradients
+from growkernels.ops.expand.cost import Rates
 from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.forward import Products
 from growkernels.ops.expand.packing import empty_targets, unpack
@@ -19,7 +21,7 @@ from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
 
 def expand_(
     ops: Any,
-    gpu: bool,
+    rates: Rates,
     outs: Sequence[Tensor],
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -31,15 +33,15 @@ def expand_(
     stacks = unpack(weights, matrices, layout)
     for expansion, of_stack in zip(stacks, unpack_saved(saved, len(stacks)), strict=True):
         targets = outs[first : first + expansion.target_layers]
-        formats = Formats.of(expansion, wide, gpu)
-        order = cost.choose(expansion, formats.rate(gpu))
-        Products(ops, expansion, order, formats, gpu, of_stack).write(targets)
+        formats = Formats.of(expansion, wide, rates)
+        order = cost.choose(expansion, formats.rate(rates))
+        Products(ops, expansion, order, formats, rates, of_stack).write(targets)
         first += len(targets)
 
 
 def expand(
     ops: Any,
-    gpu: bool,
+    rates: Rates,
     fresh: Callable[[Tensor], None] | None,
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -52,13 +54,13 @@ def expand(
     if fresh is not None:
         for tensor in (*outs, *saved):
             fresh(tensor)
-    expand_(ops, gpu, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
+    expand_(ops, rates, [layer for out in outs for layer in out.unbind()], weights, matrices, layout, saved)
     return outs, saved
 
 
 def expand_backward(
     ops: Any,
-    gpu: bool,
+    rates: Rates,
     grads: Sequence[Tensor],
     weights: Sequence[Tensor],
     matrices: Sequence[Tensor],
@@ -75,29 +77,25 @@ def expand_backward(
     count = len(weights)
     stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
     for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
-        formats = Formats.of(expansion, wide, gpu)
+        formats = Formats.of(expansion, wide, rates)
         weights_needed = any(total is not None for total in of.weights)
         # Where the forward pass has saved something, it went by this order too.
-        order = cost.choose(expansion, formats.rate(gpu), backward=True, weights_needed=weights_needed)
-        add_gradients(Products(ops, expansion, order, formats, gpu, of_stack), grad.unbind(), of)
+        order = cost.choose(expansion, formats.rate(rates), backward=True, weights_needed=weights_needed)
+        add_gradients(Products(ops, expansion, order, formats, rates, of_stack), grad.unbind(), of)
     return [total.to(tensor.dtype) for tensor, total in zip(inputs, totals, strict=True) if total is not None]
 
 
-def register(
-    library: torch.library.Library,
-    device: str,
-    gpu: bool,
-    fresh: Callable[[Tensor], None] | None = None,
-    **parts: Callable[..., None],
-) -> None:
-    """Implement the ops for tensors of a device, which works as a GPU does or not.
+def implementations(
+    library: Library, device: str, rates: Rates, fresh: Callable[[Tensor], None] | None
+) -> dict[str, Callable[..., Any]]:
+    """The ops around `expand` by name, on the mixes, inner products and products that a library has for a type of device.
 
-    fresh: called with every result before it is written. parts: ops that the library has no kernel of.
+    fresh: called with every new result before it is written.
     """
     ops = getattr(torch.ops, library.ns)
-    SAVING[library.ns, device.lower()] = gpu
-    for name, function in parts.items():
-        library.impl(name, function, device)
-    library.impl("expand", partial(expand, ops, gpu, fresh), device)
-    for function in (expand_, expand_backward):
-        library.impl(function.__name__, partial(function, ops, gpu), device)
+    SAVING[library.ns, device] = rates
+    return {
+        "expand": partial(expand, ops, rates, fresh),
+        "expand_": partial(expand_, ops, rates),
+        "expand_backward": partial(expand_backward, ops, rates),
+    }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from growkernels.errors import GrowthError
 from growkernels.ops.autocast import cast_factors
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import check_dtype, check_memory, check_target, check_tensor, check_tensors
 from growkernels.ops.expand.packing import Expansion, pack
 from growkernels.ops.transforms import check_transforms

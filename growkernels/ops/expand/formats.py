@@ -1,4 +1,4 @@
-"""What the arithmetic of `expand` is in, by the dtypes of its tensors and the kind of device."""
+"""What the arithmetic of `expand` is in, by the dtypes of its tensors and the rates of the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from growkernels.ops.expand.cost import Rate
+from growkernels.ops.expand.cost import Rates
 from growkernels.ops.expand.packing import Expansion
 
 
@@ -19,20 +19,18 @@ class Formats(NamedTuple):
     wide: torch.dtype
 
     @classmethod
-    def of(cls, expansion: Expansion, wide: torch.dtype, gpu: bool) -> Formats:
+    def of(cls, expansion: Expansion, wide: torch.dtype, rates: Rates) -> Formats:
         """A GPU multiplies bfloat16 many times as fast as float32: what it is made of stays in it where all factors are.
 
         Not float16, whose range is less than float32's: what fits it may be grown from what does not.
         """
         factors = [t for t in (*expansion.weights, expansion.b, expansion.a) if t is not None]
-        halves = gpu and wide == torch.float32 and all(tensor.dtype == torch.bfloat16 for tensor in factors)
+        halves = rates.is_gpu and wide == torch.float32 and all(tensor.dtype == torch.bfloat16 for tensor in factors)
         return cls(torch.bfloat16 if halves else wide, wide)
 
-    def rate(self, gpu: bool) -> Rate:
-        """What products cost beside mixes."""
-        if not gpu:
-            return Rate.CPU
-        return Rate.GPU_BFLOAT16 if self.factor == torch.bfloat16 else Rate.GPU
+    def rate(self, rates: Rates) -> int:
+        """What products cost beside mixes: that of the factors' dtype."""
+        return rates.bfloat16 if self.factor == torch.bfloat16 else rates.float32
 
 
 def wide_dtype(*groups: Sequence[Tensor]) -> torch.dtype:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from growkernels.ops.expand.cost import Order
+from growkernels.ops.expand.cost import CPU_RATES, Order, Rates
 from growkernels.ops.expand.formats import Formats
 from growkernels.ops.expand.packing import Expansion
 from growkernels.ops.expand.saved import Saved
@@ -32,7 +32,7 @@ class Tuning(NamedTuple):
     grouped: bool
 
 
-#: By whether the device is a GPU: 32 MB (24 layers from 6 of 1024 x 1024 took 605 ms on an AMD EPYC with 8 MB, 499 with 16, 490
+#: By `Rates.is_gpu`: 32 MB (24 layers from 6 of 1024 x 1024 took 605 ms on an AMD EPYC with 8 MB, 499 with 16, 490
 #: with 32; 350, 324, 301 on an Intel Xeon, and 302 with 64); on a GPU, layers that give all its processors work.
 TUNING = {False: Tuning(1 << 23, 128, 1 << 16, False), True: Tuning(1 << 23, 128, 1 << 23, True)}
 
@@ -63,10 +63,10 @@ class Products:
         expansion: Expansion,
         order: Order,
         formats: Formats,
-        gpu: bool = False,
+        rates: Rates = CPU_RATES,
         saved: Saved | None = None,
     ) -> None:
-        self.ops, self.expansion, self.order, self.tuning = ops, expansion, order, TUNING[gpu]
+        self.ops, self.expansion, self.order, self.tuning = ops, expansion, order, TUNING[rates.is_gpu]
         self.saved = Saved() if saved is None else saved
         self.factor, self.wide = formats
         rows, columns = expansion.weights[0].shape

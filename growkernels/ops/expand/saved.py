@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from growkernels.ops.expand import cost
-from growkernels.ops.expand.cost import Sides, work
+from growkernels.ops.expand.cost import Rates, Sides, work
 from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.packing import Expansion, unpack
 
 #: Of the result's bytes, what may be saved at most.
 SHARE = 0.5
-#: What saves, by library and type of device, and whether it works as for a GPU.
-SAVING: dict[tuple[str, str], bool] = {}
+#: The rates of what saves, by namespace and type of device.
+SAVING: dict[tuple[str, str], Rates] = {}
 
 
 class Saved(NamedTuple):
@@ -46,10 +46,10 @@ def empty_saved(
     formats = saved_formats(namespace, weights, matrices, layout, dtype, needed)
     if not formats:
         return []
-    gpu, count, sizes = SAVING[namespace, weights[0].device.type], len(weights), []
+    rates, count, sizes = SAVING[namespace, weights[0].device.type], len(weights), []
     of_stacks = unpack(needed[:count], needed[count:], layout)
     for k, (expansion, of) in enumerate(zip(unpack(weights, matrices, layout), of_stacks, strict=True)):
-        sizes += _sizes(expansion, of, Formats(*formats[2 * k : 2 * k + 2]), dtype, gpu)
+        sizes += _sizes(expansion, of, Formats(*formats[2 * k : 2 * k + 2]), dtype, rates)
     return [weights[0].new_empty(size, dtype=each) for size, each in zip(sizes, formats, strict=True)]
 
 
@@ -62,11 +62,11 @@ def saved_formats(
     needed: Sequence[bool],
 ) -> list[torch.dtype]:
     """Dtypes of what `empty_saved` returns."""
-    gpu = SAVING.get((namespace, weights[0].device.type)) if weights else None
-    if gpu is None or not any(needed):
+    rates = SAVING.get((namespace, weights[0].device.type)) if weights else None
+    if rates is None or not any(needed):
         return []
     wide = torch.float64 if dtype == torch.float64 else wide_dtype(weights, matrices)
-    return [each for stack in unpack(weights, matrices, layout) for each in Formats.of(stack, wide, gpu)]
+    return [each for stack in unpack(weights, matrices, layout) for each in Formats.of(stack, wide, rates)]
 
 
 def unpack_saved(saved: Sequence[Tensor], stacks: int) -> list[Saved]:
@@ -77,9 +77,11 @@ def unpack_saved(saved: Sequence[Tensor], stacks: int) -> list[Saved]:
     return [Saved(*parts[k : k + 2]) for k in range(0, len(parts), 2)]
 
 
-def _sizes(expansion: Expansion, needed: Expansion, formats: Formats, dtype: torch.dtype, gpu: bool) -> tuple[int, int]:
+def _sizes(
+    expansion: Expansion, needed: Expansion, formats: Formats, dtype: torch.dtype, rates: Rates
+) -> tuple[int, int]:
     """Elements of T and of E that are saved: those that spare most operations within the share."""
-    rate = formats.rate(gpu)
+    rate = formats.rate(rates)
     order = cost.choose(expansion, rate)
     weights_needed = any(needed.weights)
     if (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import (
     check_devices,
     check_dtype,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.backends.backend import ops_of
+from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import (
     check_devices,
     check_dtype,

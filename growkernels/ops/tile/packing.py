@@ -1,11 +1,46 @@
-"""Rules as the two flat number lists that cross the op boundary, and back."""
+"""Rules as what crosses the op boundary: views of tensors as matrices, and two flat lists of numbers; and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.tile.spec import TileSpec
+from growkernels.ops.tile.numbers import RuleNumbers
+from growkernels.rules.index import IndexVector
+from growkernels.rules.tile import Tile
+
+_ONE_ROW = (0, 1, 1, 1)
+#: Where a rule keeps its own packed form, which calls would otherwise make again: 4 of 9 us.
+_KEPT = "_packed"
+
+
+class Packed(NamedTuple):
+    """A rule as numbers, see the schema of `tile_rules_`, and how its tensors are seen as matrices."""
+
+    layout: tuple[int, ...]
+    scalars: tuple[float, ...]
+    #: The stored axes in the matrix's order; None: as they are stored.
+    order: tuple[int, ...] | None
+    #: How many of them are rows together; the others are columns. None are: a vector.
+    rows: int
+    #: The source's shape that the numbers are for; None: any.
+    shape: tuple[int, ...] | None
+
+
+class Jobs(NamedTuple):
+    """What `tile_rules_` of a backend takes."""
+
+    outs: list[Tensor]
+    weights: list[Tensor]
+    layout: list[int]
+    scalars: list[float]
+    #: Targets that cannot be seen as matrices, and the matrices to be copied into them.
+    copies: list[tuple[Tensor, Tensor]]
 
 
 def signed(key: int) -> int:
@@ -13,24 +48,113 @@ def signed(key: int) -> int:
     return key - 2**64 if 2**63 <= key < 2**64 else key
 
 
-def pack(specs: Iterable[TileSpec]) -> tuple[list[int], list[float]]:
-    """`layout` and `scalars` of `tile_rules_`; see the schema. Raises GrowthError for axes that are not whole segments."""
-    layout: list[int] = []
-    scalars: list[float] = []
-    for spec in specs:
-        rows, cols = spec.rows, spec.cols
-        if len(rows) % 4 or len(cols) % 4:
-            name, flat = ("rows", rows) if len(rows) % 4 else ("cols", cols)
-            raise GrowthError(f"{name} has {len(flat)} numbers; expected (start, length, copies, groups) per segment")
-        layout += (len(rows) // 4, *rows, len(cols) // 4, *cols, 1 if spec.diagonal else 0, signed(spec.key))
-        column, row, both = spec.fill
-        scalars += (spec.divisor, spec.shift, spec.noise_std, *column, *row, *both)
-    return layout, scalars
+def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile]) -> Jobs:
+    """The arguments of `tile_rules_`. Raises GrowthError for tensors without the rule's number of axes."""
+    jobs = Jobs([], [], [], [], [])
+    for out, weight, tile in zip(outs, weights, tiles, strict=True):
+        count = len(tile.axes)
+        if out.ndim != count or weight.ndim != count:
+            raise GrowthError(
+                f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; the rule has {count} axes, expected as many"
+            )
+        packed = packed_form(tile, weight.shape)
+        jobs.layout.extend(packed.layout)
+        jobs.scalars.extend(packed.scalars)
+        if packed.order is None:
+            jobs.outs.append(out)
+            jobs.weights.append(weight)
+            continue
+        matrix = as_matrix(out, packed)
+        if matrix is None:
+            stored = out.permute(packed.order)
+            matrix = torch.empty(_matrix_shape(stored.shape, packed.rows), dtype=out.dtype, device=out.device)
+            jobs.copies.append((stored, matrix))
+        source = as_matrix(weight, packed)
+        if source is None:
+            stored = weight.permute(packed.order)
+            source = stored.reshape(_matrix_shape(stored.shape, packed.rows))
+        jobs.outs.append(matrix)
+        jobs.weights.append(source)
+    return jobs
 
 
-def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[TileSpec]:
-    """The inverse of `pack`; keys stay signed."""
-    specs: list[TileSpec] = []
+def packed_form(tile: Tile, shape: Sequence[int]) -> Packed:
+    """The rule as numbers, for a source of this shape."""
+    if torch.compiler.is_compiling():
+        return _pack(tile, tuple(shape))
+    kept: Packed | None = vars(tile).get(_KEPT)
+    if kept is None or kept.shape not in (None, shape):
+        kept = _pack(tile, tuple(shape))
+        vars(tile)[_KEPT] = kept
+    return kept
+
+
+def as_matrix(tensor: Tensor, packed: Packed) -> Tensor | None:
+    """A view of the tensor as a matrix or vector; None if its strides allow none."""
+    order = packed.order
+    if order is None:
+        return tensor
+    if packed.rows == 1 and len(order) == 2:
+        return tensor.permute(order)
+    moved = tensor.permute(order)
+    try:
+        return moved.view(_matrix_shape(moved.shape, packed.rows))
+    except RuntimeError:
+        return None
+
+
+def _matrix_shape(shape: Sequence[int], rows: int) -> tuple[int, ...]:
+    columns = prod(shape[rows:])
+    return (prod(shape[:rows]), columns) if rows else (columns,)
+
+
+def _pack(tile: Tile, shape: tuple[int, ...]) -> Packed:
+    order, rows = _order(tile, shape)
+    axes = [(tile.axes[axis], shape[axis]) for axis in order]
+    left = _joined(axes[:rows], tile.diagonal).flat() if rows else _ONE_ROW
+    right = _joined(axes[rows:], False).flat()
+    layout = (len(left) // 4, *left, len(right) // 4, *right, int(tile.diagonal), signed(tile.key))
+    fills = [number for fill in tile.fill for number in _numbers(fill.mean, fill.std)]
+    noise = 0.0 if tile.noise is None else tile.noise.std
+    if noise is None:
+        raise GrowthError("the noise of a rule has no standard deviation; give Noise(std=...), or carry out its plan")
+    as_stored = order == tuple(range(len(order))) and rows == len(order) - 1 <= 1
+    scalars = (tile.divisor, tile.shift, noise, *fills)
+    return Packed(layout, scalars, None if as_stored else order, rows, shape if len(order) > 2 else None)
+
+
+def _numbers(mean: float | None, std: float | None) -> tuple[float, float]:
+    if mean is None or std is None:
+        raise GrowthError("a fill of a rule is not measured; give Fill(mean, std), or carry out its plan")
+    return mean, std
+
+
+def _order(tile: Tile, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """The stored axes in a matrix's order, and how many of them are its rows."""
+    axes = tuple(range(len(tile.axes)))
+    by_position = tile.is_random or tile.diagonal or len(set(tile.fill)) > 1
+    if len(axes) > 2 and not by_position:
+        # Every order gives the same values: the one in which the tensor is stored, its whole axes at the end in one.
+        grown = [axis for axis in axes if not tile.axes[axis].is_identity(shape[axis])]
+        return axes, max([0, *grown])
+    order = axes
+    if tile.sum_axis is not None:
+        last = [axis for axis in (tile.output, tile.sum_axis) if axis is not None]
+        order = (*(axis for axis in axes if axis not in last), *last)
+    return order, max(len(axes) - 1, 0)
+
+
+def _joined(axes: Sequence[tuple[IndexVector, int]], own_copies: bool) -> IndexVector:
+    """Axes of the sizes given as a single axis, the last one running fastest."""
+    joined = IndexVector.identity(1)
+    for number, (axis, size) in enumerate(axes):
+        joined = axis if not number else axis.within(joined, size, own_copies)
+    return joined
+
+
+def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[RuleNumbers]:
+    """The rules of packed numbers, in matrix form; keys stay signed."""
+    found: list[RuleNumbers] = []
     at = 0
     for start in range(0, len(scalars), 9):
         axes = []
@@ -40,6 +164,12 @@ def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[TileSpec]:
             at = end
         divisor, shift, std, c0, s0, c1, s1, c2, s2 = scalars[start : start + 9]
         fill = ((c0, s0), (c1, s1), (c2, s2))
-        specs.append(TileSpec(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
+        found.append(RuleNumbers(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
         at += 2
-    return specs
+    return found
+
+
+def tiled_shape(weight: Tensor, n_out: int, n_in: int) -> tuple[int, ...]:
+    """The shape of `tile`'s result."""
+    shape = weight.shape
+    return (n_out * shape[0],) if len(shape) == 1 else (n_out * shape[0], n_in * shape[1])

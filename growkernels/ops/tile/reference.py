@@ -10,75 +10,72 @@ import torch
 
 from growkernels.ops.arithmetic import CHUNK, compute_dtype, load, store
 from growkernels.ops.noise.reference import NEW_BOTH_FIELD, NEW_COLUMN_FIELD, NEW_ROW_FIELD, WIDTH_FIELD, z
-from growkernels.ops.tile.spec import TileSpec
-
-
-def _expand(flat: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Source index (-1 for NEW) and copy number of every target index of an axis given as flat segments."""
-    indices, ids = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start, length, copies, groups in np.asarray(flat, np.int64).reshape(-1, 4):
-        if start < 0:
-            indices.append(np.full(length, -1))
-            ids.append(np.zeros(length, np.int64))
-        else:
-            shape = groups, copies, length // groups
-            indices.append(np.broadcast_to(np.arange(start, start + length).reshape(groups, 1, -1), shape).reshape(-1))
-            ids.append(np.broadcast_to(np.arange(copies).reshape(1, -1, 1), shape).reshape(-1))
-    return np.concatenate(indices), np.concatenate(ids)
+from growkernels.rules.index import IndexVector
+from growkernels.rules.tile import Tile
 
 
 def tile_rule_slice(
-    weight: torch.Tensor, spec: TileSpec, shape: tuple[int, ...], rows: range, cols: range, dtype: torch.dtype
+    weight: torch.Tensor, tile: Tile, shape: tuple[int, ...], rows: range, cols: range, dtype: torch.dtype
 ) -> torch.Tensor:
     """Any slice of a grown tensor, `target[rows][:, cols]`, in memory bounded by the slice (and one row of the source per row).
 
-    weight: source [O, I], any strides, or [I] (one row); shape: of the whole target, [rows, columns] or [columns];
-    dtype: of the target. Returns [len(rows), len(cols)].
+    weight: source [..., O, I], any strides, all but its last axis together the rows; or [I], one row. tile: its rule, with the
+    input axis last. shape: of the whole target, [rows, columns] or [columns]. dtype: of the target. Returns
+    [len(rows), len(cols)].
     """
     weight = weight.detach().reshape(1, -1) if weight.ndim < 2 else weight.detach()
     total = (1, prod(shape)) if len(shape) < 2 else tuple(shape)
-    row_source, row_copy = _expand(spec.rows)
-    column_source, column_copy = _expand(spec.cols)
+    *first, last = tile.axes
+    row_axis = first[0] if first else IndexVector.identity(1)
+    if len(first) > 1 or (first and tile.sum_axis == 0):
+        raise ValueError(f"{tile} is no rule of a matrix [output, input] or of a vector")
+    row_source, row_copy = row_axis.indices(), row_axis.copy_ids()
+    column_source, column_copy = last.indices(), last.copy_ids()
     if (len(row_source), len(column_source)) != total:
         raise ValueError(
             f"the index vectors give {(len(row_source), len(column_source))}, the target's shape is {total}"
         )
-    n_in = spec.n_in
+    n_in, noise_std = tile.n_in, tile.noise.std if tile.noise else None
     row, column = np.asarray(rows, np.int64)[:, None], np.asarray(cols, np.int64)[None, :]
     i, j, i_copy, j_copy = row_source[row], column_source[column], row_copy[row], column_copy[column]
     compute = compute_dtype(weight.dtype, dtype)
     old = (i >= 0) & (j >= 0)
-    index = torch.from_numpy(np.maximum(i, 0)), torch.from_numpy(np.maximum(j, 0))
-    picked = weight[index] if old.any() else torch.zeros(old.shape, dtype=weight.dtype)
+    picked = torch.zeros(old.shape, dtype=weight.dtype)
+    if old.any():
+        i_old, j_old = torch.from_numpy(np.maximum(i, 0)), torch.from_numpy(np.maximum(j, 0))
+        # Not by NumPy's unravel_index, which gives wrong numbers for more than 8192 in a column (2.4).
+        picked = weight[(*torch.unravel_index(i_old, weight.shape[:-1]), j_old)]
     source = load(picked, compute)
     with np.errstate(all="ignore"):
-        scaled = source / compute(spec.divisor)
+        scaled = source / compute(tile.divisor)
 
         def value(copy: np.ndarray) -> np.ndarray:
             """The noise-free value in the given input copy."""
-            kept = np.where((copy == i_copy % n_in) | (not spec.diagonal), scaled, compute(0))
-            return kept + compute(spec.shift) if spec.shift else kept
+            kept = np.where((copy == i_copy % n_in) | (not tile.diagonal), scaled, compute(0))
+            return kept + compute(tile.shift) if tile.shift else kept
 
-        if spec.noise_std and n_in > 1:
-            result = _noisy(value, spec, n_in, row, j, j_copy, weight.shape[1], dtype, compute)
-        elif spec.divisor == 1 and not spec.shift and not spec.diagonal and dtype == weight.dtype:
+        if noise_std and n_in > 1:
+            sigma = compute(noise_std)
+            result = _noisy(value, sigma, tile.key, n_in, row, j, j_copy, weight.shape[-1], dtype, compute)
+        elif tile.divisor == 1 and not tile.shift and not tile.diagonal and dtype == weight.dtype:
             result = picked
         else:
             result = store(value(j_copy), dtype)
     fields = NEW_COLUMN_FIELD, NEW_ROW_FIELD, NEW_BOTH_FIELD
     quadrants = (i >= 0) & (j < 0), (i < 0) & (j >= 0), (i < 0) & (j < 0)
-    for field, quadrant, (constant, std) in zip(fields, quadrants, spec.fill, strict=True):
+    for field, quadrant, fill in zip(fields, quadrants, tile.fill, strict=True):
         if quadrant.any():
-            filled = np.full(old.shape, compute(constant))
-            if std:
-                filled = filled + compute(std) * z(spec.key, field, row * total[1] + column).astype(compute)
+            filled = np.full(old.shape, compute(fill.mean))
+            if fill.std:
+                filled = filled + compute(fill.std) * z(tile.key, field, row * total[1] + column).astype(compute)
             result = torch.where(torch.from_numpy(quadrant), store(filled, dtype), result)
     return result
 
 
 def _noisy(
     value: Callable[[np.ndarray], np.ndarray],
-    spec: TileSpec,
+    sigma: np.floating,
+    key: int,
     n_in: int,
     row: np.ndarray,
     j: np.ndarray,
@@ -89,11 +86,10 @@ def _noisy(
 ) -> torch.Tensor:
     """Noise on the input copies: pairs (+z, -z) rounded jointly; for odd n_in the last three share two normals."""
     m = (n_in + 1) // 2
-    sigma = compute(spec.noise_std)
 
     def draw(pair: np.ndarray) -> np.ndarray:
         e = (row * m + pair) * source_columns + np.maximum(j, 0)
-        return z(spec.key, WIDTH_FIELD, e).astype(compute)
+        return z(key, WIDTH_FIELD, e).astype(compute)
 
     first = copy - copy % 2
     s_a, s_b = value(first), value(first + 1)
@@ -110,14 +106,14 @@ def _noisy(
     return result
 
 
-def tile_rules_(outs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], specs: Sequence[TileSpec]) -> None:
-    """Write every target by its rule; a few rows at a time."""
-    for out, weight, spec in zip(outs, weights, specs, strict=True):
+def tile_rules_(outs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], tiles: Sequence[Tile]) -> None:
+    """Write every target by its rule, in matrix form; a few rows at a time."""
+    for out, weight, tile in zip(outs, weights, tiles, strict=True):
         target = out.unsqueeze(0) if out.ndim == 1 else out
         rows, cols = target.shape
         step = max(1, CHUNK // max(1, cols))
         for top in range(0, rows, step):
             for left in range(0, cols, CHUNK):
                 band, strip = range(top, min(top + step, rows)), range(left, min(left + CHUNK, cols))
-                part = tile_rule_slice(weight, spec, tuple(out.shape), band, strip, out.dtype)
+                part = tile_rule_slice(weight, tile, tuple(out.shape), band, strip, out.dtype)
                 target[band.start : band.stop, strip.start : strip.stop].copy_(part)

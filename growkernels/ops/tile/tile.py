@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
-from growkernels.ops.backends.backend import ops_of
-from growkernels.ops.backends.eager import tiled_shape
+from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import (
     check_dtype,
     check_gradients,
     check_integer,
     check_key,
     check_memory,
-    check_rule,
     check_std,
     check_target,
     check_tensor,
     check_tensors,
+    check_tile,
     refuse,
     seen_by_kernels,
 )
-from growkernels.ops.tile.packing import pack
-from growkernels.ops.tile.spec import TileSpec
+from growkernels.ops.tile.packing import pack, tiled_shape
 from growkernels.ops.transforms import check_transforms
+from growkernels.rules.tile import Tile, Variant
 
-Variant = Literal["symmetric", "diagonal"]
 #: Elements up to which a call's own cost matters: the functional op's layer for gradients, in Python, takes 6 of 12 us.
 _SMALL = 1 << 16
 _DIAGONAL = {"symmetric": False, "diagonal": True}
@@ -122,33 +119,50 @@ def tile_(
 
 
 def tile_rules_(
-    outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[TileSpec], *, backend: str | None = None
+    outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[Tile], *, backend: str | None = None
 ) -> None:
-    """The general rule for many tensors: `outs[k]` from `weights[k]` by `specs[k]`, see TileSpec.
+    """Write many tensors by rules of any form: `outs[k]` from `weights[k]` by `specs[k]`, a `Tile`.
 
-    outs, weights: 2-D or 1-D (one row), any strides and any mix of supported dtypes; no output may overlap an input.
-    Raises GrowthError if a shape, an index or a number does not fit.
+    Args:
+        outs: tensors of the rules' shapes, with any strides; no output may overlap an input.
+        weights: their sources, on the same device, in any mix of float32, bfloat16, float16 and float64. A rule that draws on
+            no source takes any tensor of as many axes, such as an empty one.
+        specs: the rules; noise has its standard deviation.
+        backend: "cuda", "triton" or "eager"; None for the fastest that runs on the device.
+
+    Returns:
+        Nothing. A stack of matrices with noise, a diagonal or normal fills that is not stored as `[batch, output, input]` goes
+        through memory of its own size; everything else is written in place.
+
+    Raises:
+        GrowthError: if a shape, an index or a number does not fit; nothing is written then.
+
+    Example:
+        >>> rule = Tile(axes=(IndexVector.tile(O, 2), IndexVector.tile(I, 2)), sum_axis=1, divisor=2)
+        >>> ops.tile_rules_([out], [weight], [rule])
     """
     check_tensors("outs", outs)
     check_tensors("weights", weights)
     check_transforms("tile_rules_", (*outs, *weights))
     if not hasattr(specs, "__len__"):
-        raise GrowthError(f"specs is not a list; expected one TileSpec for each of {len(outs)} outs")
-    if not all(isinstance(spec, TileSpec) for spec in specs):
-        raise GrowthError("one of specs is not a TileSpec; expected a list of TileSpec(rows, cols, ...)")
+        raise GrowthError(f"specs is not a list; expected one Tile for each of {len(outs)} outs")
+    if not all(isinstance(spec, Tile) for spec in specs):
+        raise GrowthError("one of specs is not a Tile; expected a list of Tile(axes, sum_axis, ...)")
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
-    layout, scalars = pack(specs)
     if not outs:
         return
     check_gradients(outs, weights)
     if not seen_by_kernels(outs, weights):
         _check_rules(outs, weights, specs)
     try:
-        ops_of(backend, outs[0]).tile_rules_(list(outs), list(weights), layout, scalars)
+        jobs = pack(outs, weights, specs)
+        ops_of(backend, outs[0]).tile_rules_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
+    for out, matrix in jobs.copies:
+        out.copy_(matrix.view(out.shape))
 
 
 def _check_target(out: Tensor, weight: Tensor, n_out: int, n_in: int) -> None:
@@ -156,7 +170,7 @@ def _check_target(out: Tensor, weight: Tensor, n_out: int, n_in: int) -> None:
     check_memory((out,), (weight,))
 
 
-def _check_rules(outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[TileSpec]) -> None:
+def _check_rules(outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[Tile]) -> None:
     for out, weight, spec in zip(outs, weights, specs, strict=True):
-        check_rule(out, weight, spec)
+        check_tile(out, weight, spec)
     check_memory(outs, weights)

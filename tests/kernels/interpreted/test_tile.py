@@ -13,8 +13,9 @@ from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.kernels.tile import tile
 from growkernels.kernels.tile_pieces import TileJob, pieces
-from growkernels.ops import TileSpec
+from growkernels.ops import Tile
 from growkernels.ops.tile import reference as tile_reference
+from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.ops.tile.packing import pack
 from tests.ops.rules import Choose, Seeded, rule
 from tests.ops.tensors import DTYPES, LAYOUTS, POISON, assert_same_bits, data, laid_out, poisoned, with_special
@@ -25,7 +26,7 @@ EIGHT = 8
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
-def whole_rule(choose: Choose, rows: int, cols: int) -> TileSpec:
+def whole_rule(choose: Choose, rows: int, cols: int) -> RuleNumbers:
     """Any rule in eights: what aligned variants take."""
     copies = choose.integer(1, 5)
 
@@ -60,7 +61,7 @@ def job(choose: Choose, seed: int) -> TileJob:
 def check(jobs: list[TileJob]) -> None:
     """Every target has the bits of the reference, and what lies between its entries is as it was."""
     expected = [poisoned(job.spec.shape, job.out.dtype) for job in jobs]
-    tile_reference.tile_rules_(expected, [job.weight for job in jobs], [job.spec for job in jobs])
+    tile_reference.tile_rules_(expected, [job.weight for job in jobs], [job.spec.tile() for job in jobs])
     tile(jobs)
     for each, right in zip(jobs, expected, strict=True):
         assert_same_bits(each.out, right)
@@ -122,7 +123,7 @@ FILL = ((0.5, 0.0), (0.0, 0.02), (-3.0, 0.3))
     ],
 )
 def test_every_variant(axes: tuple, numbers: dict, expected: dict) -> None:
-    spec = TileSpec(*axes, **numbers, key=2**63 + 5)
+    spec = RuleNumbers(*axes, **numbers, key=2**63 + 5)
     each = TileJob(poisoned(spec.shape, torch.bfloat16), data((24, 264), torch.bfloat16), spec)
     taken = [piece.variant._asdict() for piece in pieces(each)]
     assert any(expected.items() <= variant.items() for variant in taken), taken
@@ -131,7 +132,7 @@ def test_every_variant(axes: tuple, numbers: dict, expected: dict) -> None:
 
 def test_memory_along_columns_of_the_matrix() -> None:
     fill = ((0.0, 0.1),) * 3
-    spec = TileSpec((0, 256, 2, 1, -1, 8, 1, 1), (0, 24, 2, 1), 2.0, noise_std=0.1, fill=fill, key=3)
+    spec = RuleNumbers((0, 256, 2, 1, -1, 8, 1, 1), (0, 24, 2, 1), 2.0, noise_std=0.1, fill=fill, key=3)
     for source, target in ((torch.bfloat16, torch.float32), (torch.float16, torch.bfloat16)):
         weight = laid_out(data((256, 24), source), "transposed")
         each = TileJob(poisoned(spec.shape, target, "transposed"), weight, spec)
@@ -182,7 +183,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     with pytest.raises(GrowthError, match="overlaps an input"):
         op.tile_(out, out[:8, :16], 2, 2, False, 0.0, None, 0)
     with pytest.raises(GrowthError, match="does not fit a source axis"):
-        op.tile_rules_([out], [weight], *pack([TileSpec((0, 16, 1, 1), (0, 16, 2, 1))]))
+        op.tile_rules_(*pack([out], [weight], [Tile.copies((16, 16), (1, 2))])[:4])
     with pytest.raises(GrowthError, match="out has shape"):
         op.replicate_([out], [weight], [0], [1.0], 0.0, 0.0, 0)
     with pytest.raises(GrowthError, match="entries of out share memory"):

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "lanes.h"
+#include "cuda/lanes.h"
 
 namespace gk::cuda {
 

@@ -98,3 +98,32 @@ def test_uniform_means_that_every_source_index_is_repeated_equally_often():
     assert IndexVector.tile(3, 2).uniform
     assert not IndexVector.extend(3, 1).uniform
     assert not IndexVector.parts([(2, 1), (2, 2)]).uniform
+
+
+@given(VECTORS, VECTORS, st.integers(0, 3), st.booleans())
+def test_an_axis_within_another_is_both_in_one(inner: IndexVector, outer: IndexVector, more: int, own: bool) -> None:
+    size = inner.source_size + more
+    joined = inner.within(outer, size, own)
+    rows, columns = outer.indices()[:, None], inner.indices()[None, :]
+    expected = np.where((rows == NEW) | (columns == NEW), NEW, rows * size + columns)
+    assert joined.indices().tolist() == expected.reshape(-1).tolist()
+    if own:
+        ids = np.broadcast_to(inner.copy_ids(), expected.shape)
+        assert joined.copy_ids()[expected.reshape(-1) != NEW].tolist() == ids[expected != NEW].tolist()
+
+
+def test_axes_of_a_stack_stay_in_closed_form() -> None:
+    experts, tiled = IndexVector.identity(128), IndexVector.tile(64, 2)
+    assert tiled.within(experts) == IndexVector((Segment(0, 128 * 64, 2, 128),))
+    assert IndexVector.identity(64).within(IndexVector.tile(128, 3)) == IndexVector.tile(128 * 64, 3)
+    assert len(tiled.within(IndexVector.tile(128, 3), own_copies=True).segments) == 3
+    assert tiled.within(IndexVector.extend(128, 2)).segments[1] == Segment(NEW, 2 * 128)
+    assert IndexVector.new(5).within(experts, 64).segments == (Segment(NEW, 5 * 128),)
+
+
+def test_what_is_new_and_what_is_whole() -> None:
+    assert IndexVector.new(3).is_new and IndexVector.new(3).has_new
+    assert IndexVector.extend(3, 1).has_new and not IndexVector.extend(3, 1).is_new
+    assert not IndexVector.extend(3, 0).has_new
+    assert IndexVector.identity(3).is_identity() and IndexVector.identity(3).is_identity(3)
+    assert not IndexVector.identity(3).is_identity(4) and not IndexVector((Segment(1, 3),)).is_identity()

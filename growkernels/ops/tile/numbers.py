@@ -1,22 +1,22 @@
-"""The general rule of `tile` as kernels take it: plain numbers."""
+"""One rule in matrix form as kernels read it, plain numbers: the Python twin of `Segment` and `RuleNumbers` in csrc."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from growkernels.errors import GrowthError
+from growkernels.rules.index import IndexVector, Segment
+from growkernels.rules.tile import Fill, Noise, Tile
 
 
 @dataclass(frozen=True, slots=True)
-class TileSpec:
+class RuleNumbers:
     """`target[r, c] = weight[rows[r], cols[c]] / divisor + shift + noise`, and fills where an index is new.
 
-    `rows` and `cols` are index vectors as flat segments `(start, length, copies, groups)`: `length` source indices from
-    `start` in `groups` equal groups, each laid down `copies` times; start -1 marks `length` new indices. A 1-D tensor is one
-    row: `rows=(0, 1, 1, 1)`. `diagonal` keeps the column copy equal to the row copy (mod the number of column copies) and
-    puts zero elsewhere, before the shift. `noise_std` (in the target's units) adds noise version 1, field 0, over the
-    column copies. `fill` holds (constant, std) of the entries old row x new column, new x old, new x new; where std is not
-    zero the normals come from fields 3, 2 and 4. `key`: unsigned 64 bits.
+    `rows` and `cols` are index vectors as flat segments `(start, length, copies, groups)`, start -1 for new entries; a vector
+    is one row. `diagonal` compares the column copy with the row copy, modulo the number of column copies. `noise_std` is in the
+    target's units, over the column copies. `fill` holds (constant, std) of the entries old row x new column, new x old, new x
+    new, drawn from fields 3, 2 and 4 of the noise. `key`: 64 bits, signed or not.
     """
 
     rows: tuple[int, ...]
@@ -47,3 +47,13 @@ class TileSpec:
             for flat in (self.rows, self.cols)
         )
         return rows, cols
+
+    def tile(self) -> Tile:
+        """The rule of the matrix."""
+        rows, cols = (
+            IndexVector(tuple(Segment(*flat[at : at + 4]) for at in range(0, len(flat), 4)))
+            for flat in (self.rows, self.cols)
+        )
+        noise = Noise(std=self.noise_std) if self.noise_std else None
+        column, row, both = (Fill(mean, std) for mean, std in self.fill)
+        return Tile((rows, cols), 1, self.divisor, self.shift, self.diagonal, noise, (column, row, both), self.key)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.plans import noise_key
-from tests.plans.blake2b import blake2b
+from tests.rules.blake2b import blake2b
 
 SEEDS = st.integers(0, 2**64 - 1)
 

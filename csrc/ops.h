@@ -1,4 +1,6 @@
-// The compiled implementations of the ops whose schemas growkernels/ops/schemas.py defines: one body for every backend.
+// The compiled implementations of the ops whose schemas growkernels/ops defines: one body for every backend's kernels.
+#pragma once
+
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -9,18 +11,15 @@
 #include <optional>
 
 #include "arguments.h"
-#include "cpu/kernels.h"
-#include "cuda/kernels.h"
 #include "pages.h"
 
 namespace gk {
-namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // A new tensor where `like` is.
-Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
   Tensor out = torch::stable::new_empty(like, {sizes.data(), sizes.size()}, dtype);
   if (like.is_cpu()) ask_for_huge_pages(out.data_ptr(), out.numel() * out.element_size());
   return out;
@@ -196,11 +195,4 @@ struct Ops {
   }
 };
 
-}  // namespace
 }  // namespace gk
-
-STABLE_TORCH_LIBRARY_IMPL(growkernels, CPU, m) { gk::Ops<gk::cpu::kKernels>::add_to(m); }
-STABLE_TORCH_LIBRARY_IMPL(growkernels_emulated, CPU, m) { gk::Ops<gk::emulated::kKernels>::add_to(m); }
-#if defined(GK_CUDA)
-STABLE_TORCH_LIBRARY_IMPL(growkernels, CUDA, m) { gk::Ops<gk::cuda::kKernels>::add_to(m); }
-#endif

@@ -1,12 +1,13 @@
 // The CUDA kernels on the emulated machine.
-#include "emulate.h"
-#include "inner_products.h"
 #include "kernels.h"
-#include "mean_square.h"
-#include "mix.h"
-#include "noise.h"
-#include "replicate.h"
-#include "tile.h"
+
+#include "cuda/inner_products.h"
+#include "cuda/mean_square.h"
+#include "cuda/mix.h"
+#include "cuda/noise.h"
+#include "cuda/replicate.h"
+#include "cuda/tile.h"
+#include "emulate.h"
 
 namespace gk {
 

@@ -1,0 +1,16 @@
+"""The compiled extension: facts of the build, and hooks for tests."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+class BuildInfo(TypedDict):
+    version: str
+    torch: str
+    compiler: str
+    cuda: str | None
+
+def isa() -> str: ...
+def force_isa(name: str | None) -> None: ...
+def philox(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]: ...
+def ask_for_huge_pages(address: int, bytes: int) -> None: ...
+def build_info() -> BuildInfo: ...

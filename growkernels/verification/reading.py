@@ -1,0 +1,83 @@
+"""The rules of copied tensors as verification reads them: from the JSON of a manifest, apart from how executors read plans.
+
+The two must agree on every tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from growkernels.rules.index import IndexVector
+from growkernels.rules.tile import Fill, Noise, Tile
+
+
+class Tensors(Protocol):
+    """Named tensors, read on demand: an opened checkpoint."""
+
+    def tensor(self, name: str) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A grown tensor, its source and its rule in matrix form: [output, input], all other axes before the output."""
+
+    target: str
+    source: str
+    kind: str
+    tile: Tile
+    #: Stored axes in the order of the matrix. The last are the columns; the others together, in this order, the rows.
+    order: tuple[int, ...]
+    #: The source, its columns last; empty if nothing is drawn from it.
+    weight: torch.Tensor
+    grown: torch.Tensor
+    #: Whether products sum over the columns.
+    is_summed: bool
+
+    def rows_of(self, matrix: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Some rows of `weight` or `grown`, [rows, columns]."""
+        return matrix[torch.unravel_index(torch.as_tensor(rows), matrix.shape[:-1])]
+
+    def place(self, row: int, column: int) -> list[int]:
+        """The index of an entry of the target as it is stored."""
+        if len(self.order) < 2:
+            return [column]
+        found = [*torch.unravel_index(torch.tensor(row), self.grown.shape[:-1]), column]
+        return [int(found[self.order.index(axis)]) for axis in range(len(self.order))]
+
+
+def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, target: Tensors) -> Reading:
+    """The rule of one target tensor, from its row and its entry in the table of a plan's JSON."""
+    axes = [IndexVector.from_json(axis) for axis in entry["axes"]]
+    grown = target.tensor(row["target"])
+    name = (
+        row["sources"][0] if row["sources"] and all(any(start >= 0 for start, *_ in a) for a in entry["axes"]) else ""
+    )
+    weight = source.tensor(name) if name else grown.new_empty((0,) * grown.ndim)
+    order = list(range(len(axes)))
+    summed, output = entry["sum_axis"], entry["output_axis"]
+    if summed is not None:
+        order.remove(summed)
+        if output is not None:
+            order.append(order.pop(order.index(output)))
+        order.append(summed)
+    rows = IndexVector.identity(1)
+    for number, axis in enumerate(order[:-1]):
+        rows = axes[axis].within(rows, weight.shape[axis], own_copies=True) if number else axes[axis]
+    noise_std = row.get("noise_std")
+    column_fill, row_fill, both_fill = (Fill(mean, std) for mean, std in entry["fill"])
+    tile = Tile(
+        axes=(rows, axes[order[-1]] if order else IndexVector.identity(1)),
+        sum_axis=1,
+        divisor=entry["divisor"],
+        shift=entry["shift"],
+        diagonal=entry["diagonal"],
+        noise=Noise(std=noise_std) if noise_std else None,
+        fill=(column_fill, row_fill, both_fill),
+        key=row.get("key", 0),
+    )
+    weight, grown = (t.permute(order) if t.ndim > 1 else t.reshape(1, -1) for t in (weight, grown))
+    return Reading(row["target"], name, row["kind"], tile, tuple(order), weight, grown, summed is not None)
