@@ -19,7 +19,7 @@ from growkernels.layouts.family import Family
 from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
 
 #: How attention is computed says nothing about the weights, and asks for packages that may not be there.
-_RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
 
 MISSING: Any = object()
 
@@ -44,7 +44,7 @@ def quiet() -> Iterator[None]:
 
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
     """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
-    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
     if family.build is not None:
         return cast(PreTrainedConfig, SimpleNamespace(**stored))
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,41 @@ class LiveSource:
         return f"LiveSource({self.name!r}, {len(self.tensors)} tensors)"
 
 
+#: What refusals say of a checkpoint, and what of a live model.
+_WORDS = {
+    "It is incomplete, or the config is not that of these weights: take both from the same checkpoint.": "Layers were added "
+    "or removed since it was made: let its config say so.",
+    "The config is not that of these weights: take both from the same checkpoint.": "It was changed since it was made: let its "
+    "config say so, or grow it as it was.",
+    "Quantized weights cannot be grown: start from the checkpoint before quantization.": "Quantized weights cannot be grown: "
+    "load the model without quantization.",
+    "the checkpoint is incomplete, or config.json names another architecture than it was saved from": "they were removed, "
+    "shared or given other names since it was made",
+    "name the class that has them in architectures, or remove them if nothing needs them": "take off what was added to it, "
+    "and put it back afterwards",
+    "start from the checkpoint before quantization, or dequantize it and save it again": "load it without quantization, or "
+    "dequantize it",
+    "choose a checkpoint without it": "choose a model without it",
+    "remove it from the checkpoint": "delete it from the model, and put it back afterwards",
+    "in the checkpoint": "in the model",
+    "from the checkpoint": "from the model",
+    "config.json": "the model's config",
+}
+
+
+@contextmanager
+def of_a_model() -> Iterator[None]:
+    """A block whose refusals speak of a live model, and of what can be done with one."""
+    try:
+        yield
+    except GrowthError as error:
+        text = str(error)
+        for words, others in _WORDS.items():
+            text = text.replace(words, others)
+        raise GrowthError(text) from error
+
+
+@of_a_model()
 def open_model(model: nn.Module) -> LiveSource:
     """See a live model as a source. Raises GrowthError for what is no plain model of transformers with its weights here."""
     _check_kind(model)
@@ -82,6 +118,12 @@ def open_model(model: nn.Module) -> LiveSource:
 def _check_kind(model: object) -> None:
     kind = type(model)
     if isinstance(model, PreTrainedModel) and getattr(transformers, kind.__name__, None) is kind:
+        for name, module in model.named_modules():
+            if "_orig_mod" in module._modules:
+                raise GrowthError(
+                    f"{name} of the model is wrapped by torch.compile: put its ._orig_mod in its place, grow the model, and "
+                    f"compile again; or compile in place, by module.compile()."
+                )
         return
     given = f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(model, nn.Module) and not isinstance(model, PreTrainedModel):
