@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -102,7 +102,7 @@ def _show(advice: Advice) -> RenderableType:
     from growkernels.advise.continuation import CONDITION
 
     parts: list[RenderableType] = [_figures(advice)]
-    lists = {
+    lists: dict[str, list[Any]] = {
         "Warnings": [Text(text) for text in advice.warnings],
         "Which operator when (>: the case at hand)": [_situation(row) for row in advice.situations],
         "What is known of savings": [
