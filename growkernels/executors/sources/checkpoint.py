@@ -142,10 +142,10 @@ def _open(name: str, folder: Path, strip_prefix: str) -> Source:
                     f"{tensor!r} is both in {home[tensor].name} and in {file.path.name} of {folder}; remove one."
                 )
             tensors[tensor], views[tensor], home[tensor] = spec, (file, get), file.path
-    for tensor, file in listed.items():
-        if tensor not in home or home[tensor].name != file:
+    for tensor, wanted in listed.items():
+        if tensor not in home or home[tensor].name != wanted:
             raise GrowthError(
-                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one "
+                f"{index} says that {tensor!r} is in {wanted}, but it is not. Shards and index are not of one "
                 f"checkpoint: download or save it again."
             )
     if not tensors:
