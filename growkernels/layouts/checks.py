@@ -92,7 +92,7 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
         path = group.partition(".{}")[0]
         if layer is not None and (path.rpartition(".")[2] in STACKS or f".{path}".endswith(tuple(family.stacks))):
             held.setdefault(path, set()).add(layer)
-    most = sorted(max(held.values(), key=len, default=set()))
+    most = max(map(sorted, held.values()), key=len, default=[])
     if num_layers < 1 or not any(len(numbers) == num_layers for numbers in held.values()):
         given = num_layers if num_layers < 10**30 else "absurd"
         numbers = f" ({most[0]} to {most[-1]})" if most else ""
