@@ -12,15 +12,16 @@ class GrowthError(ValueError):
     Names in the message come from files: control characters are shown as escapes, and its length is bounded.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(shorten(printable(message)))
+    # Not at construction: torch.compile cannot trace an exception that has an `__init__` of its own.
+    def __str__(self) -> str:
+        return shorten(printable(super().__str__()))
 
 
 class VerificationFailed(RuntimeError):
     """A grown checkpoint is not what its plan says; the message names what was found. Nothing was put in place."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(shorten(printable(message)))
+    def __str__(self) -> str:
+        return shorten(printable(super().__str__()))
 
 
 def printable(text: str) -> str:
