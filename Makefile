@@ -26,7 +26,7 @@ help:
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
 	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 5 minutes)"
 	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
-	@echo "make lint      ruff and clang-format; make format applies them"
+	@echo "make lint      ruff, mypy and clang-format; make format applies ruff and clang-format"
 	@echo "make clean     remove the environment, the build and the demo's output"
 
 $(ENVIRONMENT): $(PINS) $(TRAINED_MODEL)
@@ -91,9 +91,11 @@ oldest newest:
 	rm -rf build/$@
 	$(PYTHON) -m venv build/$@
 	$(PYTHON) requirements/bounds.py $@ >build/$@/versions.txt
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install torch
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir ".[test]"
-	build/$@/bin/growkernels doctor
+	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install setuptools torch
+	build/$@/bin/python setup.py --quiet sdist --dist-dir build/$@/dist
+	archive=$$(ls build/$@/dist/*.tar.gz); \
+	    PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir "$$archive[test]"
+	cd build/$@ && bin/growkernels doctor
 	cd build/$@ && bin/python -P $(CURDIR)/tests/installed.py -m "not slow" $(SMOKE)
 
 # The ops need the same libraries of torch under every Python, so that one torch serves all builds.
@@ -124,6 +126,7 @@ gpu-bench:
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(ENVIRONMENT)

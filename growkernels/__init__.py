@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from growkernels import ops
+    from growkernels.api import Report, grow_checkpoint, plan
+    from growkernels.errors import GrowthError
+    from growkernels.learning import Fit, LearnedGrowth
+    from growkernels.live import grow_model, load_grown
+    from growkernels.options import GrowthOptions
+    from growkernels.plans import Plan
+    from growkernels.verification import Verification, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Fit",
     "GrowthError",
+    "GrowthOptions",
     "LearnedGrowth",
+    "Plan",
+    "Report",
+    "Verification",
     "__version__",
     "grow_checkpoint",
     "grow_model",
@@ -20,13 +35,18 @@ __all__ = [
 ]
 
 _HOME = {
+    "Fit": "growkernels.learning",
     "GrowthError": "growkernels.errors",
+    "GrowthOptions": "growkernels.options",
     "LearnedGrowth": "growkernels.learning",
+    "Plan": "growkernels.plans",
+    "Report": "growkernels.api",
+    "Verification": "growkernels.verification",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",
     "plan": "growkernels.api",
-    "verify": "growkernels.api",
+    "verify": "growkernels.verification",
 }
 
 

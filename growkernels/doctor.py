@@ -73,7 +73,7 @@ def _version(package: str) -> str | None:
 
 
 def _backend() -> dict[str, Any]:
-    build = EXTENSION.build_info() if EXTENSION else None
+    build: dict[str, Any] | None = EXTENSION.build_info() if EXTENSION else None
     if build is None:
         why_cpu = why_cuda = MISSING
     else:

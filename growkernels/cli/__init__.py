@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from growkernels import __version__
+from growkernels.cli.advise import advise
+from growkernels.cli.analyze import analyze
 from growkernels.cli.console import Guarded, flowing
 from growkernels.cli.doctor import doctor
 from growkernels.cli.grow import grow
 from growkernels.cli.inspect import inspect
 from growkernels.cli.plan import plan
+from growkernels.cli.race import race
 from growkernels.cli.verify import verify
 
 app = typer.Typer(
@@ -35,7 +38,7 @@ in growkernels itself; 130 interrupted, 129 or 143 stopped by SIGHUP or SIGTERM.
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (grow, plan, verify, inspect, doctor):
+for command in (grow, plan, verify, inspect, advise, race, analyze, doctor):
     app.command(help=flowing(command.__doc__ or ""))(command)
 
 

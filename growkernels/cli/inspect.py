@@ -132,10 +132,10 @@ def _show(layout: ModelLayout, refusals: dict[str, str | None]) -> RenderableTyp
     columns = [("Kind", False), ("Shape", True), ("Axes (* summed over)", False), ("Type", False)]
     table = tensor_table(columns, rows, layout.num_layers)
     can = facts()
-    for name, reason in refusals.items():
+    for name, refusal in refusals.items():
         can.add_row(
             f"Grow {name}",
-            Text("yes", "green") if reason is None else Text(f"refused: {reason}", "yellow"),
+            Text("yes", "green") if refusal is None else Text(f"refused: {refusal}", "yellow"),
         )
     for text in layout.depth_warnings:
         can.add_row("Mind", Text(text))

@@ -101,7 +101,8 @@ def read_state(path: Path) -> State:
             for key in file.keys():  # noqa: SIM118 (the file is no mapping)
                 group, _, name = key.partition("/")
                 groups[group][name] = file.get_tensor(key)
-        return State(**{name: _checked(name, rest[name]) for name in _REST}, **groups)
+        fields: dict[str, Any] = {name: _checked(name, rest[name]) for name in _REST} | groups
+        return State(**fields)
     except GrowthError:
         raise
     except OSError as error:

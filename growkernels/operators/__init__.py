@@ -2,6 +2,6 @@
 
 from growkernels.operators.compile import DEPTH_OPERATORS, WIDTH_OPERATORS, make_plan
 from growkernels.operators.layers import parse_layers
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 
 __all__ = ["DEPTH_OPERATORS", "WIDTH_OPERATORS", "GrowthOptions", "make_plan", "parse_layers"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growkernels.operators.base import DepthOperator, Layer
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim
 
 

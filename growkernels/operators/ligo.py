@@ -13,7 +13,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayout
 from growkernels.operators import gstack, hypercloning, interpolate
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, LearnedPart
 
 #: Orders of layers that the coefficients can start from.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,10 +10,6 @@ from torch import Tensor
 
 from growkernels.ops.expand import autograd as expand_autograd
 from growkernels.ops.tile.packing import tiled_shape
-
-
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
 
 
 def _fake_tile(
@@ -63,7 +60,7 @@ def _replicate_setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) ->
     ctx.like = [(b.shape, b.dtype, b.device) for b in blocks]
 
 
-def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+def _replicate_backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     totals: list[Tensor | None] = [None] * len(ctx.like)
     for grad, i, scale in zip(grads, ctx.index, ctx.scale, strict=True):
         if grad is None:
@@ -80,8 +77,12 @@ def _replicate_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 
 def register(library: torch.library.Library) -> None:
     """Register fakes and gradients for a library; before any of its ops is called."""
-    fakes = {"tile": _fake_tile, "replicate": _fake_replicate, "mean_square": _fake_mean_square}
-    fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), _fake_nothing)
+    fakes: dict[str, Callable[..., Any]] = {
+        "tile": _fake_tile,
+        "replicate": _fake_replicate,
+        "mean_square": _fake_mean_square,
+    }
+    fakes |= dict.fromkeys(("tile_", "tile_rules_", "replicate_", "normal_"), expand_autograd.fake_in_place)
     namespace = library.ns
     for name, fake in fakes.items():
         torch.library.register_fake(f"{namespace}::{name}", fake, lib=library)

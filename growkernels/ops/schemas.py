@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+#: Integers that may change from call to call are SymInt, so that a compiled graph serves all of them; `index` picks tensors.
 #: In-place forms return nothing: an op that returns an alias of its input breaks torch.compile and DTensor.
 #: `key` is an unsigned 64-bit number carried in a signed one. `layout` packs, for each rule: number of row segments, the
 #: segments (start, length, copies, groups), number of column segments, those segments, diagonal (0 or 1), key; `scalars`
@@ -14,19 +15,22 @@ import torch
 #: takes [] as well, and then works more.
 #: `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for the first.
 SCHEMAS = (
-    "tile_(Tensor(a!) out, Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key) -> ()",
     (
-        "tile(Tensor weight, int n_out, int n_in, bool diagonal, float noise_std, float? snr_db, int key, ScalarType dtype)"
-        " -> Tensor"
+        "tile_(Tensor(a!) out, Tensor weight, SymInt n_out, SymInt n_in, bool diagonal, float noise_std, float? snr_db,"
+        " SymInt key) -> ()"
     ),
-    "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, int[] layout, float[] scalars) -> ()",
+    (
+        "tile(Tensor weight, SymInt n_out, SymInt n_in, bool diagonal, float noise_std, float? snr_db, SymInt key,"
+        " ScalarType dtype) -> Tensor"
+    ),
+    "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, SymInt[] layout, float[] scalars) -> ()",
     (
         "replicate_(Tensor(a!)[] outs, Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std,"
-        " int key) -> ()"
+        " SymInt key) -> ()"
     ),
-    "replicate(Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, int key) -> Tensor[]",
+    "replicate(Tensor[] blocks, int[] index, float[] scale, float noise_alpha, float noise_std, SymInt key) -> Tensor[]",
     "mean_square(Tensor[] tensors, float[] divisors) -> Tensor",
-    "normal_(Tensor(a!) out, int key, int field, int start) -> ()",
+    "normal_(Tensor(a!) out, SymInt key, SymInt field, SymInt start) -> ()",
     "expand_(Tensor(a!)[] outs, Tensor[] weights, Tensor[] matrices, int[] layout) -> ()",
     (
         "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype, bool[] needed)"

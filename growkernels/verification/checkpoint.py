@@ -15,13 +15,11 @@ from growkernels.plans import Plan
 from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
 from growkernels.verification.slices import SliceCheck, verify_slices
 
-__all__ = ["LogitsCheck", "SliceCheck", "Verification", "verify", "verify_checkpoint", "verify_logits", "verify_slices"]
-
 #: Models are run side by side on their own where both fit, in float32, in this part of the free memory.
 MEMORY_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verification:
     """What was checked, and how it went. `problems`: where files, names, shapes or config differ from the plan."""
 
@@ -57,13 +55,32 @@ class Verification:
             "not_run": self.not_run,
         }
 
+    def __repr__(self) -> str:
+        slices = "no weights" if self.slices is None else f"{self.slices.tensors} tensors"
+        return f"Verification({'passed' if self.passed else 'FAILED'}, {slices}, {'no ' if self.logits is None else ''}outputs)"
+
 
 def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed: int = 0) -> Verification:
-    """Verify a grown checkpoint by its manifest, `growkernels.json`.
+    """Verify a grown checkpoint against its source, by the manifest beside it (`growkernels.json`).
 
-    src: the checkpoint it was grown from, a folder or hub id; dst: the grown folder. `logits`: run both models (True), do
-    not (False), or do so if both fit in a quarter of the free memory (None). Raises GrowthError if dst has no manifest or
-    src is not the checkpoint that the manifest names.
+    Names, shapes, dtypes and config against the plan; slices of every tensor against the eager reference, bit for bit,
+    learned ones within the rounding of float32 sums; and the outputs of both models on the same tokens.
+
+    Args:
+        src: the checkpoint that it was grown from, a folder or a hub id.
+        dst: the grown folder.
+        logits: run both models and compare their outputs; None: if both fit in a quarter of the free memory.
+        seed: of the slices and tokens that are looked at.
+
+    Returns:
+        What was checked and how it went: a difference raises nothing, `passed` is then False.
+
+    Raises:
+        GrowthError: `dst` has no manifest, or `src` is not the checkpoint that the manifest names.
+
+    Example:
+        >>> growkernels.verify("./small", "./wide").passed
+        True
     """
     manifest = read_manifest(Path(dst))
     source = open_source(src, manifest.strip_prefix)

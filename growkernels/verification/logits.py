@@ -206,16 +206,17 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_pref
     results: list[dict[torch.dtype, Outputs]] = []
     spread: list[dict[str, Spread]] = []
     unmatched: list[set[str]] = []
-    tokens = None
-    model = None
+    tokens: torch.Tensor | None = None
+    model: PreTrainedModel | None = None
     for folder, what in ((src, "source"), (dst, "grown model")):
         results.append({})
         try:
             for dtype in dict.fromkeys((storage, torch.float32)):
-                del model
+                model = None  # the last one is freed before the next one is loaded
                 model, keys = load_model(folder, dtype, strip_prefix if folder == src else "")
                 tokens = make_tokens(model.config, seed) if tokens is None else tokens
                 results[-1][dtype] = outputs(model, tokens)
+            assert model is not None and tokens is not None
             if half and judged:
                 # The float32 model is the last one loaded, and not needed any more.
                 spread.append(spreads(model, partial(outputs, tokens=tokens), unit_roundoff(storage)))
@@ -242,4 +243,5 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_pref
                     variance = variance + first.weights + 2 * first.activations + second.activations
                 limit = tail(value.numel()) * variance.sqrt() + (limit or 0.0)
             comparisons.append(compare(name, dtype, value, target[dtype][name], limit, changed))
-    return LogitsCheck(tuple(comparisons), *tokens.shape, tuple(sorted(unmatched[1] - unmatched[0])))
+    sequences, length = tokens.shape
+    return LogitsCheck(tuple(comparisons), sequences, length, tuple(sorted(unmatched[1] - unmatched[0])))

@@ -48,13 +48,13 @@ def refused(config, tensors, *words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_type", "mamba", ["'mamba' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
+        ("model_type", "mine", ["'mine' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
         ("model_type", None, ["names no model_type", "llama"]),
         ("auto_map", {"AutoModel": "modeling.Mine"}, ["remote code is never run", "convert the checkpoint"]),
         ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),
         ("peft_type", "LORA", ["adapter", "merge_and_unload"]),
         ("pruned_heads", {"0": [1]}, ["pruned_heads", "differ in width"]),
-        ("is_encoder_decoder", True, ["encoder-decoder"]),
+        ("is_encoder_decoder", True, ["is_encoder_decoder", "encoder of this model"]),
         ("architectures", ["LlamaForVision"], ["'LlamaForVision' is not supported", "LlamaForCausalLM"]),
         ("architectures", None, ["names no architecture", "LlamaForCausalLM"]),
         (

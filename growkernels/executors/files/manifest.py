@@ -72,7 +72,7 @@ def write_manifest(
         side,
         source.strip_prefix,
     )
-    data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
+    data: dict[str, Any] = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")

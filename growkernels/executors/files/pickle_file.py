@@ -152,6 +152,7 @@ class _Call(_Closed):
     """A function that a pickle may call."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "_function", function)
@@ -167,6 +168,7 @@ class _Unusable(_Closed):
     """A tensor that has no dense values in the file, and why."""
 
     __slots__ = ("reason",)
+    reason: str
 
     def __init__(self, reason: str) -> None:
         object.__setattr__(self, "reason", reason)

@@ -247,11 +247,11 @@ def _module_changes(
     if embedding is None or not embedding.drawn:
         return {}
     before, after = tensors[embedding.source].shape[1], embedding.spec.shape[1]
-    changes = {}
+    changes: dict[str, tuple[str, dict[str, Any] | None]] = {}
     for name in side.carried:
         config = _json(side.root / name) if len(name.parts) == 2 and name.name == "config.json" else None
         keys = [key for key in _HIDDEN if isinstance(config, dict) and config.get(key) == before != after]
-        if not keys:
+        if not keys or not isinstance(config, dict):
             continue
         text = ", ".join(f"{key} {before} -> {after}" for key in keys)
         if any(map(_is_weights, (side.root / name.parent).iterdir())):

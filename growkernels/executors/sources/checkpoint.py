@@ -39,7 +39,7 @@ _HASHED_AT_ONCE = 8 << 20
 _LARGEST_JSON = 1 << 30
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Source:
     """A checkpoint: its stored config, its tensors in file order, and views of them.
 
@@ -51,11 +51,11 @@ class Source:
     config: dict[str, Any]
     tensors: dict[str, TensorSpec]
     side: SideFiles
-    _mapped: tuple[MappedFile, ...] = field(repr=False)
-    _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = field(repr=False)
+    _mapped: tuple[MappedFile, ...]
+    _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]]
     #: What is left out of the names that the files hold.
     strip_prefix: str = ""
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    _lock: Lock = field(default_factory=Lock)
     _digest: str | None = None
 
     @property
@@ -78,6 +78,16 @@ class Source:
         """Raise GrowthError if config or weights have been changed, replaced or removed since they were opened."""
         for file in self._mapped:
             file.check()
+
+    def device(self, name: str) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def free(self, name: str) -> None:
+        """Nothing to give back: a tensor is pages of a file."""
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {len(self.tensors)} tensors)"
 
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
         """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
@@ -132,10 +142,10 @@ def _open(name: str, folder: Path, strip_prefix: str) -> Source:
                     f"{tensor!r} is both in {home[tensor].name} and in {file.path.name} of {folder}; remove one."
                 )
             tensors[tensor], views[tensor], home[tensor] = spec, (file, get), file.path
-    for tensor, file in listed.items():
-        if tensor not in home or home[tensor].name != file:
+    for tensor, shard in listed.items():
+        if tensor not in home or home[tensor].name != shard:
             raise GrowthError(
-                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one "
+                f"{index} says that {tensor!r} is in {shard}, but it is not. Shards and index are not of one "
                 f"checkpoint: download or save it again."
             )
     if not tensors:

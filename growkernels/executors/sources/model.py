@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,25 +15,30 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.checks import find_architecture, find_family
+from growkernels.layouts.checks import find_architecture
 from growkernels.layouts.classes import ModelClass
+from growkernels.layouts.discover import find_row
 from growkernels.rules.tensor import TensorSpec
 
 #: Where wrappers keep the model itself.
 _WRAPPERS = {"_orig_mod": "torch.compile", "module": "a wrapper such as DistributedDataParallel"}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LiveSource:
-    """A live model: its config and parameters under the names that they have in its file, tied ones once.
+    """A live model: its config, its parameters and the buffers of its file, under the names that they have there, tied ones
+    once. Stacks that a file would hold in parts are whole, under their own names.
 
-    `fresh` is the same class built anew from the config.
+    `fresh` is the same class built anew from the config. `kept` are parameters that the
+    grown model goes on with, `emptied` those that were freed.
     """
 
     name: str
     config: dict[str, Any]
-    parameters: dict[str, nn.Parameter]
+    parameters: dict[str, torch.Tensor]
     fresh: ModelClass
+    kept: Collection[str] = ()
+    emptied: list[str] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +49,20 @@ class LiveSource:
     def tensor(self, name: str) -> torch.Tensor:
         """The values of a parameter, not recorded by autograd."""
         return self.parameters[name].detach()
+
+    def device(self, name: str) -> torch.device:
+        """The device of a parameter; of the name "", that of the first one."""
+        return self.parameters[name].device if name else next(iter(self.parameters.values())).device
+
+    def free(self, name: str) -> None:
+        """Empty a parameter, whoever still holds it, unless it is one of the `kept`."""
+        if name not in self.kept:
+            self.emptied.append(name)
+            parameter = self.parameters[name]
+            parameter.grad, parameter.data = None, parameter.data.new_empty(0)
+
+    def __repr__(self) -> str:
+        return f"LiveSource({self.name!r}, {len(self.tensors)} tensors)"
 
 
 #: What refusals say of a checkpoint, and what of a live model.
@@ -86,10 +105,11 @@ def open_model(model: nn.Module) -> LiveSource:
     _check_kind(model)
     assert isinstance(model, PreTrainedModel)
     config = _stored_config(model)
-    family = find_family(config)
+    family = find_row(config)
     fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
-    parameters = {}
-    for name, parameter in model.named_parameters():
+    parameters: dict[str, torch.Tensor] = {}
+    buffers = [name for name, one in fresh.parameters.items() if one.module == "buffer"]
+    for name, parameter in (*model.named_parameters(), *((name, model.get_buffer(name)) for name in buffers)):
         _check_parameter(name, parameter)
         parameters[fresh.file_name(name)] = parameter
     return LiveSource(type(model).__name__, config, parameters, fresh)
@@ -116,7 +136,7 @@ def _check_kind(model: object) -> None:
     )
 
 
-def _check_parameter(name: str, parameter: nn.Parameter) -> None:
+def _check_parameter(name: str, parameter: torch.Tensor) -> None:
     data = parameter.data
     if type(data) is not torch.Tensor or data.layout is not torch.strided:
         what = type(data).__name__ if type(data) is not torch.Tensor else f"{data.layout}"

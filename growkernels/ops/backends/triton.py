@@ -20,9 +20,17 @@ from growkernels import devices
 from growkernels.errors import GrowthError
 from growkernels.ops.backends.eager import tile_spec
 from growkernels.ops.backends.registry import Backend
-from growkernels.ops.checks import check_dtype, check_memory, check_rule, check_target
+from growkernels.ops.checks import check_memory, check_rule
 from growkernels.ops.expand import products
 from growkernels.ops.expand.cost import GPU_RATES
+from growkernels.ops.raw_arguments import (
+    check_copies,
+    check_divisors,
+    check_pairs,
+    check_products,
+    check_replicas,
+    check_rules,
+)
 from growkernels.ops.tile.packing import unpack
 
 
@@ -72,6 +80,7 @@ def tile_(
     from growkernels.kernels.tile import tile
     from growkernels.kernels.tile_pieces import Measured, TileJob
 
+    check_copies(weight, n_out, n_in)
     spec = tile_spec(weight, n_out, n_in, diagonal, noise_std, None, key)
     check_rule(out, weight, spec)
     check_memory((out,), (weight,))
@@ -89,9 +98,7 @@ def tile_rules_(
     from growkernels.kernels.tile_pieces import TileJob
 
     specs = unpack(layout, scalars)
-    for out, weight, spec in zip(outs, weights, specs, strict=True):
-        check_rule(out, weight, spec)
-    check_memory(outs, weights)
+    check_rules(outs, weights, specs)
     if outs:
         with _on_device(outs, weights):
             tile([TileJob(_matrix(o), _matrix(w), spec) for o, w, spec in zip(outs, weights, specs, strict=True)])
@@ -108,9 +115,7 @@ def replicate_(
 ) -> None:
     from growkernels.kernels.replicate import replicate
 
-    for out, i in zip(outs, index, strict=True):
-        check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
-    check_memory(outs, blocks)
+    check_replicas(outs, blocks, index, scale)
     if outs:
         with _on_device(outs, blocks):
             replicate(outs, blocks, index, scale, noise_alpha, noise_std, key)
@@ -119,6 +124,7 @@ def replicate_(
 def mean_square(tensors: Sequence[Tensor], divisors: Sequence[float]) -> Tensor:
     from growkernels.kernels.mean_square import mean_square
 
+    check_divisors(tensors, divisors)
     with _on_device(tensors):
         return mean_square(tensors, divisors)
 
@@ -134,7 +140,7 @@ def normal_(out: Tensor, key: int, field: int, start: int) -> None:
 def mix_(outs: Sequence[Tensor], sources: Sequence[Tensor], coefficients: Tensor) -> None:
     from growkernels.kernels.expand import mix_
 
-    _check_pairs(outs, sources, coefficients, "coefficients")
+    check_pairs(outs, sources, coefficients, "coefficients")
     check_memory(outs, [*sources, coefficients])
     with _on_device(outs):
         mix_(outs, sources, coefficients)
@@ -143,7 +149,7 @@ def mix_(outs: Sequence[Tensor], sources: Sequence[Tensor], coefficients: Tensor
 def inner_products_(out: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]) -> None:
     from growkernels.kernels.expand import inner_products_
 
-    _check_pairs(left, right, out, "out")
+    check_pairs(left, right, out, "out")
     check_memory([out], [*left, *right])
     with _on_device([out]):
         inner_products_(out, left, right)
@@ -152,30 +158,8 @@ def inner_products_(out: Tensor, left: Sequence[Tensor], right: Sequence[Tensor]
 def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
     from growkernels.kernels.products import products_
 
-    if not outs or not left or len(left) != len(right) or len(left) % len(outs):
-        raise GrowthError(
-            f"{len(left)} left and {len(right)} right matrices for {len(outs)} outs; expected as many pairs for each out, "
-            f"at least one"
-        )
-    of_factors, of_outs = {tensor.dtype for tensor in (*left, *right)}, {out.dtype for out in outs}
-    for dtype in of_factors | of_outs:
-        check_dtype("a tensor", dtype)
-    if len(of_factors) > 1:
-        raise GrowthError(
-            f"factors have dtypes {', '.join(sorted(map(str, of_factors)))}; expected one, convert them first"
-        )
-    terms = len(left) // len(outs)
-    for p, (first, second) in enumerate(zip(left, right, strict=True)):
-        out = outs[p // terms]
-        matrices = out.ndim == first.ndim == second.ndim == 2
-        if not matrices or first.shape[1] != second.shape[0] or out.shape != (first.shape[0], second.shape[1]):
-            raise GrowthError(
-                f"out {p // terms} has shape {tuple(out.shape)}, its factors {tuple(first.shape)} and {tuple(second.shape)}; "
-                f"expected m x n, m x k and k x n"
-            )
-    # A matrix that multiplies all layers is looked at once.
-    check_memory(outs, list({id(tensor): tensor for tensor in (*left, *right)}.values()))
-    if torch.float64 in of_factors | of_outs:
+    check_products(outs, left, right)
+    if any(tensor.dtype == torch.float64 for tensor in (*outs, *left)):
         # No kernel of ours multiplies in float64.
         products.products_(outs, left, right, add)
         return
@@ -191,22 +175,6 @@ def fastest_products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Seq
         products_(outs, left, right, add)
     else:
         products.products_(outs, left, right, add)
-
-
-def _check_pairs(left: Sequence[Tensor], right: Sequence[Tensor], table: Tensor, name: str) -> None:
-    """One shape, and a number in `table` for each pair."""
-    if not left or not right:
-        raise GrowthError("no tensors; expected at least one of each")
-    tensors = (*left, *right)
-    for tensor in (*tensors, table):
-        check_dtype("a tensor", tensor.dtype)
-    if len({tensor.shape for tensor in tensors}) > 1:
-        shapes = ", ".join(sorted({str(tuple(tensor.shape)) for tensor in tensors}))
-        raise GrowthError(f"tensors differ in shape ({shapes}); expected one shape")
-    if table.shape != (len(left), len(right)):
-        raise GrowthError(
-            f"{name} has shape {tuple(table.shape)}, and does not have shape [{len(left)}, {len(right)}], one for each pair"
-        )
 
 
 TRITON = Backend(

@@ -10,13 +10,16 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
+from growkernels.ops.checks import check_devices
 from growkernels.ops.expand.packing import empty_targets
 from growkernels.ops.expand.saved import empty_saved, saved_formats
 from growkernels.ops.transforms import check_batched
 
 
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
+def fake_in_place(*arguments: Any) -> None:
+    """In-place ops return nothing. Called too where only some tensors are on the meta device, which would be ignored."""
+    lists = [argument if isinstance(argument, (list, tuple)) else [argument] for argument in arguments]
+    check_devices([tensor for tensors in lists for tensor in tensors if isinstance(tensor, Tensor)])
 
 
 def _fake_expand(
@@ -61,20 +64,21 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[T
 
 def _backward(op: OpOverload, ctx: Any, grads: list[Tensor | None], _: list[None]) -> tuple[Any, ...]:
     of_weights, of_matrices = ctx.needs_input_grad[:2]
-    needed, nothing = [*of_weights, *of_matrices], None if ctx.needed else []
+    needed = [*of_weights, *of_matrices]
+    nothing: list[None] | None = None if ctx.needed else []
     like = next((grad for grad in grads if grad is not None), None)
     if like is None:
         return [None] * len(of_weights), [None] * len(of_matrices), None, None, nothing
-    grads = [
+    given = [
         like.new_zeros(()).expand(shape) if grad is None else grad
         for grad, shape in zip(grads, ctx.shapes, strict=True)
     ]
-    check_batched("the gradient of expand", grads)
+    check_batched("the gradient of expand", given)
     inputs, saved = list(ctx.saved_tensors[: len(needed)]), list(ctx.saved_tensors[len(needed) :])
     if list(ctx.needed) != needed:
         # What was saved lies in the order of the work that other gradients would have had.
         saved = []
-    found = iter(op(grads, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
+    found = iter(op(given, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
     totals = [next(found) if wanted else None for wanted in needed]
     return totals[: ctx.count], totals[ctx.count :], None, None, nothing
 
@@ -93,7 +97,7 @@ def register(library: torch.library.Library) -> None:
     """Register for one library; before any of its ops is called."""
     ns = library.ns
     for name in ("expand_", "mix_", "inner_products_", "products_"):
-        torch.library.register_fake(f"{ns}::{name}", _fake_nothing, lib=library)
+        torch.library.register_fake(f"{ns}::{name}", fake_in_place, lib=library)
     torch.library.register_fake(f"{ns}::expand", partial(_fake_expand, ns), lib=library)
     torch.library.register_fake(f"{ns}::expand_backward", _fake_backward, lib=library)
     backward = partial(_backward, getattr(torch.ops, ns).expand_backward.default)
