@@ -42,10 +42,12 @@ _HOME = {
     "Plan": "growkernels.plans",
     "Report": "growkernels.api",
     "Verification": "growkernels.verification",
+    "declare_layout": "growkernels.layouts",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",
     "plan": "growkernels.api",
+    "register_family": "growkernels.layouts",
     "verify": "growkernels.verification",
 }
 

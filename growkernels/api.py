@@ -28,7 +28,7 @@ class Report:
     """A growth that was carried out. `plan` holds the measured noise; `verification` is None if it was switched off.
 
     `seconds` is the whole run, `writing_seconds` the part of it that computed and wrote `nbytes` bytes of weights. `fit` is
-    how learned growth was trained, if it was; `side_files` what became of the source's files beside the weights.
+    how learned growth was trained, if it was.
     """
 
     source: str
@@ -60,6 +60,7 @@ class Report:
             "bytes": self.nbytes,
             "bytes_per_second": self.rate,
             "fit": self.fit.to_json() if self.fit else None,
+            "side_files": self.side_files.to_json(),
         }
 
     def __repr__(self) -> str:
@@ -73,7 +74,7 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
 
     Args:
         src: checkpoint to grow, a folder or a hub id. Its weights are not read.
-        strip_prefix: what a wrapper put before the names of the tensors of `src`, such as "module.", to be left out.
+        strip_prefix: what a wrapper put before the names of its tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -125,7 +126,7 @@ def grow_checkpoint(
         on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
         fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
-        strip_prefix: what a wrapper put before the names of the tensors of `src`, such as "module.", to be left out.
+        strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:

@@ -48,8 +48,8 @@ class Growth(Generic[S]):
     ) -> Growth[Any]:
         """Open a checkpoint (a folder or a hub id) if it is not open yet, lay it out and plan. No weights are read.
 
-        options: keywords by the names of `GrowthOptions`; plan: one to carry out in place of options; strip_prefix: what is
-        left out of the names of a checkpoint's tensors. Raises GrowthError.
+        options: keywords by the names of `GrowthOptions`; plan: one to carry out in place of options; strip_prefix: what a
+        wrapper put before the names of its tensors. Raises GrowthError.
         """
         if plan is None:
             # Before anything is opened: a hub id may take minutes.

@@ -165,11 +165,11 @@ def load_grown(
         run(source, changing, sink, matrices, progress=partial(on_progress, "growing") if on_progress else None)
     growth.source.check_unchanged()
     model = sink.model
+    assert isinstance(model, PreTrainedModel)  # checkpoints name a class of transformers
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    generation = read_generation_config(growth.source.path, growth.layout.architecture)
-    if generation is not None and isinstance(model, PreTrainedModel):
+    if (generation := read_generation_config(growth.source.path, growth.layout.architecture)) is not None:
         model.generation_config = generation
     return model.eval()
 

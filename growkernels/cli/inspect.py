@@ -114,7 +114,7 @@ def _show(layout: ModelLayout, refusals: dict[str, str | None]) -> RenderableTyp
         "Model",
         f"{layout.architecture} ({layout.model_type}), {weights}, {layout.num_layers} layers",
     )
-    head.add_row("Sizes", ", ".join(f"{name} {layout.sizes[name]}" for name in _SIZES))
+    head.add_row("Sizes", ", ".join(f"{name} {layout.sizes[name]}" for name in _SIZES if name in layout.sizes))
     if layout.head_name:
         head.add_row(
             "LM head",

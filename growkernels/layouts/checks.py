@@ -43,7 +43,7 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
     if family is None:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
         raise GrowthError(
-            f"{given}; supported are {', '.join(FAMILIES)}. Add a type of transformers with "
+            f"{given}; supported are {', '.join(list(FAMILIES)[:6])} and {len(FAMILIES) - 6} more. Add a type of transformers with "
             f"growkernels.register_family, and a class of your own with growkernels.declare_layout."
         )
     for refusal in (*family.refusals, *(() if family.encoder_decoder else (ENCODER_DECODER,))):
@@ -92,11 +92,12 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
         path = group.partition(".{}")[0]
         if layer is not None and (path.rpartition(".")[2] in STACKS or f".{path}".endswith(tuple(family.stacks))):
             held.setdefault(path, set()).add(layer)
-    most = sorted(max(held.values(), key=len, default=set()))
+    most = max(map(sorted, held.values()), key=len, default=[])
     if num_layers < 1 or not any(len(numbers) == num_layers for numbers in held.values()):
+        given = num_layers if num_layers < 10**30 else "absurd"
         numbers = f" ({most[0]} to {most[-1]})" if most else ""
         raise GrowthError(
-            f"The number of layers is {num_layers} in config.json, but {len(most)}{numbers} in the checkpoint. "
+            f"The number of layers is {given} in config.json, but {len(most)}{numbers} in the checkpoint. "
             "It is incomplete, or the config is not that of these weights: take both from the same checkpoint."
         )
 
@@ -104,17 +105,16 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
 def check_dtypes(tensors: Mapping[str, TensorSpec], integers: Container[str]) -> None:
     """Raises GrowthError for integer, fp8 and other dtypes that hold no plain weights. `integers` may be what they are."""
     for name, spec in tensors.items():
-        if spec.dtype in DTYPE_BYTES or name in integers:
-            continue
-        if spec.numel == 1:
+        if spec.dtype not in DTYPE_BYTES and name not in integers and spec.numel == 1:
             raise GrowthError(
                 f"{name} is a counter, one {spec.dtype}, and no weight, and a grown model has no use for it: remove it from "
                 "the checkpoint."
             )
-        raise GrowthError(
-            f"{name} is stored as {spec.dtype}; weights must be one of {', '.join(DTYPE_BYTES)}. "
-            "Quantized weights cannot be grown: start from the checkpoint before quantization."
-        )
+        if spec.dtype not in DTYPE_BYTES and name not in integers:
+            raise GrowthError(
+                f"{name} is stored as {spec.dtype}; weights must be one of {', '.join(DTYPE_BYTES)}. "
+                "Quantized weights cannot be grown: start from the checkpoint before quantization."
+            )
 
 
 def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> None:

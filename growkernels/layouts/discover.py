@@ -35,8 +35,10 @@ def discover(
     it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
     remedy, for checkpoints that cannot be grown.
     """
-    check_config(config, tensors)
-    return lay_out(find_row(config), config, tensors, own)
+    row = checks.find_family(config)
+    if row is not None:
+        check_config(row, config, tensors)
+    return lay_out(row or adopt(config), config, tensors, own)
 
 
 def find_row(config: Mapping[str, Any]) -> Family:
@@ -63,8 +65,10 @@ def lay_out(
     _check_shapes(whole, places, stored)
     _check_complete(own, mine)
     ties, duplicates = _ties(whole, places)
-    unread = "by the class; must equal it, which grow checks"
-    dropped |= {name: f"tied to {original} {unread}" for name, original in duplicates.items()}
+    dropped |= {
+        name: f"tied to {original} by the class; must equal it, which grow checks"
+        for name, original in duplicates.items()
+    }
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,11 +32,11 @@ OVERRIDES = "per_layer_config"
 def quiet() -> Iterator[None]:
     """Keep transformers from logging: probing would repeat its advice on the config many times."""
     verbosity = logging.get_verbosity()
-    if verbosity == logging.CRITICAL:
+    if verbosity == CRITICAL:
         # Setting it clears the caches of all loggers: a tenth of the time of a plan, if done for every config and class.
         yield
         return
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     try:
         yield
     finally:

@@ -250,8 +250,10 @@ def _module_changes(
     changes: dict[str, tuple[str, dict[str, Any] | None]] = {}
     for name in side.carried:
         config = _json(side.root / name) if len(name.parts) == 2 and name.name == "config.json" else None
-        keys = [key for key in _HIDDEN if isinstance(config, dict) and config.get(key) == before != after]
-        if not keys or not isinstance(config, dict):
+        if not isinstance(config, dict):
+            continue
+        keys = [key for key in _HIDDEN if config.get(key) == before != after]
+        if not keys:
             continue
         text = ", ".join(f"{key} {before} -> {after}" for key in keys)
         if any(map(_is_weights, (side.root / name.parent).iterdir())):

@@ -7,6 +7,7 @@ from math import prod
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.executors.sinks.base import BUCKET
@@ -24,7 +25,7 @@ class ModuleSink:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         find: Callable[[str], tuple[Place, ...]],
         parameter: Callable[[Rule, torch.Tensor], nn.Parameter],
     ) -> None:
