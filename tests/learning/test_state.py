@@ -212,7 +212,7 @@ def test_the_metadata_is_plain_json(tmp_path: Path) -> None:
     ids=lambda rest: str(rest)[:20],
 )
 def test_entries_of_another_kind_are_found(tmp_path: Path, rest: object) -> None:
-    sound = {"format": 2, "options": {}, "plan_digest": "", "source_digest": None, "losses": [1.5], "fit": None}
+    sound = {"format": 3, "options": {}, "plan_digest": "", "source_digest": None, "losses": [1.5], "fit": None}
     path = tmp_path / "operator.safetensors"
     text = rest if isinstance(rest, str) else json.dumps({**sound, **rest})
     save_file({"matrices/hidden": torch.ones(3)}, path, metadata={"growkernels": text})

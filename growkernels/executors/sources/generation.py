@@ -18,8 +18,8 @@ def read_generation_config(folder: Path, architecture: str) -> GenerationConfig 
 
     Raises GrowthError where `from_pretrained` would fail: the grown model could not be loaded either.
     """
-    kind = getattr(transformers, architecture)
-    if not kind.can_generate() or not (folder / _FILE).is_file():
+    kind = getattr(transformers, architecture, None)
+    if kind is None or not kind.can_generate() or not (folder / _FILE).is_file():
         return None
     try:
         with quiet():
