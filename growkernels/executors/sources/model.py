@@ -30,7 +30,8 @@ class LiveSource:
     once. Stacks that a file would hold in parts are whole, under their own names.
 
     `fresh` is the same class built anew from the config. `kept` are parameters that the
-    grown model goes on with, `emptied` those that were freed.
+    grown model goes on with, `emptied` those that were freed; `frees_early`: as soon as they are not needed any more, and not
+    all at the end.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LiveSource:
     parameters: dict[str, torch.Tensor]
     fresh: ModelClass
     kept: Collection[str] = ()
+    frees_early: bool = False
     emptied: list[str] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(init=False)
 
@@ -55,11 +57,22 @@ class LiveSource:
         return self.parameters[name].device if name else next(iter(self.parameters.values())).device
 
     def free(self, name: str) -> None:
-        """Empty a parameter, whoever still holds it, unless it is one of the `kept`."""
-        if name not in self.kept:
-            self.emptied.append(name)
-            parameter = self.parameters[name]
-            parameter.grad, parameter.data = None, parameter.data.new_empty(0)
+        """Empty a parameter, whoever still holds it, unless it is one of the `kept` or is to be emptied at the end."""
+        if self.frees_early and name not in self.kept:
+            self._empty(name)
+
+    def empty(self) -> None:
+        """Empty all parameters that the grown model does not go on with; drop the gradients of the others."""
+        for name, parameter in self.parameters.items():
+            if name in self.kept:
+                parameter.grad = None
+            elif name not in self.emptied:
+                self._empty(name)
+
+    def _empty(self, name: str) -> None:
+        self.emptied.append(name)
+        parameter = self.parameters[name]
+        parameter.grad, parameter.data = None, parameter.data.new_empty(0)
 
     def __repr__(self) -> str:
         return f"LiveSource({self.name!r}, {len(self.tensors)} tensors)"
