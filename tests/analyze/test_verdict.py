@@ -98,8 +98,9 @@ def test_heads_and_rows_that_are_alike_in_any_model_are_no_copies(tmp_path: Path
     model = llama(64)
     with torch.no_grad():
         for layer in model.model.layers:
-            query = layer.self_attn.q_proj.weight
+            query, output = layer.self_attn.q_proj.weight, layer.self_attn.o_proj.weight
             query.add_(query[:8].repeat(8, 1).clone())
+            output.add_(output[:, :8].repeat(1, 8).clone())
         model.lm_head.weight.mul_(0.1).add_(model.lm_head.weight[:1].clone())
     model.save_pretrained(tmp_path)
     assert analyze(tmp_path, spectra=False).verdict.origin == "no clone"
