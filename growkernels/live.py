@@ -165,7 +165,7 @@ def load_grown(
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
     folder = growth.source.path
-    if model.can_generate() and (folder / "generation_config.json").is_file():
+    if isinstance(model, PreTrainedModel) and model.can_generate() and (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.eval()
 
@@ -176,7 +176,8 @@ def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Pa
     dtype = getattr(torch, stored)
     grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
     model = grown.empty_model()
-    model.config.dtype = dtype
+    if isinstance(model, PreTrainedModel):
+        model.config.dtype = dtype
     return ModuleSink(model, grown.find, parameter)
 
 
