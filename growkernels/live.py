@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import nn
@@ -175,13 +175,14 @@ def load_grown(
         run(source, changing, sink, matrices, progress=partial(on_progress, "growing") if on_progress else None)
     growth.source.check_unchanged()
     model = sink.model
-    assert isinstance(model, PreTrainedModel)  # checkpoints name a class of transformers
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    if (generation := read_generation_config(growth.source.path, growth.layout.architecture)) is not None:
-        model.generation_config = generation
-    return model.eval()
+    if isinstance(model, PreTrainedModel):
+        generation = read_generation_config(growth.source.path, growth.layout.architecture)
+        if generation is not None:
+            model.generation_config = generation
+    return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
 def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Parameter]) -> ModuleSink:
@@ -190,7 +191,8 @@ def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Pa
     dtype = getattr(torch, stored)
     grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
     model = grown.empty_model()
-    model.config.dtype = dtype
+    if isinstance(model, PreTrainedModel):
+        model.config.dtype = dtype
     return ModuleSink(model, grown.find, parameter)
 
 

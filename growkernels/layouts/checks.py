@@ -42,9 +42,10 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
         return None
     if family is None:
         given = f"model_type {model_type!r} is not supported" if model_type else "config.json names no model_type"
+        some = ", ".join(list(FAMILIES)[:6])
         raise GrowthError(
-            f"{given}; supported are {', '.join(list(FAMILIES)[:6])} and {len(FAMILIES) - 6} more. Add a type of transformers "
-            f"with growkernels.register_family, and a class of your own with growkernels.declare_layout."
+            f"{given}; supported are {some} and {len(FAMILIES) - 6} more. Add a type of transformers with "
+            f"growkernels.register_family, and a class of your own with growkernels.declare_layout."
         )
     for refusal in (*family.refusals, *(() if family.encoder_decoder else (ENCODER_DECODER,))):
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)

@@ -64,7 +64,8 @@ def _parameters_on_meta() -> Iterator[None]:
 
     def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
         register(self, name, param)
-        if param is not None:
+        # One that is there already is tied to another name, and stays the same object.
+        if param is not None and not param.is_meta:
             self._parameters[name] = nn.Parameter(param.to("meta"), param.requires_grad)
 
     nn.Module.register_parameter = on_meta  # type: ignore[method-assign]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
+from torch import nn
+
 from growkernels.errors import GrowthError
 from growkernels.layouts.family import HEADS, Family, Refusal
 from growkernels.layouts.rows import PLAIN, ROWS
@@ -17,6 +19,7 @@ __all__ = [
     "REFUSALS",
     "REMEDIES",
     "Family",
+    "family_of",
     "find",
     "register_family",
 ]
@@ -46,6 +49,11 @@ def register_family(family: Family) -> None:
     if not isinstance(family, Family):
         raise GrowthError(f"{family!r} is no family; expected a growkernels.layouts.Family.")
     FAMILIES[family.model_type] = family
+
+
+def family_of(model: nn.Module) -> Family | None:
+    """The declared family of a model that is not of transformers; None where its class was not declared."""
+    return next((family for family in FAMILIES.values() if family.module is type(model)), None)
 
 
 def find(model_type: object) -> Family | None:

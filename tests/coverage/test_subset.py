@@ -9,34 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from growkernels.layouts.keys import words
+
 #: Each of them needs something of its own.
-SUBSET = [
-    "mistral",
-    "qwen2",
-    "gemma2",
-    "phi3",
-    "opt",
-    "gpt_oss",
-    "falcon",
-    "codegen",
-    "openai-gpt",
-    "mixtral",
-    "deepseek_v3",
-    "deepseek_v4",
-    "granitemoe",
-    "jamba",
-    "mamba2",
-    "falcon_h1",
-    "qwen3_next",
-    "recurrent_gemma",
-    "zamba",
-    "gemma3n_text",
-    "gemma4_text",
-    "hrm_text",
-    "bart",
-    "t5",
-    "whisper@s2s",
-]
+SUBSET = words(
+    "mistral qwen2 gemma2 phi3 opt gpt_oss falcon codegen openai-gpt mixtral deepseek_v3 deepseek_v4 granitemoe jamba mamba2 "
+    "falcon_h1 qwen3_next recurrent_gemma zamba gemma3n_text gemma4_text hrm_text bart t5 whisper@s2s"
+)
 #: What a config cannot say: a first dense layer, or one that alone has a tensor, comes only once.
 CANNOT_STACK = {"deepseek_v3", "gemma3n_text", "t5"}
 

@@ -79,7 +79,10 @@ class Decoder(nn.Module):
 
 def make_decoder(seed: int = 0, **sizes: int) -> Decoder:
     """A model in float64 with random weights, biases and norms."""
-    model, generator = Decoder(Sizes(**sizes)).double(), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Decoder(Sizes(**sizes)).double()
     with torch.no_grad():
         for parameter in model.parameters():
             scale = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.3

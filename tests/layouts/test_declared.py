@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from importlib.metadata import EntryPoint
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from growkernels import grow_checkpoint, grow_model
 from growkernels.errors import GrowthError
 from growkernels.layouts import Family, ModelLayout, declare_layout, discover, families, grow_config, register_family
 from growkernels.rules.tensor import TensorSpec
@@ -65,6 +68,30 @@ def test_a_clone_made_from_the_declaration_computes_the_same(declared, n):
     assert layout.head_norm == ("ln_f.weight", "ln_f.bias") and layout.tied_head
     assert str(layout.tensors["h.0.attn.c_attn.weight"].axes[0]) == "hidden | hidden | hidden"
     assert layout.tensors["h.2.attn.bias"].layer == 2
+
+
+@pytest.mark.parametrize("options", [{"width": 2}, {"width": 3, "depth": 2}, {"depth": 2}])
+def test_a_live_model_grows_in_place_and_its_checkpoint_alike(declared, options, tmp_path):
+    """The live model and the checkpoint become the same bits; width keeps the function of what depth gives."""
+    model = make_decoder()
+    (tmp_path / "source").mkdir()
+    state = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    save_file(state, tmp_path / "source" / "model.safetensors")
+    (tmp_path / "source" / "config.json").write_text(json.dumps({**CONFIG, **asdict(model.config)}))
+    grow_checkpoint(tmp_path / "source", tmp_path / "grown", no_verify=True, **options)
+    ids = torch.arange(14).reshape(2, 7)
+    deep = grow_model(make_decoder(), depth=2) if "depth" in options else model
+    with torch.no_grad():
+        wanted = deep(ids)
+        grown = grow_model(model, **options)
+        got = grown(ids)
+    assert grown is model and grown.config.n_embd == 12 * options.get("width", 1)
+    # Noise has the size of the weights and cancels; sums over at most 6 * 48 terms in float64, two layers deep.
+    assert (got - wanted).abs().max() <= 6 * 288 * 2**-52 * wanted.abs().max()
+    stored = load_file(tmp_path / "grown" / "model.safetensors")
+    held = grown.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in stored.items())
+    assert grown.lm_head.weight is grown.wte.weight
 
 
 def test_what_was_not_declared_is_told(table):

@@ -18,6 +18,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.checks import find_architecture
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.discover import find_row
+from growkernels.layouts.families import family_of
 from growkernels.rules.tensor import TensorSpec
 
 #: Where wrappers keep the model itself.
@@ -115,11 +116,20 @@ def of_a_model() -> Iterator[None]:
 @of_a_model()
 def open_model(model: nn.Module) -> LiveSource:
     """See a live model as a source. Raises GrowthError for what is no plain model of transformers with its weights here."""
-    _check_kind(model)
-    assert isinstance(model, PreTrainedModel)
-    config = _stored_config(model)
-    family = find_row(config)
-    fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
+    declared = family_of(model)
+    if declared is not None and declared.config_of is not None:
+        config = {
+            "model_type": declared.model_type,
+            "architectures": [type(model).__name__],
+            **declared.config_of(model),
+        }
+        fresh = ModelClass(declared, type(model).__name__, config, next(model.parameters()).dtype)
+    else:
+        _check_kind(model)
+        assert isinstance(model, PreTrainedModel)
+        config = _stored_config(model)
+        family = find_row(config)
+        fresh = ModelClass(family, find_architecture(family, config), config, model.dtype)
     parameters: dict[str, torch.Tensor] = {}
     buffers = [name for name, one in fresh.parameters.items() if one.module == "buffer"]
     for name, parameter in (*model.named_parameters(), *((name, model.get_buffer(name)) for name in buffers)):
@@ -144,8 +154,8 @@ def _check_kind(model: object) -> None:
             if attribute in model._modules:
                 raise GrowthError(f"{given} is not the model but {wrapper}: grow its .{attribute}, and wrap it again.")
     raise GrowthError(
-        f"{given} cannot be grown: expected a model class of transformers itself; unwrap the model, merge its adapters, and "
-        f"grow it before it is sharded."
+        f"{given} cannot be grown: expected a model class of transformers itself, or a class of yours that was declared with "
+        f"growkernels.declare_layout; unwrap the model, merge its adapters, and grow it before it is sharded."
     )
 
 
