@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from growkernels import __version__
+from growkernels.cli.advise import advise
+from growkernels.cli.analyze import analyze
 from growkernels.cli.console import Guarded, flowing
 from growkernels.cli.doctor import doctor
 from growkernels.cli.grow import grow
 from growkernels.cli.inspect import inspect
 from growkernels.cli.plan import plan
+from growkernels.cli.race import race
 from growkernels.cli.verify import verify
 
 app = typer.Typer(
@@ -27,15 +30,15 @@ checkpoint, a folder or a hub id; DST becomes one that stock transformers loads.
 A first run: [bold]inspect[/] what a checkpoint is, [bold]plan[/] what a growth would make of it (nothing is written),
 [bold]grow[/] it, and [bold]verify[/] it again at any later time.
 
-Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 130 interrupted,
-129 or 143 stopped by SIGHUP or SIGTERM. In every case but 0 DST is left as it was."""),
+Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 70 an error
+in growkernels itself; 130 interrupted, 129 or 143 stopped by SIGHUP or SIGTERM. In every case but 0 DST is left as it was."""),
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (grow, plan, verify, inspect, doctor):
+for command in (grow, plan, verify, inspect, advise, race, analyze, doctor):
     app.command(help=flowing(command.__doc__ or ""))(command)
 
 

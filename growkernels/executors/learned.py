@@ -131,9 +131,8 @@ def _expansion(
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
     depth = torch.stack([matrices[how.mix][how.row] for how in hows])
-    sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
-    sources = [weight[block.source] for weight in weights]
-    return cast_factors(Expansion(sources, *sides, *[None] * (2 - len(sides)), depth))
+    b, a = ([None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides] + [None])[:2]
+    return cast_factors(Expansion([weight[block.source] for weight in weights], b, a, depth))
 
 
 def _grow(hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

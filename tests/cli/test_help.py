@@ -47,6 +47,22 @@ OPTIONS = {
     "plan": [*PLAN, "--picture"],
     "verify": ["--json", "--verify-logits"],
     "inspect": ["--json"],
+    "advise": ["--target-params", "--tokens", "--config", "--source-tokens", "--disk-rate", "--curve", "--json"],
+    "analyze": ["--reference", "--spectra", "--no-spectra", "--picture", "--json"],
+    "race": [
+        "--candidates",
+        "--text",
+        "--steps",
+        "--seeds",
+        "--seed",
+        "--out",
+        "--source-tokens",
+        "--lr",
+        "--warmup",
+        "--batch",
+        "--length",
+        "--json",
+    ],
     "doctor": ["--json"],
 }
 

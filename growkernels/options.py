@@ -1,0 +1,175 @@
+"""The options of a growth: their values and checks, and the keywords by which public functions take them.
+
+A new option is a field of `GrowthOptions`, its keyword beside it, and a row of help in `growkernels.cli.options`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import Any, Literal, TypedDict, TypeVar, get_args
+
+from growkernels.errors import GrowthError
+from growkernels.rules.variant import Variant
+
+DepthInit = Literal["stack", "interpolate"]
+WidthInit = Literal["tile", "onehot", "normal", "convex"]
+DTYPES = ("keep", "float32", "bfloat16", "float16")
+VARIANTS: tuple[str, ...] = get_args(Variant)
+DEPTH_INITS = ("stack", "interpolate")
+WIDTH_INITS = ("tile", "onehot", "normal", "convex")
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthOptions:
+    """One growth. Raises GrowthError for what cannot be meant.
+
+    `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
+    `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
+    copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1. `dtype`: of the stored target. `untie`:
+    give the target its own LM head.
+
+    Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
+    identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
+    (convex); `init_noise`, normal noise on the coefficients, and on the rows of tile and onehot, relative to their length.
+    """
+
+    depth: int | None = None
+    layers: str | None = None
+    depth_operator: str = "gstack"
+    width: int | None = None
+    ffn: int | None = None
+    width_operator: str = "hypercloning"
+    variant: Variant = "symmetric"
+    noise_snr_db: float | None = 10.0
+    seed: int = 0
+    dtype: str = "keep"
+    untie: bool = False
+    depth_init: DepthInit = "stack"
+    width_init: WidthInit = "tile"
+    init_noise: float = 0.03
+
+    @classmethod
+    def from_keywords(cls, options: Mapping[str, Any]) -> GrowthOptions:
+        """Options from a function's keyword arguments. Raises GrowthError for names that are none."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise GrowthError(f"unknown option {', '.join(unknown)}; expected some of {', '.join(known)}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
+            object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
+        if self.depth is not None and self.layers is not None:
+            raise GrowthError(
+                f"depth {self.depth} and layers {self.layers!r} both say which layers the target has; give one of the two."
+            )
+        if self.layers is None and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
+            raise GrowthError("nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2.")
+        _choice(self.variant, "variant", VARIANTS)
+        _choice(self.dtype, "dtype", DTYPES)
+        _choice(self.depth_init, "depth_init", DEPTH_INITS)
+        _choice(self.width_init, "width_init", WIDTH_INITS)
+        object.__setattr__(self, "init_noise", _strength(self.init_noise))
+        object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
+            raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
+
+
+class GrowthKeywordsButDtype(TypedDict, total=False):
+    """`GrowthOptions` as keyword arguments, for functions that take a dtype of their own."""
+
+    depth: int | None
+    layers: str | None
+    depth_operator: str
+    width: int | None
+    ffn: int | None
+    width_operator: str
+    variant: Variant
+    noise_snr_db: float | None
+    seed: int
+    untie: bool
+    depth_init: DepthInit
+    width_init: WidthInit
+    init_noise: float
+
+
+class GrowthKeywords(GrowthKeywordsButDtype, total=False):
+    """`GrowthOptions` as keyword arguments: what editors complete and type checkers check."""
+
+    dtype: str
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def spelled_out(**defaults: Any) -> Callable[[_Function], _Function]:
+    """Name the options in the signature of a function that takes them as `**options`: for `help` and notebooks.
+
+    defaults: those that the function gives other defaults than `GrowthOptions` does.
+    """
+
+    def change(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(field.name, field.default),
+                annotation=field.type,
+            )
+            for field in fields(GrowthOptions)
+            if field.name not in signature.parameters
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return function
+
+    return change
+
+
+def _ratio(value: object, name: str, noun: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
+        raise GrowthError(
+            f"{name} is {value!r}; expected a whole number of at least 1: every {noun} is copied that many times, "
+            f"and each as often as the others, so that {name} 2 doubles. Ratios between whole numbers are not supported."
+        )
+    return int(number)
+
+
+def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise GrowthError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+def _strength(value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number) or number < 0:
+        raise GrowthError(f"init_noise is {value!r}; expected a number of at least 0 (0.03 is 3 %, 0 none).")
+    return number
+
+
+def _decibels(value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number):
+        raise GrowthError(
+            f"noise_snr_db is {value!r}; expected a finite number of decibels (10 is the paper's), or none for no noise."
+        )
+    return number
