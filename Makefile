@@ -12,12 +12,13 @@ EMULATED := $(VENV)/.emulated
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo study test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study coverage test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
 	@echo "make study     what learned growth (LiGO) gains over copies, on a small model (minutes); writes docs/ligo-study.md"
+	@echo "make coverage  grow a tiny model of every architecture in every way (an hour); writes docs/architectures.md"
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -63,6 +64,10 @@ demo: $(BUILD)
 
 study: $(BUILD)
 	$(BIN)/python -m studies.ligo
+
+# Resumed where it was stopped: remove the JSON to start anew.
+coverage: $(BUILD)
+	$(BIN)/python -m tests.coverage --out build/coverage.json --table docs/architectures.md
 
 # Two processes, a file to one of them: what took 9 min 45 s takes 5 on two cores.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from growkernels import ops
     from growkernels.api import Report, grow_checkpoint, plan
     from growkernels.errors import GrowthError
+    from growkernels.layouts import declare_layout, register_family
     from growkernels.learning import Fit, LearnedGrowth
     from growkernels.live import grow_model, load_grown
     from growkernels.options import GrowthOptions
@@ -26,11 +27,13 @@ __all__ = [
     "Report",
     "Verification",
     "__version__",
+    "declare_layout",
     "grow_checkpoint",
     "grow_model",
     "load_grown",
     "ops",
     "plan",
+    "register_family",
     "verify",
 ]
 
@@ -42,10 +45,12 @@ _HOME = {
     "Plan": "growkernels.plans",
     "Report": "growkernels.api",
     "Verification": "growkernels.verification",
+    "declare_layout": "growkernels.layouts",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",
     "plan": "growkernels.api",
+    "register_family": "growkernels.layouts",
     "verify": "growkernels.verification",
 }
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from growkernels.executors.device import CPU, open_device
 from growkernels.executors.files.stopping import Stoppable
@@ -24,6 +24,7 @@ from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import ModuleSink
 from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
+from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, open_model
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass, split_layer
@@ -82,7 +83,7 @@ def grow_model(
 
         def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
             trained = not rule.sources or source.parameters[rule.source].requires_grad
-            return nn.Parameter(value, trained)
+            return nn.Parameter(value, trained and value.is_floating_point())
 
         sink = _empty_model(growth, parameter)
         matrices = cache(partial(open_matrices, plan))
@@ -122,6 +123,7 @@ def load_grown(
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
+    strip_prefix: str = "",
     **options: Unpack[GrowthKeywordsButDtype],
 ) -> PreTrainedModel:
     """Load the grown model of a checkpoint: what stock transformers would load from `grow_checkpoint(src, ...)`.
@@ -136,6 +138,7 @@ def load_grown(
         allow_nonfinite: let NaN and Inf in the weights pass.
         on_progress: called with the stage ("growing"), the bytes computed so far, and those in all.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        strip_prefix: what a wrapper put before the names of the tensors of `src`, such as "module.", to be left out.
         options: what to grow, by the other names of `GrowthOptions`.
 
     Returns:
@@ -152,13 +155,14 @@ def load_grown(
     if dtype is not None:
         keywords["dtype"] = str(dtype).removeprefix("torch.")
     with plain_tensors():
-        growth = Growth.open(src, keywords, plan)
+        growth = Growth.open(src, keywords, plan, strip_prefix)
         growth.check()
         plan = growth.started().plan
 
     def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
         # Stock transformers gives every parameter the model's dtype, also where the file mixes them.
-        return nn.Parameter(value.to(sink.dtype(rule.target)))
+        dtype = sink.dtype(rule.target)
+        return nn.Parameter(value.to(dtype), dtype.is_floating_point)
 
     growth.warn()
     with plain_tensors(), torch.no_grad():
@@ -179,14 +183,16 @@ def load_grown(
         for name, rule in kept.items():
             sink.done(rule, source.tensor(name))
         run(source, changing, sink, matrices, progress=partial(on_progress, "growing") if on_progress else None)
+    growth.source.check_unchanged()
     model = sink.model
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    folder = growth.source.path
-    if model.can_generate() and (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    return model.eval()
+    if isinstance(model, PreTrainedModel):
+        generation = read_generation_config(growth.source.path, growth.layout.architecture)
+        if generation is not None:
+            model.generation_config = generation
+    return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
 def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Parameter]) -> ModuleSink:
@@ -195,8 +201,9 @@ def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Pa
     dtype = getattr(torch, stored)
     grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
     model = grown.empty_model()
-    model.config.dtype = dtype
-    return ModuleSink(model, grown.parameter_name, parameter)
+    if isinstance(model, PreTrainedModel):
+        model.config.dtype = dtype
+    return ModuleSink(model, grown.find, parameter)
 
 
 def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:

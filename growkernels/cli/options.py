@@ -92,6 +92,15 @@ Source = Annotated[
         show_default=False,
     ),
 ]
+StripPrefix = Annotated[
+    str,
+    typer.Option(
+        "--strip-prefix",
+        metavar="TEXT",
+        help="Leave TEXT out of the names of SRC's tensors: what a wrapper put there, such as module. or _orig_mod.",
+        show_default=False,
+    ),
+]
 MaxShardSize = Annotated[
     str,
     typer.Option(

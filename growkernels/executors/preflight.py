@@ -12,7 +12,7 @@ from growkernels.executors.measure import Use, check_values, with_fills
 from growkernels.executors.rules import check_fit, signal, with_signal
 from growkernels.executors.sources.base import Tensors
 from growkernels.ops.backends import ops_of
-from growkernels.plans import Learned, Rule, Tile
+from growkernels.plans import DTYPE_BYTES, Learned, Rule, Tile
 
 #: The learned matrices of a plan, on a device.
 Matrices = Callable[[torch.device], Mapping[str, torch.Tensor]]
@@ -33,7 +33,12 @@ class Preflight:
         dtype.
         """
         rules = tuple(rules)
-        uses = dict.fromkeys((name, rule.spec.dtype, rule.divisor) for rule in rules for name in rule.drawn)
+        uses = dict.fromkeys(
+            (name, rule.spec.dtype, rule.divisor)
+            for rule in rules
+            if rule.spec.dtype in DTYPE_BYTES
+            for name in rule.drawn
+        )
         new = [use for use in uses if use not in self._checked]
         if new:
             values = [

@@ -18,6 +18,8 @@ def check_fit(source: Tensors, rule: Rule) -> None:
     for name in rule.sources:
         if name not in source.tensors:
             raise GrowthError(f"{rule.target} grows from {name}, which {source.name} does not have.")
+    if is_moved(rule, source):
+        return
     for name, dtype in ((rule.target, rule.spec.dtype), *((name, source.tensors[name].dtype) for name in rule.sources)):
         if dtype not in DTYPE_BYTES:
             raise GrowthError(f"{name} is {dtype}; weights are grown from and to {', '.join(DTYPE_BYTES)}.")
@@ -26,6 +28,11 @@ def check_fit(source: Tensors, rule: Rule) -> None:
             _check_tile(source, rule, rule.how)
         case Learned():
             _check_learned(source, rule, rule.how)
+
+
+def is_moved(rule: Rule, source: Tensors) -> bool:
+    """Whether a rule copies a tensor that is no weight, and that no arithmetic touches: integers, quantized values."""
+    return rule.spec.dtype not in DTYPE_BYTES and rule.is_copy and rule.spec == source.tensors[rule.source]
 
 
 def _check_tile(source: Tensors, rule: Rule, tile: Tile) -> None:

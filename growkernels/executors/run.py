@@ -13,7 +13,7 @@ import torch
 from growkernels import ops
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.preflight import Matrices, Preflight
-from growkernels.executors.rules import source_of
+from growkernels.executors.rules import is_moved, source_of
 from growkernels.executors.sinks.base import Sink
 from growkernels.executors.sources.base import Tensors, TensorSource
 from growkernels.plans import Learned, Rule, Tile
@@ -134,6 +134,10 @@ def _compute(
         match rule.how:
             case Tile() as tile:
                 out = sink.empty(rule, device)
+                if is_moved(rule, source):
+                    out.copy_(weights[0])
+                    outs.append(out)
+                    continue
                 devices.setdefault(device, []).append((out, source_of(weights, out), tile))
             case Learned() as learned:
                 value = expand_rule(learned, weights, matrices(device))

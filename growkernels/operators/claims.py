@@ -49,6 +49,8 @@ def _dtypes(rule: Rule, layout: ModelLayout) -> set[str]:
 
 
 def _narrows(source: str, rule: Rule) -> bool:
+    if rule.spec.dtype not in _FORMATS:
+        return False  # no weight, and only copied
     (bits, least), (source_bits, source_least) = (_FORMATS[rule.spec.dtype], _FORMATS[source])
     return bits < source_bits or least > source_least
 
@@ -112,7 +114,8 @@ def make_warnings(
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
         if len(layer_index) < layout.num_layers:
             warnings.append(f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers}).")
-    scaled = [rule for rule in rules if layout.tied_head and rule.target in layout.head_norm and rule.divisor != 1]
+    norm = {layout.tensors[name].group for name in layout.head_norm} if layout.tied_head else set()
+    scaled = [rule for rule in rules if rule.group in norm and rule.divisor != 1]
     if scaled:
         names = " and ".join(rule.target for rule in scaled)
         warnings.append(

@@ -13,7 +13,7 @@ import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors import read_manifest
 from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
-from growkernels.operators.base import DepthOperator, Layer, writes_stream
+from growkernels.operators.base import DepthOperator, Layer
 from growkernels.plans import Claim, Tile
 from growkernels.plans.summary import summarize
 from tests.end_to_end.support import saved, tokens
@@ -45,7 +45,7 @@ def operator(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_writes_to_the_residual_stream_is_zero_in_a_layer_that_adds_nothing(family: str) -> None:
     source = make_source(family)
     layout = source.layout
-    names = {t.group.partition("{}.")[2] for t in layout.tensors.values() if writes_stream(t, layout)}
+    names = {t.group.partition("{}.")[2] for t in layout.tensors.values() if t.writes_stream}
     assert names == WRITERS[family]
     plan = source.plan(depth_operator="padded", depth=2, width=2)
     last = layout.num_layers
@@ -86,7 +86,7 @@ def test_an_undeclared_tensor_of_several_axes_that_would_grow_is_refused() -> No
     layout = make_source("llama").layout
     name = "model.layers.0.mlp.gate_proj.weight"
     router = replace(layout.tensors[name], kind="other", input_axis=None)
-    undeclared = replace(layout, tensors={**layout.tensors, name: router})
+    undeclared = replace(layout, declared=True, tensors={**layout.tensors, name: router})
     with pytest.raises(GrowthError, match=r"gate_proj.weight \(ffn x hidden\) would grow along ffn.*declare"):
         make_plan(undeclared, GrowthOptions(ffn=2))
     with pytest.raises(GrowthError, match="would grow along hidden"):

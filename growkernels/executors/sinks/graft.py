@@ -126,6 +126,8 @@ def _merged(
             if id(new) not in configs:
                 configs[id(new)] = _grown_config(live[name], old, new)
             state[name] = configs[id(new)]
+        elif name == "config" and new is not _MISSING and not _plain(new):
+            state[name] = new  # the config of a class that is not of transformers, which alone knows what it is
         elif _changed(old, new):
             if new is _MISSING:
                 state.pop(name, None)
