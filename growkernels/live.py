@@ -22,6 +22,7 @@ from growkernels.executors.preflight import prepare
 from growkernels.executors.run import peak_memory, run, unchanged
 from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import ModuleSink
+from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, open_model
@@ -51,7 +52,8 @@ def grow_model(
     """Grow a live model of transformers in place, on the devices it is on.
 
     Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
-    are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer.
+    are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer:
+    the next step of an old one warns that it does not train them.
     In depth growth, layers keep their modules, parameters and memory in the first place where they stand. Memory at the
     peak: that of both models where it can be had, so that a growth that fails leaves the model as it was; else that of the
     grown model and 256 MiB, which is warned of. What the plan warns of comes as Python warnings before the work starts.
@@ -91,6 +93,12 @@ def grow_model(
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
         source.frees_early = not _fits_beside(source, changing, sink.bucket)
     growth.warn()
+    if graft.uncompiled:
+        warnings.warn(
+            f"{', '.join(graft.uncompiled[:3])} and their like were compiled by themselves (module.compile()); copies of them "
+            f"are not: compile the layers again.",
+            stacklevel=2,
+        )
     if source.frees_early:
         warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
@@ -100,6 +108,8 @@ def grow_model(
         run(source, changing, sink, matrices, progress=progress)
         graft.apply()
         source.empty()
+    emptied = [parameter for name, parameter in source.parameters.items() if name not in kept]
+    watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
     progress.raise_again()
     return model
 
