@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
 from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
+from growkernels.executors.files.side_files import SideReport, report_side_files
 from growkernels.growth import Growth, OnProgress
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.options import GrowthKeywords, spelled_out
@@ -38,6 +39,7 @@ class Report:
     seconds: float
     writing_seconds: float
     nbytes: int
+    side_files: SideReport
     fit: FitReport | None = None
 
     @property
@@ -58,6 +60,7 @@ class Report:
             "bytes": self.nbytes,
             "bytes_per_second": self.rate,
             "fit": self.fit.to_json() if self.fit else None,
+            "side_files": self.side_files.to_json(),
         }
 
     def __repr__(self) -> str:
@@ -66,11 +69,12 @@ class Report:
 
 
 @spelled_out()
-def plan(src: str | Path, **options: Unpack[GrowthKeywords]) -> Plan:
+def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKeywords]) -> Plan:
     """What a growth would do, from the config and the tensors' shapes alone: the dry run.
 
     Args:
         src: checkpoint to grow, a folder or a hub id. Its weights are not read.
+        strip_prefix: what a wrapper put before the names of its tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -84,7 +88,7 @@ def plan(src: str | Path, **options: Unpack[GrowthKeywords]) -> Plan:
         >>> growkernels.plan("./small", width=2).preserves_function
         True
     """
-    return Growth.open(src, options).plan
+    return Growth.open(src, options, strip_prefix=strip_prefix).plan
 
 
 @spelled_out()
@@ -101,6 +105,7 @@ def grow_checkpoint(
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
     plan: Plan | None = None,
+    strip_prefix: str = "",
     **options: Unpack[GrowthKeywords],
 ) -> Report:
     """Grow a checkpoint into a new folder, verify it, and put it in place in one step.
@@ -121,6 +126,7 @@ def grow_checkpoint(
         on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
         fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -143,7 +149,7 @@ def grow_checkpoint(
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size, place = parse_size(max_shard_size), open_device(device)
-    growth = Growth.open(src, options, plan)
+    growth = Growth.open(src, options, plan, strip_prefix)
     source = growth.source
     target = check_destination(Path(dst), source.path, overwrite)
     if fit is not None and not growth.plan.is_learned:
@@ -195,5 +201,6 @@ def grow_checkpoint(
         seconds=perf_counter() - start,
         writing_seconds=writing_seconds,
         nbytes=sum(rule.spec.nbytes for rule in executed.rules),
+        side_files=report_side_files(source.side, executed, source.tensors),
         fit=fitted,
     )

@@ -10,7 +10,8 @@ from typing import Any, Generic, TypeVar, overload
 
 from growkernels.errors import GrowthError
 from growkernels.executors import Source, check_duplicates, open_source
-from growkernels.executors.sources.model import LiveSource
+from growkernels.executors.sources.generation import read_generation_config
+from growkernels.executors.sources.model import LiveSource, of_a_model
 from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
 from growkernels.operators import make_plan
@@ -33,26 +34,35 @@ class Growth(Generic[S]):
 
     @overload
     @classmethod
-    def open(cls, src: str | Path | Source, options: Mapping[str, Any], plan: Plan | None = None) -> Growth[Source]: ...
+    def open(
+        cls, src: str | Path | Source, options: Mapping[str, Any], plan: Plan | None = None, strip_prefix: str = ""
+    ) -> Growth[Source]: ...
 
     @overload
     @classmethod
     def open(cls, src: LiveSource, options: Mapping[str, Any], plan: Plan | None = None) -> Growth[LiveSource]: ...
 
     @classmethod
-    def open(cls, src: Any, options: Mapping[str, Any], plan: Plan | None = None) -> Growth[Any]:
+    def open(
+        cls, src: Any, options: Mapping[str, Any], plan: Plan | None = None, strip_prefix: str = ""
+    ) -> Growth[Any]:
         """Open a checkpoint (a folder or a hub id) if it is not open yet, lay it out and plan. No weights are read.
 
-        options: keywords by the names of `GrowthOptions`; plan: one to carry out in place of options. Raises GrowthError.
+        options: keywords by the names of `GrowthOptions`; plan: one to carry out in place of options; strip_prefix: what a
+        wrapper put before the names of its tensors. Raises GrowthError.
         """
         if plan is None:
             # Before anything is opened: a hub id may take minutes.
             wanted = GrowthOptions.from_keywords(options)
         elif options:
             raise GrowthError(f"plan and {', '.join(options)} both say what to grow; give one of the two.")
-        source: Source | LiveSource = src if isinstance(src, Source | LiveSource) else open_source(src)
-        fresh = source.fresh if isinstance(source, LiveSource) else None
-        layout = discover(source.config, source.tensors, fresh)
+        source: Source | LiveSource = src if isinstance(src, Source | LiveSource) else open_source(src, strip_prefix)
+        if isinstance(source, LiveSource):
+            with of_a_model():
+                layout = discover(source.config, source.tensors, source.fresh)
+        else:
+            layout = discover(source.config, source.tensors)
+            read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
         return Growth(source, layout, make_plan(layout, wanted) if plan is None else plan)
 
     @property

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from growkernels.executors.device import CPU, open_device
 from growkernels.executors.files.stopping import Stoppable
 from growkernels.executors.learned import open_matrices
-from growkernels.executors.memory import check_memory
+from growkernels.executors.memory import check_memory, free_memory
+from growkernels.executors.modes import plain_tensors
 from growkernels.executors.preflight import prepare
 from growkernels.executors.run import peak_memory, run, unchanged
 from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import ModuleSink
 from growkernels.executors.sources.device import DeviceSource
+from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, open_model
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass, split_layer
@@ -29,6 +32,11 @@ from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_
 from growkernels.plans import Plan, Rule
 
 __all__ = ["grow_model", "load_grown"]
+
+_AT_RISK = (
+    "the grown model does not fit into memory beside the old one, so old weights are freed as they are used: should the growth "
+    "fail half-way, some are lost. Save the model first, or free memory (an optimizer's state, for one)."
+)
 
 
 @spelled_out()
@@ -45,7 +53,8 @@ def grow_model(
     Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
     are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer.
     In depth growth, layers keep their modules, parameters and memory in the first place where they stand. Memory at the
-    peak: that of the grown model and 256 MiB. What the plan warns of comes as Python warnings before the work starts.
+    peak: that of both models where it can be had, so that a growth that fails leaves the model as it was; else that of the
+    grown model and 256 MiB, which is warned of. What the plan warns of comes as Python warnings before the work starts.
 
     Args:
         model: a model class of transformers itself, neither wrapped, sharded nor quantized.
@@ -65,31 +74,32 @@ def grow_model(
         >>> model = growkernels.grow_model(model, depth=2)
         >>> optimizer = torch.optim.AdamW(model.parameters(), lr=peak)
     """
-    growth = Growth.open(open_model(model), options, plan)
-    growth.check()
-    source, plan = growth.source, growth.started().plan
+    with plain_tensors():
+        growth = Growth.open(open_model(model), options, plan)
+        growth.check()
+        source, plan = growth.source, growth.started().plan
 
-    def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
-        trained = not rule.sources or source.parameters[rule.source].requires_grad
-        return nn.Parameter(value, trained and value.is_floating_point())
+        def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
+            trained = not rule.sources or source.parameters[rule.source].requires_grad
+            return nn.Parameter(value, trained and value.is_floating_point())
 
-    sink = _empty_model(growth, parameter)
-    matrices = cache(partial(open_matrices, plan))
-    rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
-    graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, plan.layer_index))
-    source.kept = kept = unchanged(source, rules)
-    changing = [rule for rule in rules if kept.get(rule.source) is not rule]
-    for device, needed in peak_memory(source, changing, sink.bucket, lambda name: name not in kept).items():
-        check_memory(device, needed)
+        sink = _empty_model(growth, parameter)
+        matrices = cache(partial(open_matrices, plan))
+        rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
+        graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, plan.layer_index))
+        source.kept = kept = unchanged(source, rules)
+        changing = [rule for rule in rules if kept.get(rule.source) is not rule]
+        source.frees_early = not _fits_beside(source, changing, sink.bucket)
     growth.warn()
+    if source.frees_early:
+        warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
-    with _critical(source), torch.inference_mode(False), torch.no_grad():
+    with plain_tensors(), _critical(source, model), torch.no_grad():
         for name, rule in kept.items():
             sink.put(rule.target, source.parameters[name])
         run(source, changing, sink, matrices, progress=progress)
-        for name in kept:
-            source.parameters[name].grad = None
         graft.apply()
+        source.empty()
     progress.raise_again()
     return model
 
@@ -103,6 +113,7 @@ def load_grown(
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
+    strip_prefix: str = "",
     **options: Unpack[GrowthKeywordsButDtype],
 ) -> PreTrainedModel:
     """Load the grown model of a checkpoint: what stock transformers would load from `grow_checkpoint(src, ...)`.
@@ -117,6 +128,7 @@ def load_grown(
         allow_nonfinite: let NaN and Inf in the weights pass.
         on_progress: called with the stage ("growing"), the bytes computed so far, and those in all.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        strip_prefix: what a wrapper put before the names of the tensors of `src`, such as "module.", to be left out.
         options: what to grow, by the other names of `GrowthOptions`.
 
     Returns:
@@ -132,20 +144,21 @@ def load_grown(
     keywords = GrowthKeywords(**options)
     if dtype is not None:
         keywords["dtype"] = str(dtype).removeprefix("torch.")
-    growth = Growth.open(src, keywords, plan)
-    growth.check()
-    plan = growth.started().plan
+    with plain_tensors():
+        growth = Growth.open(src, keywords, plan, strip_prefix)
+        growth.check()
+        plan = growth.started().plan
 
     def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
         # Stock transformers gives every parameter the model's dtype, also where the file mixes them.
         dtype = sink.dtype(rule.target)
         return nn.Parameter(value.to(dtype), dtype.is_floating_point)
 
-    sink = _empty_model(growth, parameter)
-    matrices = cache(partial(open_matrices, plan))
-    rules = sink.rules(plan.rules)
     growth.warn()
-    with torch.inference_mode(False), torch.no_grad():
+    with plain_tensors(), torch.no_grad():
+        sink = _empty_model(growth, parameter)
+        matrices = cache(partial(open_matrices, plan))
+        rules = sink.rules(plan.rules)
         source = DeviceSource(growth.source, place)
         if place != CPU:
             names = {name for rule in rules for name in rule.sources}
@@ -160,14 +173,16 @@ def load_grown(
         for name, rule in kept.items():
             sink.done(rule, source.tensor(name))
         run(source, changing, sink, matrices, progress=partial(on_progress, "growing") if on_progress else None)
+    growth.source.check_unchanged()
     model = sink.model
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    folder = growth.source.path
-    if isinstance(model, PreTrainedModel) and model.can_generate() and (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
-    return model.eval()
+    if isinstance(model, PreTrainedModel):
+        generation = read_generation_config(growth.source.path, growth.layout.architecture)
+        if generation is not None:
+            model.generation_config = generation
+    return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
 def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Parameter]) -> ModuleSink:
@@ -210,8 +225,21 @@ class _Deferred:
             raise self._error
 
 
+def _fits_beside(source: LiveSource, rules: Sequence[Rule], bucket: int) -> bool:
+    """Whether the grown weights fit into memory beside the old ones; else whether they do where old ones are freed.
+
+    Raises GrowthError where they do not fit either way.
+    """
+    fits = True
+    for device, needed in peak_memory(source, rules, bucket, lambda name: name not in source.kept).items():
+        check_memory(device, needed)
+        whole = sum(rule.spec.nbytes for rule in rules if source.device(rule.source) == device)
+        fits = fits and whole + bucket <= free_memory(device)
+    return fits
+
+
 @contextmanager
-def _critical(source: LiveSource) -> Iterator[None]:
+def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
     """Critical section of a growth in place: signals are deferred until it completes. A failure says what is lost."""
     with Stoppable() as stopping:
         stopping.deaf = True
@@ -219,7 +247,16 @@ def _critical(source: LiveSource) -> Iterator[None]:
             yield
         except BaseException as error:
             if source.emptied:
+                first, origin = source.emptied[0], model.name_or_path
                 error.add_note(
-                    f"The model was being grown in place and has lost {len(source.emptied)} weights: load it again."
+                    f"The model was being grown in place and has lost {len(source.emptied)} of {len(source.parameters)} "
+                    f"weights, {first} first: load it again"
+                    + (
+                        f", {type(model).__name__}.from_pretrained({origin!r})."
+                        if origin
+                        else " from where it was saved."
+                    )
                 )
+            else:
+                error.add_note("The model is as it was before.")
             raise

@@ -79,7 +79,8 @@ def compare_blocks(matrix: torch.Tensor, n_out: int, n_in: int) -> BlockStatisti
     """
     blocks = matrix.unflatten(1, (n_in, -1)).unflatten(0, (n_out, -1))  # [n_out, a, n_in, b]
     sums = _Sums(n_out, n_in)
-    columns = max(1, min(blocks.shape[3], CACHED // (n_out * n_in)))
+    # At least 16 rows a chunk, so that there are others to compare with.
+    columns = max(1, min(blocks.shape[3], CACHED // (16 * n_out * n_in)))
     rows = max(1, CACHED // (n_out * n_in * columns))
     number = 0
     for start in range(0, blocks.shape[1], rows):
@@ -96,7 +97,9 @@ class _Sums:
     def __init__(self, n_out: int, n_in: int) -> None:
         self.n_out, self.n_in = n_out, n_in
         count = n_out * n_in
-        self.products, self.compared, self.shifted = (torch.zeros(count, count, dtype=torch.float64) for _ in range(3))
+        self.products, self.compared, self.shifted_rows, self.shifted_columns = (
+            torch.zeros(count, count, dtype=torch.float64) for _ in range(4)
+        )
         self.apart = dict.fromkeys(("outputs", "inputs", "diagonal", "sums"), 0.0)
         self.summed = 0.0
 
@@ -107,9 +110,9 @@ class _Sums:
         products = (flat @ flat.T).double()
         self.products += products
         if control:
-            # Both axes: features next to each other are as unrelated as any.
-            other = piece.roll((1, 1), (2, 3)).reshape(count, -1)
-            self.shifted += (flat @ other.T).double()
+            # Features next to each other are as unrelated as any, but share what all have in common, such as a mean.
+            self.shifted_rows += (flat @ piece.roll(1, 2).reshape(count, -1).T).double()
+            self.shifted_columns += (flat @ piece.roll(1, 3).reshape(count, -1).T).double()
             self.compared += products
         grid = products.reshape(self.n_out, self.n_in, self.n_out, self.n_in)
         if self.n_out > 1:
@@ -140,17 +143,16 @@ class _Sums:
     def result(self) -> BlockStatistics:
         """The figures of all chunks."""
         n_out, n_in = self.n_out, self.n_in
-        k, k_control, control = (
-            total.reshape(n_out, n_in, n_out, n_in) for total in (self.products, self.compared, self.shifted)
-        )
+        totals = (self.products, self.compared, self.shifted_rows, self.shifted_columns)
+        k, k_control, by_rows, by_columns = (total.reshape(n_out, n_in, n_out, n_in) for total in totals)
         norm = float(self.products.trace())
         outputs = inputs = diagonal = None
         if n_out > 1:
-            outputs = self._likeness("outputs", norm, *(_over(total, 1) for total in (k, k_control, control)))
+            outputs = self._likeness("outputs", norm, *(_over(total, 1) for total in (k, k_control, by_rows)))
         if n_in > 1:
-            inputs = self._likeness("inputs", norm, *(_over(total, 0) for total in (k, k_control, control)))
+            inputs = self._likeness("inputs", norm, *(_over(total, 0) for total in (k, k_control, by_columns)))
         if n_out == n_in > 1:
-            chance = _ratio(_along_diagonal(control), float(self.compared.trace()))
+            chance = _ratio(_along_diagonal(by_rows), float(self.compared.trace()))
             distance = _share(self.apart["diagonal"], norm)
             diagonal = Likeness(_ratio(_along_diagonal(k), norm), chance, distance)
         sums = _share(self.apart["sums"], self.summed) if n_out > 1 and n_in > 1 else None

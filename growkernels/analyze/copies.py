@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import torch
 
 from growkernels.analyze.blocks import compare_blocks
-from growkernels.analyze.matrices import Checkpoint, Part, Weight
+from growkernels.analyze.matrices import UNKNOWN, Checkpoint, Part, Weight
 
 #: Numbers of copies that are tried; one that divides another is found through the larger one.
 CANDIDATES = (2, 3, 4, 5, 6, 7, 8)
@@ -21,23 +21,49 @@ _SPREADS = 8
 #: A larger number of copies is taken if it fits nearly as well: four copies are two pairs of copies, too.
 _NEARLY = 0.8
 
-Copies = dict[str, tuple[int, int]]
+#: Share of the axes that count the same thing which must show the same number of copies.
+_MAJORITY = 0.5
+#: Axes that are never copied, and those that are copied with the residual stream or not at all: heads at the same place of a
+#: rotary embedding are alike in any model.
+_NEVER, _ALONE = ("vocab", "fixed"), ("hidden", "ffn")
+
+#: Copies by what an axis counts, see `counted`.
+Copies = dict[str, int]
+
+
+def counted(part: Part) -> str:
+    """What a part of an axis counts: its symbol, or its size where the layout is unknown."""
+    return part.symbol if part.symbol != UNKNOWN else f"size {part.size}"
 
 
 def find_copies(checkpoint: Checkpoint) -> Copies:
-    """For every kind of matrix, part by part, how many copies of outputs and inputs it has; (1, 1) for none.
+    """How many copies of hidden features, heads, feed-forward units there are, by a vote over all kinds of matrices.
 
     Args:
         checkpoint: What is searched.
 
     Returns:
-        Copies by the labels of `Weight.pieces`.
+        For everything that axes count, the number of copies; 1 for none.
     """
     samples: dict[str, list[tuple[Weight, Part, Part]]] = defaultdict(list)
     for weight in checkpoint.matrices:
         for label, rows, columns in weight.pieces():
             samples[label].append((weight, rows, columns))
-    return {label: _best(_spread(found)) for label, found in samples.items()}
+    votes: dict[str, list[int]] = defaultdict(list)
+    for found in samples.values():
+        _, rows, columns = found[0]
+        for part, number in zip((rows, columns), _best(_spread(found)), strict=True):
+            votes[counted(part)].append(number)
+    copies = {what: 1 if what in _NEVER else _elected(numbers) for what, numbers in votes.items()}
+    if checkpoint.known:
+        hidden = copies.get("hidden", 1)
+        copies = {what: n if what in _ALONE or n == hidden else 1 for what, n in copies.items()}
+    return copies
+
+
+def _elected(numbers: list[int]) -> int:
+    number, count = Counter(numbers).most_common(1)[0]
+    return number if count >= _MAJORITY * len(numbers) else 1
 
 
 def _spread(found: list[tuple[Weight, Part, Part]]) -> list[torch.Tensor]:

@@ -20,7 +20,8 @@ CHUNK = 1 << 22
 #: Elements of a chunk that is used several times: 2 MB in float32 stay in a core's cache.
 CACHED = 1 << 19
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
-_UNKNOWN = "unknown"
+#: The symbol of axes of families without a layout.
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _parts(axis: Any) -> tuple[Part, ...]:
 def _weights(
     name: str, view: torch.Tensor, known: tuple[tuple[tuple[Part, ...], ...], int | None] | None
 ) -> list[Weight]:
-    axes, input_axis = known or (tuple((Part(_UNKNOWN, 0, size),) for size in view.shape), None)
+    axes, input_axis = known or (tuple((Part(UNKNOWN, 0, size),) for size in view.shape), None)
     if view.dim() == 3:
         return [
             _weight(f"{name}[{number}]", matrix, axes[-2:], None if input_axis is None else input_axis - 1, number)

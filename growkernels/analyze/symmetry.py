@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from growkernels.analyze.blocks import compare_blocks
-from growkernels.analyze.copies import Copies, block_of
-from growkernels.analyze.matrices import Checkpoint, Weight
+from growkernels.analyze.copies import Copies, block_of, counted
+from growkernels.analyze.matrices import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def measure_symmetry(checkpoint: Checkpoint, copies: Copies) -> list[Symmetry]:
 
     Args:
         checkpoint: What is analyzed.
-        copies: How many copies each kind has.
+        copies: How many copies there are of what axes count.
 
     Returns:
         One entry for each matrix or part of one whose axes can be divided at all.
@@ -68,7 +68,7 @@ def measure_symmetry(checkpoint: Checkpoint, copies: Copies) -> list[Symmetry]:
     entries = []
     for weight in checkpoint.matrices:
         for label, rows, columns in weight.pieces():
-            n_out, n_in = copies[label]
+            n_out, n_in = copies[counted(rows)], copies[counted(columns)]
             found = (n_out, n_in) != (1, 1)
             if not found:
                 n_out, n_in = (2 if size % 2 == 0 else 1 for size in (rows.size, columns.size))
@@ -96,29 +96,23 @@ def measure_symmetry(checkpoint: Checkpoint, copies: Copies) -> list[Symmetry]:
 
 
 def vector_symmetry(checkpoint: Checkpoint, copies: Copies) -> list[VectorSymmetry]:
-    """Compare the copies of the vectors that are not constant, where the matrices' input copies divide them.
+    """Compare the copies of the vectors that are not constant.
 
     Args:
         checkpoint: What is analyzed.
-        copies: How many copies each kind of matrix has.
+        copies: How many copies there are of what axes count.
 
     Returns:
         One entry for each such vector. Constants (norms of ones, biases of zeros) are equal in any model, and left out.
     """
-    sizes: dict[int, int] = {}
-    for weight in checkpoint.matrices:
-        for label, rows, columns in weight.pieces():
-            for size, n in ((rows.size, copies[label][0]), (columns.size, copies[label][1])):
-                sizes[size] = max(sizes.get(size, 1), n)
     return [
         VectorSymmetry(weight.name, n, _distance(weight.view, n))
         for weight in checkpoint.weights
-        if weight.view.dim() == 1 and (n := _copies_of(weight, sizes)) > 1 and not _constant(weight.view)
+        if weight.view.dim() == 1
+        and len(weight.outputs) == 1
+        and (n := copies.get(counted(weight.outputs[0]), 1)) > 1
+        and not _constant(weight.view)
     ]
-
-
-def _copies_of(weight: Weight, sizes: dict[int, int]) -> int:
-    return sizes.get(len(weight.view), 1) if len(weight.outputs) == 1 else 1
 
 
 def _constant(vector: torch.Tensor) -> bool:

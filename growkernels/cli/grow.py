@@ -69,6 +69,7 @@ def grow(
         ),
     ] = False,
     verify_logits: options.VerifyLogits = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
     **growth: Any,
 ) -> None:
@@ -108,6 +109,7 @@ def grow(
             allow_nonfinite=allow_nonfinite,
             device=device,
             on_progress=advance,
+            strip_prefix=strip_prefix,
             fit=fit.make_fit(
                 fit.given(ctx),
                 growth,

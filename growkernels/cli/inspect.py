@@ -22,7 +22,7 @@ _TRIALS: dict[str, dict[str, Any]] = {
 _SIZES = ("hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
 
 
-def inspect(src: options.Source, json: options.Json = False) -> None:
+def inspect(src: options.Source, strip_prefix: options.StripPrefix = "", json: options.Json = False) -> None:
     """Show what every axis of every tensor means, and what can and cannot be grown.
 
     Family and sizes; per kind of tensor its shape and axes (hidden, heads, kv_heads, ffn, vocab, or fixed), with a * at the
@@ -33,7 +33,7 @@ def inspect(src: options.Source, json: options.Json = False) -> None:
         from growkernels.executors import open_source
         from growkernels.layouts import discover
 
-        source = open_source(src)
+        source = open_source(src, strip_prefix)
         layout = discover(source.config, source.tensors)
         refusals = {name: _refusal(layout, trial) for name, trial in _TRIALS.items()}
     if json:

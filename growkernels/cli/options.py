@@ -57,7 +57,7 @@ GROWTH: dict[str, Help] = {
     "noise_snr_db": Help(
         WIDTH,
         "DB",
-        "Noise that tells the copies apart, DB decibels below the weights; it cancels over the copies, so that the "
+        "Noise that separates the copies, DB decibels below the weights; it cancels over the copies, so that the "
         "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout.",
     ),
     "seed": Help(
@@ -89,6 +89,15 @@ Source = Annotated[
     typer.Argument(
         metavar="SRC",
         help="Checkpoint to grow: a folder, or a Hugging Face hub id. It is only read.",
+        show_default=False,
+    ),
+]
+StripPrefix = Annotated[
+    str,
+    typer.Option(
+        "--strip-prefix",
+        metavar="TEXT",
+        help="Leave TEXT out of the names of SRC's tensors: what a wrapper put there, such as module. or _orig_mod.",
         show_default=False,
     ),
 ]

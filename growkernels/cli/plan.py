@@ -22,6 +22,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
     **growth: Any,
 ) -> None:
@@ -43,7 +44,7 @@ def plan(
         from growkernels.plans.summary import summarize
         from growkernels.report.tables import plan_report
 
-        planned = growkernels.plan(src, **growth)
+        planned = growkernels.plan(src, strip_prefix=strip_prefix, **growth)
         summary = summarize(planned)
         if picture is not None:
             from growkernels.report.picture import draw_plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import torch
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU
 from growkernels.executors.files.shards import DEFAULT_SHARD_SIZE, check_room, plan_shards, write_index
+from growkernels.executors.files.side_files import copy_side_files
 from growkernels.executors.learned import open_matrices
 from growkernels.executors.preflight import Preflight
 from growkernels.executors.rules import check_fit
@@ -38,7 +38,7 @@ def execute(
     device: torch.device = CPU,
     progress: Callable[[int, int], None] | None = None,
 ) -> Plan:
-    """Write the grown checkpoint into the empty `folder`: weights, config, the source's tokenizer and generation files.
+    """Write the grown checkpoint into the empty `folder`: weights, config, and the source's files beside them.
 
     max_shard_size: bytes; device: where tensors are computed; progress: called with (bytes computed, bytes in all).
     Returns the plan with the measured standard deviation of every noise. Memory does not depend on the model's size. Raises
@@ -51,10 +51,7 @@ def execute(
     for rule in plan.rules:
         check_fit(source, rule)
     shards = plan_shards(specs, max_shard_size)
-    check_room(
-        folder,
-        sum(shard.nbytes for shard in shards) + sum(path.stat().st_size for path in source.carried) + _SMALL_FILES,
-    )
+    check_room(folder, sum(shard.nbytes for shard in shards) + source.side.nbytes + _SMALL_FILES)
     matrices = open_matrices(plan, device)
     tensors = DeviceSource(source, device)
     preflight = Preflight(tensors, allow_nonfinite)
@@ -62,10 +59,10 @@ def execute(
         sink = FileSink(folder, shards, device, background)
         rules = run(tensors, plan.rules, sink, lambda _: matrices, preflight, progress)
         sink.finish()
+    source.check_unchanged()
     write_index(folder, shards)
     (folder / "config.json").write_text(json.dumps(plan.config, indent=2) + "\n")
-    for path in source.carried:
-        shutil.copyfile(path, folder / path.name)
+    copy_side_files(source.side, plan, source.tensors, folder)
     return plan.with_rules(rules)
 
 

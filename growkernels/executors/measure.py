@@ -150,7 +150,5 @@ def _fill(target: str, replaced: torch.Tensor) -> Fill:
     wide = replaced.double()
     values = wide[wide.isfinite()].cpu().numpy()  # others were let through on request, and say nothing of the rest
     if not values.size:
-        raise GrowthError(
-            f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std)."
-        )
+        raise GrowthError(f"{target} replaces no entries of its source to measure its fill on; give Fill(mean, std).")
     return Fill(float(np.float32(values.mean())), float(np.float32(values.std())))

@@ -93,11 +93,12 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
         path = group.partition(".{}")[0]
         if layer is not None and (path.rpartition(".")[2] in STACKS or f".{path}".endswith(tuple(family.stacks))):
             held.setdefault(path, set()).add(layer)
-    most = sorted(max(held.values(), key=len, default=set()))
+    most = max(map(sorted, held.values()), key=len, default=[])
     if num_layers < 1 or not any(len(numbers) == num_layers for numbers in held.values()):
+        given = num_layers if num_layers < 10**30 else "absurd"
         numbers = f" ({most[0]} to {most[-1]})" if most else ""
         raise GrowthError(
-            f"The number of layers is {num_layers} in config.json, but {len(most)}{numbers} in the checkpoint. "
+            f"The number of layers is {given} in config.json, but {len(most)}{numbers} in the checkpoint. "
             "It is incomplete, or the config is not that of these weights: take both from the same checkpoint."
         )
 
@@ -105,6 +106,11 @@ def check_layers(family: Family, names: Iterable[str], num_layers: int) -> None:
 def check_dtypes(tensors: Mapping[str, TensorSpec], integers: Container[str]) -> None:
     """Raises GrowthError for integer, fp8 and other dtypes that hold no plain weights. `integers` may be what they are."""
     for name, spec in tensors.items():
+        if spec.dtype not in DTYPE_BYTES and name not in integers and spec.numel == 1:
+            raise GrowthError(
+                f"{name} is a counter, one {spec.dtype}, and no weight, and a grown model has no use for it: remove it from "
+                "the checkpoint."
+            )
         if spec.dtype not in DTYPE_BYTES and name not in integers:
             raise GrowthError(
                 f"{name} is stored as {spec.dtype}; weights must be one of {', '.join(DTYPE_BYTES)}. "
@@ -114,6 +120,12 @@ def check_dtypes(tensors: Mapping[str, TensorSpec], integers: Container[str]) ->
 
 def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raises GrowthError where file and config disagree."""
+    if stored != expected and 0 in stored:
+        raise GrowthError(
+            f"{name} is empty, of shape {list(stored)} in place of {list(expected)}: its values were elsewhere when it was "
+            f"saved, as under DeepSpeed ZeRO-3. Save again with stage3_gather_16bit_weights_on_model_save, or put the training "
+            f"state together with its zero_to_fp32.py."
+        )
     if stored != expected:
         raise GrowthError(
             f"{name} has shape {list(stored)}, but config.json gives {list(expected)}. "
@@ -121,10 +133,17 @@ def check_shape(name: str, stored: tuple[int, ...], expected: tuple[int, ...]) -
         )
 
 
-def unexpected(names: list[str], architecture: str) -> GrowthError:
-    """The error for stored tensors that no class of the family knows."""
-    adapter = any("lora_" in name or "base_layer" in name for name in names)
-    remedy = REMEDIES["peft_type"] if adapter else "remove them, or name the class that has them in architectures"
+def unexpected(names: list[str], architecture: str, count: int) -> GrowthError:
+    """The error for stored tensors that no class of the family knows, of `count` in all."""
+    if any("lora_" in name or "base_layer" in name for name in names):
+        remedy = REMEDIES["peft_type"]
+    elif 2 * len(names) > count:
+        remedy = (
+            f"these are {len(names)} of {count}, so that config.json names another class than they were saved from, or a "
+            "wrapper of the model has changed their names (--strip-prefix leaves out what stands before them)"
+        )
+    else:
+        remedy = "name the class that has them in architectures, or remove them if nothing needs them"
     return GrowthError(f"{_some(names)} in the checkpoint are unknown to {architecture}: {remedy}.")
 
 

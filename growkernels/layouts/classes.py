@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import transformers
@@ -68,11 +68,11 @@ def _parameters_on_meta() -> Iterator[None]:
         if param is not None and not param.is_meta:
             self._parameters[name] = nn.Parameter(param.to("meta"), param.requires_grad)
 
-    nn.Module.register_parameter = on_meta
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
     try:
         yield
     finally:
-        nn.Module.register_parameter = register
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 class _Uninitialized(TorchFunctionMode):
@@ -95,13 +95,18 @@ def build(
     try:
         if family is not None and family.build is not None:
             with torch.device("meta"), _Uninitialized():
-                return family.build(_own_keys(config)).to(dtype)
+                return _as_model(family.build(_own_keys(config)).to(dtype))
         with quiet(), torch.device("meta"), _Uninitialized(), local_torch_dtype(dtype):
             return getattr(transformers, architecture)(config)
     except Exception as error:  # model classes raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         source = "transformers" if family is None or family.build is None else "its own function"
-        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Mend config.json.") from error
+        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Fix config.json.") from error
+
+
+def _as_model(module: nn.Module) -> PreTrainedModel:
+    """A plain module under the type of the others: only what modules have is asked of it, as it is not `_stock`."""
+    return cast(PreTrainedModel, module)
 
 
 def _own_keys(config: object) -> dict[str, Any]:
@@ -242,14 +247,15 @@ class ModelClass:
     def empty_model(self) -> PreTrainedModel:
         """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""
         if not self._stock:
+            assert self._family.build is not None
             with _parameters_on_meta(), _Uninitialized():
-                return self._family.build(_own_keys(self._loaded))
+                return _as_model(self._family.build(_own_keys(self._loaded)))
         for module in self._model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 module._buffers[name] = torch.empty_like(buffer, device="cpu")
         for parameter in self._model.parameters():
             # The mark of transformers for what has its values: left out, which takes longer than the rest together.
-            parameter._is_hf_initialized = True
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]
         # As from_pretrained does for what no file holds: here, the buffers.
         self._model.initialize_weights()
         return self._model
@@ -259,11 +265,11 @@ class ModelClass:
         if not self._stock:
             return file_name
         prefix = self._prefix
-        return rename_source_key(file_name, self._renamings, self._converters, prefix, self._state)[0]
+        return rename_source_key(file_name, cast(list[Any], self._renamings), self._converters, prefix, self._state)[0]
 
     def file_name(self, parameter: str) -> str:
         """The name under which transformers would store a parameter."""
-        return rename_source_key(parameter, self._reverse, [], reverse=True)[0]
+        return rename_source_key(parameter, cast(list[Any], self._reverse), [], reverse=True)[0]
 
     def knows(self, places: Mapping[str, tuple[Place, ...]]) -> bool:
         """Whether all places are in parameters of this class."""

@@ -16,6 +16,7 @@ from growkernels.layouts.classes import ModelClass, Parameter
 from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
+from growkernels.layouts.limits import check_config
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, target_name, turn
@@ -34,7 +35,10 @@ def discover(
     it has been built already. No weights are read and none are allocated. Raises GrowthError, with the reason and the
     remedy, for checkpoints that cannot be grown.
     """
-    return lay_out(find_row(config), config, tensors, own)
+    row = checks.find_family(config)
+    if row is not None:
+        check_config(row, config, tensors)
+    return lay_out(row or adopt(config), config, tensors, own)
 
 
 def find_row(config: Mapping[str, Any]) -> Family:
@@ -61,7 +65,10 @@ def lay_out(
     _check_shapes(whole, places, stored)
     _check_complete(own, mine)
     ties, duplicates = _ties(whole, places)
-    dropped |= {name: f"equals {original}, to which the class ties it" for name, original in duplicates.items()}
+    dropped |= {
+        name: f"tied to {original} by the class; must equal it, which grow checks"
+        for name, original in duplicates.items()
+    }
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
@@ -181,7 +188,7 @@ def _whole_class(
         if other.knows(places):
             return other, places
     unknown = [name for name, found in mine.items() if any(p.parameter not in own.parameters for p in found)]
-    raise checks.unexpected(unknown, own.architecture)
+    raise checks.unexpected(unknown, own.architecture, len(mine))
 
 
 def _check_shapes(whole: ModelClass, places: Mapping[str, tuple[Place, ...]], stored: Mapping[str, TensorSpec]) -> None:

@@ -10,7 +10,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
-from growkernels.layouts.knobs import config_object, find_knobs, quiet, reason_of
+from growkernels.layouts.knobs import RUNTIME_KEYS, config_object, find_knobs, quiet, reason_of
 from growkernels.layouts.stacks import Stacks
 from growkernels.layouts.turn import grown
 
@@ -23,12 +23,12 @@ def grow_config(
 
     `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target
     layer i; `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it.
-    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have,
-    and for orders of layers that its config cannot say.
+    Other keys are kept, but for how attention is computed at run time, and the layout's config is not changed. Raises
+    GrowthError for sizes that the class cannot have, and for orders of layers that its config cannot say.
     """
     family = FAMILIES[layout.model_type]
     deepened = list(layer_index) != list(range(layout.num_layers))
-    config = copy.deepcopy(dict(layout.config))
+    config = {key: copy.deepcopy(value) for key, value in layout.config.items() if key not in RUNTIME_KEYS}
     source = config_object(family, config)
     if deepened and (reason := reason_of(family.depth_refusal, source)):
         raise GrowthError(f"the layers of {layout.model_type} cannot be others: {reason}.")

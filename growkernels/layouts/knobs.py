@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from growkernels.layouts.family import Family
 from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
 
 #: How attention is computed says nothing about the weights, and asks for packages that may not be there.
-_RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
 
 MISSING: Any = object()
 
@@ -31,11 +32,11 @@ OVERRIDES = "per_layer_config"
 def quiet() -> Iterator[None]:
     """Keep transformers from logging: probing would repeat its advice on the config many times."""
     verbosity = logging.get_verbosity()
-    if verbosity == logging.CRITICAL:
+    if verbosity == CRITICAL:
         # Setting it clears the caches of all loggers: a tenth of the time of a plan, if done for every config and class.
         yield
         return
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     try:
         yield
     finally:
@@ -44,7 +45,7 @@ def quiet() -> Iterator[None]:
 
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
     """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
-    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
     if family.build is not None:
         return cast(PreTrainedConfig, SimpleNamespace(**stored))
     try:
@@ -54,7 +55,7 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         raise GrowthError(
-            f"transformers cannot read this {family.model_type} config: {reason}. Mend config.json."
+            f"transformers cannot read this {family.model_type} config: {reason}. Fix config.json."
         ) from error
     if not isinstance(loaded.dtype, torch.dtype | None):
         given = stored["torch_dtype"] if stored.get("dtype") is None else stored["dtype"]

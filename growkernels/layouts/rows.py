@@ -127,7 +127,14 @@ _MAMBA2: dict[str, Declared] = {
 _DELTA: dict[str, Declared] = {"linear_attn.conv1d": _delta, "linear_attn.in_proj_qkv": _delta}
 _HYPER = _equal("hidden", "hidden_size", "hc_count")
 _ENCODER_DECODER: dict[str, Any] = {"layers": "decoder_layers encoder_layers", "encoder_decoder": True}
-_BERT_OPTIONS = {"refusals": (_CROSS_ATTENTION, _ABSOLUTE)}
+_BLT: dict[str, Symbol] = {
+    "hidden_size": "hidden",
+    "hidden_size_global": "hidden",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "intermediate_size": "ffn",
+}
+_BERT_REFUSALS = (_CROSS_ATTENTION, _ABSOLUTE)
 
 #: Types that need no row: generic rules are enough.
 PLAIN = words(
@@ -189,10 +196,10 @@ ROWS: tuple[Family, ...] = (
         outputs={f"attention.self.{name}": HEADS for name in ("query", "key", "value")},
         inputs={"attention.output.dense": HEADS},
         supersets=("BertForPreTraining",),
-        **_BERT_OPTIONS,
+        refusals=_BERT_REFUSALS,
     ),
     *(
-        Family(name, **_BERT_OPTIONS)
+        Family(name, refusals=_BERT_REFUSALS)
         for name in words(
             "bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta "
             "roberta-prelayernorm roformer xlm-roberta xmod"
@@ -378,20 +385,12 @@ ROWS: tuple[Family, ...] = (
                 ("inner", c.pronunciation_embed_dim),
             )
         },
-        **_BERT_OPTIONS,
+        refusals=_BERT_REFUSALS,
     ),
     Family(
         "blt",
         keys={
-            f"{part}_config.{key}": symbol
-            for part in ("encoder", "decoder", "global")
-            for key, symbol in (
-                ("hidden_size", "hidden"),
-                ("hidden_size_global", "hidden"),
-                ("num_attention_heads", "heads"),
-                ("num_key_value_heads", "kv_heads"),
-                ("intermediate_size", "ffn"),
-            )
+            f"{part}_config.{key}": symbol for part in ("encoder", "decoder", "global") for key, symbol in _BLT.items()
         },
         layers="decoder_config.num_hidden_layers encoder_config.num_hidden_layers global_config.num_hidden_layers",
         stacks=words(

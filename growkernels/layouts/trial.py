@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from math import gcd
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -175,7 +175,7 @@ def try_depth(layout: ModelLayout, source: nn.Module, target: nn.Module, index: 
             value.copy_(state[_origin(name, layout.stacks, index)])
     wanted = deepcopy(target)
     for path in layout.stacks:
-        places, layers = wanted.get_submodule(path), source.get_submodule(path)
+        places, layers = (cast(nn.ModuleList, model.get_submodule(path)) for model in (wanted, source))
         for place, layer in enumerate(index):
             places[place] = _renumbered(deepcopy(layers[layer]), places[place])
     return _distance(_run(wanted), _run(target))

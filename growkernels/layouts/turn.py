@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedConfig
 
@@ -57,10 +57,12 @@ class Turned:
     """The class twice more, with every knob turned by factors of its own. Of its layers, `index` are kept."""
 
     def __init__(
-        self, turns: list[dict[str, int]], classes: list[ModelClass], index: tuple[int, ...], count: int
+        self, turns: Sequence[Mapping[str, int]], classes: list[ModelClass], index: tuple[int, ...], count: int
     ) -> None:
         #: What each knob is multiplied by. Axes that hold a block for each layer shrink with the layers.
-        self.turns = [{**turn, "layers": Fraction(len(index), count)} for turn in turns]
+        self.turns: list[dict[str, int | Fraction]] = [
+            {**turn, "layers": Fraction(len(index), count)} for turn in turns
+        ]
         self.classes = classes
         self.index = index
 
@@ -87,7 +89,7 @@ def turn(
             try:
                 classes = []
                 for factors in turns:
-                    at = {symbol: factor for symbol, factor in factors.items() if symbol != POSITIONS}
+                    at = cast(dict[Symbol, int], {name: by for name, by in factors.items() if name != POSITIONS})
                     changed = grown(
                         family, deepcopy(dict(config)), loaded, knobs, sizes, at, count, index, factors[POSITIONS]
                     )

@@ -12,11 +12,9 @@ from growkernels.layouts import ModelLayout, TensorLayout, grow_config
 from growkernels.layouts.base import Symbol
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
-from growkernels.operators.gstack import GSTACK
-from growkernels.operators.hypercloning import HYPERCLONING
-from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
+from growkernels.operators.registry import depth_operators, width_operators
 from growkernels.operators.untie import untied
 from growkernels.options import GrowthOptions
 from growkernels.plans import (
@@ -32,10 +30,6 @@ from growkernels.plans import (
     noise_key,
 )
 
-DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
-WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
-
-
 _Operator = TypeVar("_Operator")
 
 
@@ -44,8 +38,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
 
     Raises GrowthError where the options ask for what the model cannot be grown to.
     """
-    depth = _choose(DEPTH_OPERATORS, options.depth_operator, "depth_operator")
-    width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
+    depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
+    width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
     layers = _layers(layout, options, depth)
     index = tuple(layer.source for layer in layers)
@@ -112,8 +106,8 @@ def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Oper
 def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOperator) -> None:
     """An option that only other operators read would be silently ignored; none of something is always true."""
     kinds: dict[str, Mapping[str, DepthOperator | WidthOperator]] = {
-        "depth_operator": DEPTH_OPERATORS,
-        "width_operator": WIDTH_OPERATORS,
+        "depth_operator": depth_operators(),
+        "width_operator": width_operators(),
     }
     for field in fields(options):
         value = getattr(options, field.name)
@@ -163,7 +157,13 @@ def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -
         raise GrowthError(
             f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
         )
-    return depth.layers(layout.num_layers, options)
+    found = depth.layers(layout.num_layers, options)
+    if not found or not all(0 <= layer.source < layout.num_layers for layer in found):
+        raise GrowthError(
+            f"depth_operator {depth.name} gives layers {[layer.source for layer in found]}; expected at least one, each a "
+            f"number from 0 to {layout.num_layers - 1}."
+        )
+    return found
 
 
 def _in_layer(tensor: TensorLayout, layer: int | None) -> str:

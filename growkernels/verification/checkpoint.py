@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.executors.files.manifest import read_manifest
+from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.executors.memory import free_memory
 from growkernels.executors.sources.checkpoint import Source, open_source
 from growkernels.plans import Plan
-from growkernels.verification.logits import LogitsCheck, verify_logits
+from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
 from growkernels.verification.slices import SliceCheck, verify_slices
 
 #: Models are run side by side on their own where both fit, in float32, in this part of the free memory.
@@ -83,14 +83,23 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
         True
     """
     manifest = read_manifest(Path(dst))
-    source = open_source(src)
+    source = open_source(src, manifest.strip_prefix)
     found, wanted = source.digest(), manifest.source_digest
     if found != wanted:
         raise GrowthError(
             f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "
             f"{wanted[:19]}; give the original source"
         )
-    return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    try:
+        return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    except GrowthError:
+        raise
+    # Its digest tells an altered plan from a sound one, but not who made it: anything may be wrong with it.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise GrowthError(
+            f"{MANIFEST} in {dst} holds a plan that cannot be carried out: {type(error).__name__}: {error}. Restore it or "
+            f"grow the checkpoint again."
+        ) from error
 
 
 def verify_checkpoint(
@@ -106,7 +115,12 @@ def verify_checkpoint(
         logits, reason = _fits(plan, source)
     else:
         reason = "" if logits else "switched off"
-    run = verify_logits(source.path, folder, plan, seed=seed) if logits else None
+    run = None
+    if logits:
+        try:
+            run = verify_logits(source.path, folder, plan, seed=seed, strip_prefix=source.strip_prefix)
+        except NotCompared as error:
+            reason = str(error)
     return Verification((), slices, run, reason)
 
 

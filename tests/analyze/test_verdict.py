@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import growkernels
 from growkernels.analyze import analyze
+from tests.analyze.conftest import llama
 from tests.families import make_model
 
 
@@ -90,3 +91,16 @@ def test_a_family_without_a_layout_is_analyzed_all_the_same(tmp_path: Path) -> N
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     analysis = analyze(tmp_path)
     assert analysis.verdict.origin == "no clone" and analysis.layers == 2 and len(analysis.spectra) > 8
+
+
+def test_heads_and_rows_that_are_alike_in_any_model_are_no_copies(tmp_path: Path) -> None:
+    """Heads share a structure by rotary frequency, and rows of tokens that never occur share their mean."""
+    model = llama(64)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            query, output = layer.self_attn.q_proj.weight, layer.self_attn.o_proj.weight
+            query.add_(query[:8].repeat(8, 1).clone())
+            output.add_(output[:, :8].repeat(1, 8).clone())
+        model.lm_head.weight.mul_(0.1).add_(model.lm_head.weight[:1].clone())
+    model.save_pretrained(tmp_path)
+    assert analyze(tmp_path, spectra=False).verdict.origin == "no clone"

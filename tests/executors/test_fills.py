@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from growkernels.executors.fill import fill, most_alive, prepare
 from safetensors.torch import load_file
 
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.executors import open_source, read_manifest
 from growkernels.executors.measure import with_fills
+from growkernels.executors.preflight import prepare
+from growkernels.executors.run import peak_memory, run
 from growkernels.plans import Fill, IndexVector, Plan, Rule, TensorSpec, Tile
 from growkernels.verification.slices import verify_slices
 from tests.executors.support import grow, plan, write_source
@@ -58,12 +59,28 @@ def rules() -> tuple[Rule, ...]:
     )
 
 
+class Memory:
+    """A sink that holds what it is given."""
+
+    bucket = 1 << 20
+
+    def __init__(self) -> None:
+        self.made: dict[str, torch.Tensor] = {}
+
+    def empty(self, one: Rule, device: torch.device) -> torch.Tensor:
+        return torch.full(one.spec.shape, torch.nan, device=device)
+
+    def done(self, one: Rule, tensor: torch.Tensor) -> None:
+        self.made[one.target] = tensor
+
+
 def in_memory(folder: Path) -> dict[str, torch.Tensor]:
-    source, found = open_source(folder), {}
+    source, sink = open_source(folder), Memory()
     prepared = prepare(source, rules(), lambda device: {})
-    most_alive(source, prepared, lambda name: True)
-    fill(source, prepared, lambda device: {}, lambda one, value: found.update({one.target: value}), lambda name: None)
-    return found
+    needed = peak_memory(source, prepared, sink.bucket, lambda name: False)
+    assert needed == {torch.device("cpu"): sum(one.spec.nbytes for one in prepared)}
+    run(source, prepared, sink, lambda device: {})
+    return sink.made
 
 
 def test_files_and_memory_hold_the_same(tmp_path: Path) -> None:

@@ -24,21 +24,7 @@ from growkernels.ops.raw_arguments import (
 )
 from growkernels.ops.replicate import reference as replicate_reference
 from growkernels.ops.tile import reference as tile_reference
-from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.ops.tile.packing import unpack
-
-
-def tile_spec(
-    weight: torch.Tensor, n_out: int, n_in: int, diagonal: bool, noise_std: float, snr_db: float | None, key: int
-) -> RuleNumbers:
-    """The general rule that `tile` stands for; measures the noise if `snr_db` asks for it."""
-    if weight.ndim == 1:
-        return RuleNumbers((0, 1, 1, 1), (0, weight.shape[0], n_out, 1))
-    divisor = 1.0 if diagonal else float(n_in)
-    if snr_db is not None:
-        noise_std = noise_reference.noise_std(float(noise_reference.mean_square([weight], [divisor])), snr_db)
-    rows, cols = (0, weight.shape[0], n_out, 1), (0, weight.shape[1], n_in, 1)
-    return RuleNumbers(rows, cols, divisor, 0.0, diagonal, noise_std, key)
 
 
 def tile_(
@@ -52,9 +38,9 @@ def tile_(
     key: int,
 ) -> None:
     check_copies(weight, n_out, n_in)
-    check_rule(out, weight, tile_spec(weight, n_out, n_in, diagonal, noise_std, None, key))
+    check_rule(out, weight, tile_reference.tile_numbers(weight, n_out, n_in, diagonal, noise_std, None, key))
     check_memory((out,), (weight,))
-    measured = tile_spec(weight, n_out, n_in, diagonal, noise_std, snr_db, key)
+    measured = tile_reference.tile_numbers(weight, n_out, n_in, diagonal, noise_std, snr_db, key)
     tile_reference.tile_rules_([out], [weight], [measured.tile()])
 
 

@@ -16,12 +16,11 @@ from torch import Tensor
 from torch.library import Library
 
 from growkernels.errors import GrowthError
-from growkernels.ops import autograd
 from growkernels.ops.backends.extension import CUDA_REMEDY
 from growkernels.ops.backends.functional import replicate, tile
 from growkernels.ops.expand import dense
 from growkernels.ops.expand.cost import Rates
-from growkernels.ops.schemas import SCHEMAS, define
+from growkernels.ops.library import SCHEMAS, define
 from growkernels.ops.versions import raising_versions
 
 #: Installed packages name their backends, objects of class Backend, in this group of entry points.
@@ -159,7 +158,6 @@ def refusal(name: str | None, device: str) -> str:
 def _library(namespace: str) -> Library:
     if namespace not in _LIBRARIES:
         _LIBRARIES[namespace] = define(namespace)
-        autograd.register(_LIBRARIES[namespace])
     return _LIBRARIES[namespace]
 
 

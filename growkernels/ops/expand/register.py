@@ -1,4 +1,4 @@
-"""Fake kernels and gradients of `expand` and its parts, the same for every backend."""
+"""The schemas of `expand` and its parts, with their fake kernels and gradients, which are the same for every backend."""
 
 from __future__ import annotations
 
@@ -10,16 +10,30 @@ from torch import Tensor
 from torch._ops import OpOverload
 
 from growkernels.errors import GrowthError
-from growkernels.ops.checks import check_devices
 from growkernels.ops.expand.packing import empty_targets
 from growkernels.ops.expand.saved import empty_saved, saved_formats
+from growkernels.ops.fakes import fake_in_place
 from growkernels.ops.transforms import check_batched
 
-
-def fake_in_place(*arguments: Any) -> None:
-    """In-place ops return nothing. Called too where only some tensors are on the meta device, which would be ignored."""
-    lists = [argument if isinstance(argument, (list, tuple)) else [argument] for argument in arguments]
-    check_devices([tensor for tensors in lists for tensor in tensors if isinstance(tensor, Tensor)])
+#: `layout` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and `depth` are in
+#: `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`. In `expand` it says
+#: which there will be ([]: none): for those, and no others, `expand_backward` may be given what it `saved`; it takes [] as
+#: well, and then works more. `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for
+#: the first.
+SCHEMAS = (
+    "expand_(Tensor(a!)[] outs, Tensor[] weights, Tensor[] matrices, int[] layout) -> ()",
+    (
+        "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype, bool[] needed)"
+        " -> (Tensor[] targets, Tensor[] saved)"
+    ),
+    (
+        "expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, Tensor[] saved, bool[] needed)"
+        " -> Tensor[]"
+    ),
+    "mix_(Tensor(a!)[] outs, Tensor[] sources, Tensor coefficients) -> ()",
+    "inner_products_(Tensor(a!) out, Tensor[] left, Tensor[] right) -> ()",
+    "products_(Tensor(a!)[] outs, Tensor[] left, Tensor[] right, bool add) -> ()",
+)
 
 
 def _fake_expand(
