@@ -12,12 +12,13 @@ EMULATED := $(VENV)/.emulated
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo study test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study coverage test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
 	@echo "make study     what learned growth (LiGO) gains over copies, on a small model (minutes); writes docs/ligo-study.md"
+	@echo "make coverage  grow a tiny model of every architecture in every way (an hour); writes docs/architectures.md"
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -26,7 +27,7 @@ help:
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
 	@echo "make gpu-check every check that needs a GPU, with \$$(PYTHON) as it is: nothing is installed (under 5 minutes)"
 	@echo "make gpu-bench the same measurements on a GPU, likewise; both write to \$$OUT if it is set"
-	@echo "make lint      ruff and clang-format; make format applies them"
+	@echo "make lint      ruff, mypy and clang-format; make format applies ruff and clang-format"
 	@echo "make clean     remove the environment, the build and the demo's output"
 
 $(ENVIRONMENT): $(PINS) $(TRAINED_MODEL)
@@ -64,6 +65,10 @@ demo: $(BUILD)
 study: $(BUILD)
 	$(BIN)/python -m studies.ligo
 
+# Resumed where it was stopped: remove the JSON to start anew.
+coverage: $(BUILD)
+	$(BIN)/python -m tests.coverage --out build/coverage.json --table docs/architectures.md
+
 # Two processes, a file to one of them: what took 9 min 45 s takes 5 on two cores.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile
 test: lint $(EMULATED)
@@ -86,14 +91,17 @@ sanitize: $(BUILD)
 	    $(abspath $(BIN))/python -P $(CURDIR)/tests/installed.py --instrumented -m "not slow" tests/native tests/ops tests/cuda
 
 # What a user gets who installs into a fresh environment, with the lowest versions that are allowed and with the newest.
-SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end tests/ops
-oldest newest:
+SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end/test_digests.py \
+    tests/end_to_end/test_width.py $(addprefix tests/ops/test_,tile.py replicate.py expand.py integration.py plugins.py)
+oldest newest: $(EMULATED)
 	rm -rf build/$@
 	$(PYTHON) -m venv build/$@
 	$(PYTHON) requirements/bounds.py $@ >build/$@/versions.txt
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install torch
-	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir ".[test]"
-	build/$@/bin/growkernels doctor
+	PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install setuptools torch
+	build/$@/bin/python setup.py --quiet sdist --dist-dir build/$@/dist
+	archive=$$(ls build/$@/dist/*.tar.gz); \
+	    PIP_CONSTRAINT=build/$@/versions.txt build/$@/bin/python -m pip install --no-cache-dir "$$archive[test]"
+	cd build/$@ && bin/growkernels doctor
 	cd build/$@ && bin/python -P $(CURDIR)/tests/installed.py -m "not slow" $(SMOKE)
 
 # The ops need the same libraries of torch under every Python, so that one torch serves all builds.
@@ -124,6 +132,7 @@ gpu-bench:
 lint: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(ENVIRONMENT)

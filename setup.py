@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from setuptools import Command, Extension, setup
+from setuptools.command.build import build as build_command
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -74,18 +75,25 @@ def build(temp: Path, library: str, target: Path) -> None:
         compile_with(None)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(temp / library, target)
-    with (temp.parent / "compile_commands.json").open("w") as commands:
-        subprocess.run([*ninja, "-t", "compdb", "cxx", "nvcc"], check=True, stdout=commands)
+    if ROOT in temp.parents:  # where clangd finds it: build/compile_commands.json
+        with (temp.parent / "compile_commands.json").open("w") as commands:
+            subprocess.run([*ninja, "-t", "compdb", "cxx", "nvcc"], check=True, stdout=commands)
+
+
+class Build(build_command):
+    """A build without what an older one left: modules that have moved, and libraries that are not built this time."""
+
+    def run(self) -> None:
+        shutil.rmtree(Path(self.build_lib, "growkernels"), ignore_errors=True)
+        super().run()
 
 
 class BuildExtension(build_ext):
     """A build whose failure is a warning, except where building is all that was asked for."""
 
     def run(self) -> None:
-        # Python would load an older library, whatever it was built for, where this build leaves none.
-        older = [*Path(self.build_lib, "growkernels").glob("_C*.so")]
-        older += PACKAGE.glob("_C*.so" if self.inplace else "_C.abi3*.so")
-        for library in older:
+        # Where this build leaves no library, Python would load an older one. That for the limited API fits every Python.
+        for library in PACKAGE.glob("_C*.so" if self.inplace else "_C.abi3*.so"):
             library.unlink()
         try:
             super().run()
@@ -121,7 +129,7 @@ class BuildEmulated(Command):
         build(temp.resolve(), "growkernels_emulated.so", folder / f"growkernels_emulated{suffix}")
 
 
-class SourceDistribution(sdist):
+class SourceArchive(sdist):
     """An archive that holds the Triton kernels once, growkernels/kernels being a link as in the source tree."""
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
@@ -133,5 +141,5 @@ class SourceDistribution(sdist):
 
 setup(
     ext_modules=[] if os.environ.get("GROWKERNELS_NO_EXTENSION") else [Extension("growkernels._C", [])],
-    cmdclass={"build_ext": BuildExtension, "build_emulated": BuildEmulated, "sdist": SourceDistribution},
+    cmdclass={"build": Build, "build_ext": BuildExtension, "build_emulated": BuildEmulated, "sdist": SourceArchive},
 )

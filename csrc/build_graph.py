@@ -25,10 +25,11 @@ NVCC_FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibil
 ARCHITECTURES = ("80", "90", "100")
 #: The first torch whose stable ABI has what the ops call: they run with it and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
-#: Sources of the extension, what CUDA adds to it, and sources of the tests' emulated GPU.
-EXTENSION = ("csrc/arguments.cpp", "csrc/common/*.cpp", "csrc/cpu/*.cpp", "csrc/ops_cpu.cpp", "csrc/module.cpp")
+#: Sources of every library of ops; of the extension, what CUDA adds to it, and sources of the tests' emulated GPU.
+CHECKS = ("csrc/arguments.cpp", "csrc/versions.cpp", "csrc/common/*.cpp")
+EXTENSION = (*CHECKS, "csrc/cpu/*.cpp", "csrc/ops_cpu.cpp", "csrc/module.cpp")
 FOR_CUDA = ("csrc/cuda/*.cpp", "csrc/cuda/*.cu", "csrc/ops_cuda.cpp")
-EMULATED = ("csrc/arguments.cpp", "csrc/common/*.cpp", "csrc/cuda/[!m]*.cpp", "tests/emulated/*.cpp")
+EMULATED = (*CHECKS, "csrc/cuda/[!m]*.cpp", "tests/emulated/*.cpp")
 
 
 class Cuda(NamedTuple):

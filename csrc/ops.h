@@ -12,6 +12,7 @@
 
 #include "arguments.h"
 #include "pages.h"
+#include "versions.h"
 
 namespace gk {
 
@@ -30,21 +31,23 @@ inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, Scala
 class OnDevice {
  public:
   template <class... Others>
-  explicit OnDevice(const Tensor& first, const Others&... others) {
-    (check(first, others), ...);
-    if (!first.is_cpu()) guard_.emplace(first.get_device_index());
+  explicit OnDevice(const Tensor& first, const Others&... others) : cpu_(first.is_cpu()) {
+    if (!cpu_) index_ = first.get_device_index();
+    (check(others), ...);
+    if (!cpu_) guard_.emplace(index_);
   }
 
  private:
-  static void check(const Tensor& first, const Tensor& other) {
-    const bool same =
-        first.is_cpu() ? other.is_cpu() : !other.is_cpu() && first.get_device_index() == other.get_device_index();
+  void check(const Tensor& other) const {
+    const bool same = cpu_ ? other.is_cpu() : !other.is_cpu() && other.get_device_index() == index_;
     if (!same) refuse("tensors of one call are on different devices; put them on one");
   }
-  static void check(const Tensor& first, const std::vector<Tensor>& others) {
-    for (const Tensor& other : others) check(first, other);
+  void check(const std::vector<Tensor>& others) const {
+    for (const Tensor& other : others) check(other);
   }
 
+  const bool cpu_;
+  torch::stable::accelerator::DeviceIndex index_ = 0;
   std::optional<torch::stable::accelerator::DeviceGuard> guard_;
 };
 
@@ -79,15 +82,21 @@ struct Ops {
         numbers.snr = std::pow(10.0, -*snr_db / 20);
       }
     }
-    kernels.tile({tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)});
+    const std::vector<TileJob> jobs{
+        tile_job(std::move(target), std::move(source), std::move(rows), std::move(cols), numbers)};
+    raise_version(out);
+    kernels.tile(jobs);
   }
 
   static Tensor tile(const Tensor& weight, int64_t n_out, int64_t n_in, bool diagonal, double noise_std,
                      std::optional<double> snr_db, int64_t key, ScalarType dtype) {
     std::vector<int64_t> sizes{weight.sizes().begin(), weight.sizes().end()};
     if (sizes.size() != 1 && sizes.size() != 2) refuse("expected a matrix or a vector, got ", sizes.size(), " axes");
-    if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) ||
-        (sizes.size() == 2 && __builtin_mul_overflow(sizes[1], n_in, &sizes[1]))) {
+    if (n_out < 1 || n_in < 1) refuse("n_out is ", n_out, ", n_in is ", n_in, "; expected at least one copy");
+    int64_t bytes = 8;
+    if (__builtin_mul_overflow(sizes[0], n_out, &sizes[0]) || __builtin_mul_overflow(sizes[0], bytes, &bytes) ||
+        (sizes.size() == 2 &&
+         (__builtin_mul_overflow(sizes[1], n_in, &sizes[1]) || __builtin_mul_overflow(sizes[1], bytes, &bytes)))) {
       refuse("n_out=", n_out, " and n_in=", n_in, " copies do not fit 64 bits");
     }
     Tensor out = empty(weight, sizes, dtype);
@@ -109,6 +118,7 @@ struct Ops {
     const std::vector<TileJob> jobs = tile_jobs(std::move(targets), std::move(sources), layout, scalars);
     if (jobs.empty()) return;
     const OnDevice device(outs[0], outs, weights);
+    raise_version(outs);
     kernels.tile(jobs);
   }
 
@@ -128,6 +138,7 @@ struct Ops {
     check_memory(targets, sources);
     if (outs.empty()) return;
     const OnDevice device(outs[0], outs, blocks);
+    raise_version(outs);
     kernels.replicate(targets, sources, {index, scale, noise_alpha, noise_std, uint64_t(key)});
   }
 
@@ -157,6 +168,7 @@ struct Ops {
     const View target = view_of(out);
     check_memory({target}, {});
     const OnDevice device(out);
+    raise_version(out);
     kernels.normal(target, uint64_t(key), uint64_t(field), uint64_t(start));
   }
 
@@ -168,6 +180,7 @@ struct Ops {
     inputs.push_back(factors);
     check_memory(targets, inputs);
     const OnDevice device(outs[0], outs, sources, coefficients);
+    raise_version(outs);
     kernels.mix(targets, terms, factors);
   }
 
@@ -179,6 +192,7 @@ struct Ops {
     inputs.insert(inputs.end(), second.begin(), second.end());
     check_memory({target}, inputs);
     const OnDevice device(out, left, right);
+    raise_version(out);
     kernels.inner_products(target, first, second);
   }
 

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from growkernels import ops
+    from growkernels.api import Report, grow_checkpoint, plan
+    from growkernels.errors import GrowthError
+    from growkernels.layouts import declare_layout, register_family
+    from growkernels.learning import Fit, LearnedGrowth
+    from growkernels.live import grow_model, load_grown
+    from growkernels.options import GrowthOptions
+    from growkernels.plans import Plan
+    from growkernels.verification import Verification, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Fit",
     "GrowthError",
+    "GrowthOptions",
     "LearnedGrowth",
+    "Plan",
+    "Report",
+    "Verification",
     "__version__",
+    "declare_layout",
     "grow_checkpoint",
     "grow_model",
     "load_grown",
     "ops",
     "plan",
+    "register_family",
     "verify",
 ]
 
 _HOME = {
+    "Fit": "growkernels.learning",
     "GrowthError": "growkernels.errors",
+    "GrowthOptions": "growkernels.options",
     "LearnedGrowth": "growkernels.learning",
+    "Plan": "growkernels.plans",
+    "Report": "growkernels.api",
+    "Verification": "growkernels.verification",
+    "declare_layout": "growkernels.layouts",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",
     "plan": "growkernels.api",
-    "verify": "growkernels.api",
+    "register_family": "growkernels.layouts",
+    "verify": "growkernels.verification",
 }
 
 

@@ -1,46 +1,34 @@
-"""The three functions of the Python interface: plan a growth, carry it out on a checkpoint, verify what came out."""
+"""Growing checkpoints: the plan of a growth, and a growth from folder to folder with its verification and report."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
-from growkernels.executors import (
-    check_destination,
-    check_duplicates,
-    execute,
-    open_device,
-    open_source,
-    parse_size,
-    staged,
-    write_manifest,
-)
-from growkernels.executors.sources.checkpoint import Source
-from growkernels.layouts import ModelLayout, discover
-from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan, start_matrices
-from growkernels.operators import GrowthOptions, make_plan
+from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
+from growkernels.executors.files.side_files import SideReport, report_side_files
+from growkernels.growth import Growth, OnProgress
+from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
+from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
 from growkernels.plans.summary import Summary, summarize
-from growkernels.verification.checkpoint import Verification, verify, verify_checkpoint
+from growkernels.verification.checkpoint import Verification, verify_checkpoint
 
-__all__ = ["Fit", "Report", "grow_checkpoint", "plan", "verify"]
-
-#: Called with the stage ("fitting", "growing", "verifying"), and with the steps or bytes so far and in all.
-OnProgress = Callable[[str, int, int], None]
+__all__ = ["Report", "grow_checkpoint", "plan"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """A growth that was carried out. `plan` holds the measured noise; `verification` is None if it was switched off.
 
-    `seconds` is the whole run, `writing_seconds` the part of it that computed and wrote `nbytes` bytes of weights.
+    `seconds` is the whole run, `writing_seconds` the part of it that computed and wrote `nbytes` bytes of weights. `fit` is
+    how learned growth was trained, if it was.
     """
 
     source: str
@@ -51,6 +39,7 @@ class Report:
     seconds: float
     writing_seconds: float
     nbytes: int
+    side_files: SideReport
     fit: FitReport | None = None
 
     @property
@@ -71,17 +60,38 @@ class Report:
             "bytes": self.nbytes,
             "bytes_per_second": self.rate,
             "fit": self.fit.to_json() if self.fit else None,
+            "side_files": self.side_files.to_json(),
         }
 
+    def __repr__(self) -> str:
+        verified = "verified" if self.verification else "not verified"
+        return f"Report({self.source!r} to {str(self.target)!r}, {self.nbytes:,} bytes in {self.seconds:.1f} s, {verified})"
 
-def plan(src: str | Path, **options: Any) -> Plan:
-    """What a growth would do, from the config and the tensors' shapes alone; no weights are read.
 
-    src: checkpoint folder or hub id; options: the fields of `growkernels.operators.GrowthOptions`. Raises GrowthError.
+@spelled_out()
+def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKeywords]) -> Plan:
+    """What a growth would do, from the config and the tensors' shapes alone: the dry run.
+
+    Args:
+        src: checkpoint to grow, a folder or a hub id. Its weights are not read.
+        strip_prefix: what a wrapper put before the names of its tensors, such as "module.", to be left out.
+        options: what to grow, by the names of `GrowthOptions`.
+
+    Returns:
+        The plan: a rule for every target tensor, the target's config, what is claimed of its function, and warnings. Learned
+        growth has no matrices yet.
+
+    Raises:
+        GrowthError: the checkpoint cannot be opened, or not be grown as the options ask.
+
+    Example:
+        >>> growkernels.plan("./small", width=2).preserves_function
+        True
     """
-    return make_plan(_open(src)[1], GrowthOptions.from_keywords(options))
+    return Growth.open(src, options, strip_prefix=strip_prefix).plan
 
 
+@spelled_out()
 def grow_checkpoint(
     src: str | Path,
     dst: str | Path,
@@ -95,52 +105,74 @@ def grow_checkpoint(
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
     plan: Plan | None = None,
-    **options: Any,
+    strip_prefix: str = "",
+    **options: Unpack[GrowthKeywords],
 ) -> Report:
-    """Grow the checkpoint `src` into the new folder `dst`, verify it, and put it in place in one step.
+    """Grow a checkpoint into a new folder, verify it, and put it in place in one step.
 
-    options: the fields of `GrowthOptions` (depth, layers, width, ffn, noise_snr_db, ...). `max_shard_size`: bytes, or text
-    such as "5GB". `verify_logits`: run both models side by side; None: if they fit in a quarter of the free memory. `device`:
-    where weights are computed; with "cuda" only the source's tensors are sent there. The bits are the same.
-    `fit`: train the matrices of learned growth (ligo) first, or go on from its checkpoint; without it they stay as they
-    start. `plan`: carry out this one, such as `LearnedGrowth.materialise` gives, in place of options.
-    What the plan warns of is warned of before the work starts. Raises GrowthError for input that cannot be grown, and
-    VerificationFailed; `dst` is then as it was before.
+    What the plan warns of comes as Python warnings before the work starts.
+
+    Args:
+        src: checkpoint to grow, a folder or a hub id. It is only read.
+        dst: folder to make. It is written beside `dst` first and renamed at the end.
+        max_shard_size: largest weights file, in bytes or as text such as "5GB" or "512MiB".
+        overwrite: replace the checkpoint at `dst`, once the new one is complete.
+        no_verify: skip every check of what was written.
+        verify_logits: run both models side by side and compare their outputs; None: if both fit in a quarter of the free
+            memory.
+        allow_nonfinite: let NaN and Inf in the weights pass.
+        device: where weights are computed: "cpu", "cuda" or "cuda:1". Only the source's tensors are sent there, and the bits
+            are the same.
+        on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
+        fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
+        plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
+        options: what to grow, by the names of `GrowthOptions`.
+
+    Returns:
+        The report: the plan with the measured noise, its summary, the verification, and times.
+
+    Raises:
+        GrowthError: the growth cannot be carried out.
+        VerificationFailed: what was written is not what the plan says.
+        In either case `dst` is as it was before.
+
+    Example:
+        >>> growkernels.grow_checkpoint("./small", "./wide", width=2, noise_snr_db=20.0).verification.passed
+        True
     """
     start = perf_counter()
-    if plan is not None and (options or fit is not None):
-        raise GrowthError(f"plan and {', '.join(options) or 'fit'} both say what to grow; give one of the two.")
-    growth = GrowthOptions.from_keywords(plan.options if plan is not None else options)
+    if plan is not None and fit is not None:
+        raise GrowthError("plan and fit both say what to grow; give one of the two.")
     if fit is not None and not isinstance(fit, Fit):
-        raise GrowthError(f"fit is {fit!r}; expected a growkernels.api.Fit, such as Fit('text.txt', steps=100).")
+        raise GrowthError(f"fit is {fit!r}; expected a growkernels.Fit, such as Fit('text.txt', steps=100).")
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
     shard_size, place = parse_size(max_shard_size), open_device(device)
-    source, layout = _open(src)
+    growth = Growth.open(src, options, plan, strip_prefix)
+    source = growth.source
     target = check_destination(Path(dst), source.path, overwrite)
-    planned = make_plan(layout, growth) if plan is None else plan
-    if fit is not None and not planned.is_learned:
+    if fit is not None and not growth.plan.is_learned:
         raise GrowthError(
             "fit trains learned growth, and nothing is learned here; give depth_operator or width_operator ligo."
         )
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
-    check_duplicates(source, layout.duplicates)
-    for text in planned.warnings if fit is None else ():  # a fit warns of them itself
-        warnings.warn(text, stacklevel=2)
+    growth.check()
+    growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
 
     fitted = None
     with staged(target, overwrite, source.path) as folder:
         if fit is not None:
-            planned, fitted = fit_plan(source, growth, fit, place, partial(advance, "fitting"))
+            planned, fitted = fit_plan(growth, fit, place, partial(advance, "fitting"))
             if find_spec("matplotlib") is None:
                 missing = "growkernels-fit.png, the picture of the losses, was not drawn: matplotlib is not installed"
                 warnings.warn(f"{missing}; install it for the next fit (`pip install matplotlib`).", stacklevel=2)
             else:
                 draw_losses(folder / "growkernels-fit.png", fitted.losses)
-        elif planned.is_learned and planned.matrices is None:
-            planned = planned.with_matrices(start_matrices(layout, planned, growth))
+        else:
+            planned = growth.started().plan
         write_start = perf_counter()
         executed = execute(
             source,
@@ -158,23 +190,17 @@ def grow_checkpoint(
             verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
             if not verification.passed:
                 raise VerificationFailed("; ".join(verification.lines()))
-        checked, trained = verification and verification.to_json(), fitted and fitted.record()
-        write_manifest(folder, source, executed, checked, trained)
-    nbytes = sum(rule.spec.nbytes for rule in executed.rules)
-    summary = summarize(executed)
+        checked = None if verification is None else verification.to_json()
+        write_manifest(folder, source, executed, checked, None if fitted is None else fitted.record())
     return Report(
-        source.name,
-        target,
-        executed,
-        summary,
-        verification,
-        perf_counter() - start,
-        writing_seconds,
-        nbytes,
-        fitted,
+        source=source.name,
+        target=target,
+        plan=executed,
+        summary=summarize(executed),
+        verification=verification,
+        seconds=perf_counter() - start,
+        writing_seconds=writing_seconds,
+        nbytes=sum(rule.spec.nbytes for rule in executed.rules),
+        side_files=report_side_files(source.side, executed, source.tensors),
+        fit=fitted,
     )
-
-
-def _open(src: str | Path) -> tuple[Source, ModelLayout]:
-    source = open_source(src)
-    return source, discover(source.config, source.tensors)

@@ -3,95 +3,108 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from growkernels.errors import GrowthError
-from growkernels.executors.device import CPU, Sent, open_device
+from growkernels.executors.device import CPU, open_device
 from growkernels.executors.files.stopping import Stoppable
-from growkernels.executors.fill import fill, most_alive, prepare, unchanged
 from growkernels.executors.learned import open_matrices
-from growkernels.executors.measure import check_duplicates
-from growkernels.executors.memory import check_memory
+from growkernels.executors.memory import check_memory, free_memory
+from growkernels.executors.modes import plain_tensors
+from growkernels.executors.preflight import prepare
+from growkernels.executors.run import peak_memory, run, unchanged
 from growkernels.executors.sinks.graft import Graft
-from growkernels.executors.sinks.module import EmptyModel
-from growkernels.executors.sources.checkpoint import open_source
-from growkernels.executors.sources.model import open_model
-from growkernels.layouts import ModelLayout, discover
+from growkernels.executors.sinks.module import ModuleSink
+from growkernels.executors.sources.device import DeviceSource
+from growkernels.executors.sources.generation import read_generation_config
+from growkernels.executors.sources.model import LiveSource, open_model
+from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass, split_layer
 from growkernels.layouts.families import FAMILIES
-from growkernels.learning.start import start_matrices
-from growkernels.operators import GrowthOptions, make_plan
+from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
 
 __all__ = ["grow_model", "load_grown"]
 
-#: Called with the stage ("growing"), the bytes computed so far, and those in all.
-OnProgress = Callable[[str, int, int], None]
+_AT_RISK = (
+    "the grown model does not fit into memory beside the old one, so old weights are freed as they are used: should the growth "
+    "fail half-way, some are lost. Save the model first, or free memory (an optimizer's state, for one)."
+)
 
 
+@spelled_out()
 def grow_model(
     model: PreTrainedModel,
     *,
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
-    **options: Any,
+    **options: Unpack[GrowthKeywords],
 ) -> PreTrainedModel:
-    """Grow a live model of transformers in place, on the devices it is on, and return it: the same object.
+    """Grow a live model of transformers in place, on the devices it is on.
 
-    options: the fields of `GrowthOptions` (depth, width, noise_snr_db, ...); or plan: one to carry out, such as
-    `LearnedGrowth.materialise` gives. Weights and config come out as by `grow_checkpoint` from what
-    `model.save_pretrained` would write. Parameters that change are new objects, and the old ones are left empty, whoever
-    still holds them; gradients are dropped; make a new optimizer. In depth growth, layers keep their modules, parameters
-    and memory in the first place where they stand. Memory at the peak: that of the grown model and 256 MiB. What the plan
-    warns of is warned of before the work starts. Raises GrowthError, with the model untouched, for what cannot be grown
-    or does not fit into memory.
+    Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
+    are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer.
+    In depth growth, layers keep their modules, parameters and memory in the first place where they stand. Memory at the
+    peak: that of both models where it can be had, so that a growth that fails leaves the model as it was; else that of the
+    grown model and 256 MiB, which is warned of. What the plan warns of comes as Python warnings before the work starts.
+
+    Args:
+        model: a model class of transformers itself, neither wrapped, sharded nor quantized.
+        allow_nonfinite: let NaN and Inf in the weights pass.
+        on_progress: called with the stage ("growing"), the bytes computed so far, and those in all. What it raises is raised
+            at the end.
+        plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        options: what to grow, by the names of `GrowthOptions`.
+
+    Returns:
+        The model: the same object.
+
+    Raises:
+        GrowthError: the model cannot be grown, or the grown one does not fit into memory. The model is untouched.
+
+    Example:
+        >>> model = growkernels.grow_model(model, depth=2)
+        >>> optimizer = torch.optim.AdamW(model.parameters(), lr=peak)
     """
-    source = open_model(model)
-    layout = discover(source.config, source.tensors, source.fresh)
-    planned = _planned(layout, plan, options)
-    check_duplicates(source, layout.duplicates)
-    target = _empty_model(layout, planned)
-    matrices = cache(partial(open_matrices, planned))
-    rules = prepare(source, target.own(planned.rules), matrices, allow_nonfinite)
-    graft = Graft(model, source.fresh.empty_model(), target.model, _origins(target.model, planned.layer_index))
-    kept = unchanged(source, rules)
-    changing = [rule for rule in rules if kept.get(rule.source) is not rule]
-    for device, needed in most_alive(source, changing, lambda name: name not in kept).items():
-        check_memory(device, needed)
-    _warn(planned)
+    with plain_tensors():
+        growth = Growth.open(open_model(model), options, plan)
+        growth.check()
+        source, plan = growth.source, growth.started().plan
 
-    def put(rule: Rule, value: torch.Tensor) -> None:
-        trained = not rule.sources or source.parameters[rule.source].requires_grad
-        target.put(rule.target, nn.Parameter(value, trained))
+        def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
+            trained = not rule.sources or source.parameters[rule.source].requires_grad
+            return nn.Parameter(value, trained and value.is_floating_point())
 
+        sink = _empty_model(growth, parameter)
+        matrices = cache(partial(open_matrices, plan))
+        rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
+        graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, plan.layer_index))
+        source.kept = kept = unchanged(source, rules)
+        changing = [rule for rule in rules if kept.get(rule.source) is not rule]
+        source.frees_early = not _fits_beside(source, changing, sink.bucket)
+    growth.warn()
+    if source.frees_early:
+        warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
-    with _undivided() as emptied, torch.inference_mode(False), torch.no_grad():
-
-        def free(name: str) -> None:
-            if name not in kept:
-                emptied.append(name)
-                parameter = source.parameters[name]
-                parameter.grad, parameter.data = None, parameter.data.new_empty(0)
-
+    with plain_tensors(), _critical(source, model), torch.no_grad():
         for name, rule in kept.items():
-            target.put(rule.target, source.parameters[name])
-        fill(source, changing, matrices, put, free, progress)
-        for name in kept:
-            source.parameters[name].grad = None
+            sink.put(rule.target, source.parameters[name])
+        run(source, changing, sink, matrices, progress=progress)
         graft.apply()
+        source.empty()
     progress.raise_again()
     return model
 
 
+@spelled_out()
 def load_grown(
     src: str | Path,
     *,
@@ -100,69 +113,87 @@ def load_grown(
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
-    **options: Any,
+    strip_prefix: str = "",
+    **options: Unpack[GrowthKeywordsButDtype],
 ) -> PreTrainedModel:
-    """The grown model of the checkpoint `src` on a device, in eval mode: what stock transformers would load from
-    `grow_checkpoint(src, ...)`, with no grown checkpoint written.
+    """Load the grown model of a checkpoint: what stock transformers would load from `grow_checkpoint(src, ...)`.
 
-    src: folder or hub id; device: such as "cuda" or "cuda:1"; dtype: of the grown weights, None to keep the stored one;
-    options: the other fields of `GrowthOptions`; or plan: one to carry out. Only the small checkpoint's tensors are read and
-    sent to the device, where the grown ones come into being. Warns of what the plan warns of. Raises GrowthError.
+    No grown checkpoint is written. Only the small checkpoint's tensors are read and sent to the device, where the grown ones
+    are computed. What the plan warns of comes as Python warnings before the work starts.
+
+    Args:
+        src: checkpoint to grow, a folder or a hub id. It is only read.
+        device: where the model will be, such as "cuda" or "cuda:1".
+        dtype: of the grown weights, such as "bfloat16" or torch.bfloat16; None keeps the stored one.
+        allow_nonfinite: let NaN and Inf in the weights pass.
+        on_progress: called with the stage ("growing"), the bytes computed so far, and those in all.
+        plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
+        strip_prefix: what a wrapper put before the names of the tensors of `src`, such as "module.", to be left out.
+        options: what to grow, by the other names of `GrowthOptions`.
+
+    Returns:
+        The grown model, in eval mode, on the device.
+
+    Raises:
+        GrowthError: the checkpoint cannot be grown, or the grown model does not fit into memory.
+
+    Example:
+        >>> model = growkernels.load_grown("./small", device="cuda", width=2)
     """
     place = open_device(device)
+    keywords = GrowthKeywords(**options)
     if dtype is not None:
-        options["dtype"] = str(dtype).removeprefix("torch.")
-    source = open_source(src)
-    layout = discover(source.config, source.tensors)
-    planned = _planned(layout, plan, options)
-    check_duplicates(source, layout.duplicates)
-    target = _empty_model(layout, planned)
-    matrices = cache(partial(open_matrices, planned))
-    rules = target.own(planned.rules)
-    _warn(planned)
-    with torch.inference_mode(False), torch.no_grad():
-        sent = Sent(source, place, {name for rule in rules for name in rule.sources})
-        rules = prepare(sent, rules, matrices, allow_nonfinite)
+        keywords["dtype"] = str(dtype).removeprefix("torch.")
+    with plain_tensors():
+        growth = Growth.open(src, keywords, plan, strip_prefix)
+        growth.check()
+        plan = growth.started().plan
+
+    def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
+        # Stock transformers gives every parameter the model's dtype, also where the file mixes them.
+        dtype = sink.dtype(rule.target)
+        return nn.Parameter(value.to(dtype), dtype.is_floating_point)
+
+    growth.warn()
+    with plain_tensors(), torch.no_grad():
+        sink = _empty_model(growth, parameter)
+        matrices = cache(partial(open_matrices, plan))
+        rules = sink.rules(plan.rules)
+        source = DeviceSource(growth.source, place)
+        if place != CPU:
+            names = {name for rule in rules for name in rule.sources}
+            check_memory(place, sum(growth.source.tensors[name].nbytes for name in names))
+        rules = prepare(source, rules, matrices, allow_nonfinite)
         # On the CPU, tensors are views of the file: they take no memory, and cannot be parameters.
-        kept = unchanged(sent, rules) if place != CPU else {}
+        kept = unchanged(source, rules) if place != CPU else {}
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
-        for where, needed in most_alive(sent, changing, lambda name: place != CPU and name not in kept).items():
+        freed = {name for name in source.tensors if place != CPU and name not in kept}
+        for where, needed in peak_memory(source, changing, sink.bucket, freed.__contains__).items():
             check_memory(where, needed)
-
-        def put(rule: Rule, value: torch.Tensor) -> None:
-            # Stock transformers gives every parameter the model's dtype, also where the file mixes them.
-            target.put(rule.target, nn.Parameter(value.to(target.dtype(rule.target))))
-
         for name, rule in kept.items():
-            put(rule, sent.tensor(name))
-        fill(sent, changing, matrices, put, sent.forget, partial(on_progress, "growing") if on_progress else _silent)
-    model = target.model
+            sink.done(rule, source.tensor(name))
+        run(source, changing, sink, matrices, progress=partial(on_progress, "growing") if on_progress else None)
+    growth.source.check_unchanged()
+    model = sink.model
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = buffer.to(place)
-    if model.can_generate() and (source.path / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(source.path)
-    return model.eval()
+    if isinstance(model, PreTrainedModel):
+        generation = read_generation_config(growth.source.path, growth.layout.architecture)
+        if generation is not None:
+            model.generation_config = generation
+    return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
-def _planned(layout: ModelLayout, plan: Plan | None, options: Mapping[str, Any]) -> Plan:
-    """The plan to carry out, its learned matrices as they start unless it brings its own."""
-    if plan is not None:
-        if options:
-            raise GrowthError(f"plan and {', '.join(options)} both say what to grow; give one of the two.")
-        return plan
-    growth = GrowthOptions.from_keywords(options)
-    planned = make_plan(layout, growth)
-    return planned.with_matrices(start_matrices(layout, planned, growth)) if planned.is_learned else planned
-
-
-def _empty_model(layout: ModelLayout, planned: Plan) -> EmptyModel:
-    stored = planned.config.get("dtype") or planned.config.get("torch_dtype") or planned.rules[0].spec.dtype
+def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Parameter]) -> ModuleSink:
+    layout, plan = growth.layout, growth.plan
+    stored = plan.config.get("dtype") or plan.config.get("torch_dtype") or plan.rules[0].spec.dtype
     dtype = getattr(torch, stored)
-    grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, planned.config, dtype)
+    grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
     model = grown.empty_model()
-    model.config.dtype = dtype
-    return EmptyModel(model, grown.parameter_name)
+    if isinstance(model, PreTrainedModel):
+        model.config.dtype = dtype
+    return ModuleSink(model, grown.find, parameter)
 
 
 def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:
@@ -173,15 +204,6 @@ def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:
         origin = group if layer is None else group.replace("{}", str(layer_index[layer]))
         origins[path] = origin.removesuffix(".")
     return origins
-
-
-def _warn(planned: Plan) -> None:
-    for text in planned.warnings:
-        warnings.warn(text, stacklevel=3)
-
-
-def _silent(done: int, total: int) -> None:
-    pass
 
 
 class _Deferred:
@@ -203,20 +225,38 @@ class _Deferred:
             raise self._error
 
 
-@contextmanager
-def _undivided() -> Iterator[list[str]]:
-    """The part of a growth in place that must not stop half-way: signals are heard at its end.
+def _fits_beside(source: LiveSource, rules: Sequence[Rule], bucket: int) -> bool:
+    """Whether the grown weights fit into memory beside the old ones; else whether they do where old ones are freed.
 
-    Gives a list for the names of parameters whose values are gone, for a failure to say what is lost.
+    Raises GrowthError where they do not fit either way.
     """
-    emptied: list[str] = []
-    with Stoppable() as run:
-        run.deaf = True
+    fits = True
+    for device, needed in peak_memory(source, rules, bucket, lambda name: name not in source.kept).items():
+        check_memory(device, needed)
+        whole = sum(rule.spec.nbytes for rule in rules if source.device(rule.source) == device)
+        fits = fits and whole + bucket <= free_memory(device)
+    return fits
+
+
+@contextmanager
+def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
+    """Critical section of a growth in place: signals are deferred until it completes. A failure says what is lost."""
+    with Stoppable() as stopping:
+        stopping.deaf = True
         try:
-            yield emptied
+            yield
         except BaseException as error:
-            if emptied:
+            if source.emptied:
+                first, origin = source.emptied[0], model.name_or_path
                 error.add_note(
-                    f"The model was being grown in place and has lost {len(emptied)} weights: load it again."
+                    f"The model was being grown in place and has lost {len(source.emptied)} of {len(source.parameters)} "
+                    f"weights, {first} first: load it again"
+                    + (
+                        f", {type(model).__name__}.from_pretrained({origin!r})."
+                        if origin
+                        else " from where it was saved."
+                    )
                 )
+            else:
+                error.add_note("The model is as it was before.")
             raise

@@ -192,7 +192,8 @@ class _Matrices(NamedTuple):
 
 def _matrices(tensors: Sequence[Tensor]) -> Iterator[_Matrices]:
     """Tensors of one shape with axes merged that follow one another in all; one part for each index of axes beyond two."""
-    order = sorted(range(tensors[0].ndim), key=lambda axis: -tensors[0].stride(axis))
+    first = tensors[0].stride()
+    order = sorted(range(tensors[0].ndim), key=lambda axis: -first[axis])
     sizes: list[int] = []
     strides: list[tuple[int, ...]] = []
     for axis in order:

@@ -108,7 +108,10 @@ def _sum(
         launches[value.dtype, view.flat].append((view, [view.address, elements, bits(divisor), first, bits(share)]))
         first += max(1, triton.cdiv(elements, _SUM_BLOCK))
     for (dtype, flat), same in launches.items():
-        programs, firsts, words, axes = 0, [], [], []
+        programs = 0
+        firsts: list[int] = []
+        words: list[int] = []
+        axes: list[int] = []
         for view, numbers in same:
             firsts.append(programs)
             programs += max(1, triton.cdiv(numbers[1], _SUM_BLOCK * _BLOCKS))

@@ -211,10 +211,11 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
 def _form(product: _Product, add: bool, generation: int) -> _Form:
     turned = product.out.shape[0] > 1 and product.out.stride(0) < product.out.stride(1)
     out, left, right = product.turned() if turned else product
-    sizes = (*out.shape, left[0].shape[1])
+    rows, columns = out.shape
+    sizes = (rows, columns, left[0].shape[1])
     along = _along([out]), _along(left), _along(right)
     aligned = all(_aligned(m, a) for a, matrices in zip(along, ([out], left, right), strict=True) for m in matrices)
-    blocks = blocks_of(*out.shape, len(left), left[0].dtype, out.dtype, aligned, add, generation)
+    blocks = blocks_of(rows, columns, len(left), left[0].dtype, out.dtype, aligned, add, generation)
     even = not any(size % block for size, block in zip(sizes, blocks[:3], strict=True))
     variant = _Variant(left[0].dtype, out.dtype, along[1], along[2], along[0], aligned, even, add, blocks)
     strides = [(_strides(a, aligned), _strides(b, aligned)) for a, b in zip(left, right, strict=True)]
@@ -247,7 +248,10 @@ def _launch(variant: _Variant, forms: list[tuple[_Form, list[_Product]]]) -> Non
     blocks, count = variant.blocks, sum(len(products) for _, products in forms)
     # Programs take equal shares of the tiles in turn: the longest sums first, so that short ones fill up the end.
     forms.sort(key=lambda form: -form[0].sizes[2])
-    tiles, firsts, out_words, pair_words = 0, [], [], []
+    tiles = 0
+    firsts: list[int] = []
+    out_words: list[int] = []
+    pair_words: list[int] = []
     for form, products in forms:
         height, width, _ = form.sizes
         tiles_of_one = triton.cdiv(height, blocks.rows) * triton.cdiv(width, blocks.columns)

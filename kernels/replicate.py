@@ -136,7 +136,11 @@ def replicate(
 
 
 def _launch(variant: _Variant, groups: list[tuple[View, list[_Copy]]], noise: list[int], device: torch.device) -> None:
-    programs, firsts, group_words, copy_words, axes = 0, [], [], [], []
+    programs = 0
+    firsts: list[int] = []
+    group_words: list[int] = []
+    copy_words: list[int] = []
+    axes: list[int] = []
     copies_at = len(noise) + len(groups) * (1 + _GROUP_WORDS.value)
     axes_at = copies_at + sum(len(copies) for _, copies in groups) * _COPY_WORDS.value
     for block, copies in groups:

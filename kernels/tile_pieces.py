@@ -185,7 +185,8 @@ def _along(out: torch.Tensor, weight: torch.Tensor, rows: Run, columns: Run) -> 
     if any(tensor.data_ptr() % 16 for tensor in tensors):
         return "neither"
     strides = [_strides(tensor) for tensor in tensors]
-    for along, run, ahead in (("columns", columns, 1), ("rows", rows, 0)):
+    ways: tuple[tuple[Along, Run, int], ...] = (("columns", columns, 1), ("rows", rows, 0))
+    for along, run, ahead in ways:
         in_vectors = run.scattered is None and not any(n % whole for n in (max(run.source, 0), run.target, run.length))
         if in_vectors and all(stride[ahead] == 1 and stride[1 - ahead] % whole == 0 for stride in strides):
             return along

@@ -30,6 +30,24 @@ def test_plan_and_verify_are_plain_functions(tmp_path) -> None:
         growkernels.verify(missing, missing)
 
 
+def test_every_public_name_is_there() -> None:
+    for name in growkernels.__all__:
+        assert getattr(growkernels, name) is not None
+    assert growkernels.Fit("text.txt", steps=3).steps == 3
+    assert growkernels.GrowthOptions(width=2).width == 2
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = """
+import sys
+import growkernels
+growkernels.GrowthOptions(depth=2)
+slow = {"torch", "transformers", "numpy", "typer"} & set(sys.modules)
+assert not slow, slow
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         growkernels.nonsense  # noqa: B018
@@ -70,3 +88,8 @@ def test_triton_kernels_run_in_a_bare_source_tree(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", BARE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == f"{tmp_path / 'growkernels' / 'kernels' / '__init__.py'}\n", done.stderr
+
+
+def test_one_file_asks_torch_cuda() -> None:
+    files = [*(ROOT / "growkernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
+    assert [file.name for file in files if "torch.cuda" in file.read_text()] == ["devices.py"]

@@ -155,7 +155,7 @@ def _units(found: dict[tuple[int, int | None], list[tuple[np.ndarray, np.ndarray
     for (layer, expert), places in found.items():
         if len(places) < 2 or len({len(values) for values, _ in places}) > 1:
             continue
-        zeros = sum(zero.astype(int) for _, zero in places)
+        zeros = np.sum([zero.astype(int) for _, zero in places], axis=0)
         together = Counter(zip(*(values.tolist() for values, _ in places), strict=True))
         dead = zeros >= 2
         alive = [

@@ -65,7 +65,7 @@ def judge(checkpoint: Checkpoint, matrices: Sequence[Symmetry], vectors: Sequenc
     weights = [sizes[entry.name] for entry in found]
     cosine = sum(w * e.cosine for w, e in zip(weights, found, strict=True)) / sum(weights)
     chance = sum(w * e.chance for w, e in zip(weights, found, strict=True)) / sum(weights)
-    distances = [entry.distance for entry in (*found, *vectors)]
+    distances = [entry.distance for entry in found] + [entry.distance for entry in vectors]
     if max(distances) <= LOCKED:
         exact = "equal to the bit" if max(distances) == 0 else f"equal up to {max(distances):.1g} of their norm"
         return Verdict(

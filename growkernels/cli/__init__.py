@@ -30,8 +30,8 @@ checkpoint, a folder or a hub id; DST becomes one that stock transformers loads.
 A first run: [bold]inspect[/] what a checkpoint is, [bold]plan[/] what a growth would make of it (nothing is written),
 [bold]grow[/] it, and [bold]verify[/] it again at any later time.
 
-Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 130 interrupted,
-129 or 143 stopped by SIGHUP or SIGTERM. In every case but 0 DST is left as it was."""),
+Exit status: 0 done; 1 a verification failed; 2 the request cannot be carried out, the message says why; 70 an error
+in growkernels itself; 130 interrupted, 129 or 143 stopped by SIGHUP or SIGTERM. In every case but 0 DST is left as it was."""),
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

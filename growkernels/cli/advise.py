@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,7 @@ def _show(advice: Advice) -> RenderableType:
     from growkernels.advise.continuation import CONDITION
 
     parts: list[RenderableType] = [_figures(advice)]
-    lists = {
+    lists: dict[str, Sequence[RenderableType | str]] = {
         "Warnings": [Text(text) for text in advice.warnings],
         "Which operator when (>: the case at hand)": [_situation(row) for row in advice.situations],
         "What is known of savings": [
@@ -119,7 +120,7 @@ def _show(advice: Advice) -> RenderableType:
     return Group(*parts, Text(), heading, _multipliers(advice), Text(f"Exact for {CONDITION}."))
 
 
-def _situation(row: object) -> object:
+def _situation(row: object) -> RenderableType:
     from rich.text import Text
 
     from growkernels.advise.situations import Situation
@@ -129,7 +130,7 @@ def _situation(row: object) -> object:
     return Text.assemble(mark, (row.when, "bold"), f"\n{row.use}\n{row.why}")
 
 
-def _bullets(items: list) -> RenderableType:
+def _bullets(items: Sequence[RenderableType | str]) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import signal
+import traceback
 import warnings
+from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
-from growkernels.errors import GrowthError, VerificationFailed
+from growkernels import __version__
+from growkernels.errors import GrowthError, VerificationFailed, printable, shorten
 
 #: Results; everything else goes to `notes`, so that `--json` leaves one object on stdout.
-results = Console(highlight=False)
-notes = Console(stderr=True, highlight=False)
 
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+class SafeConsole(Console):
+    """A console whose text has no effect on the terminal: names of tensors and files may hold any character."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of the renderable, with control characters of its text shown as escapes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+results = SafeConsole(highlight=False)
+notes = SafeConsole(stderr=True, highlight=False)
+
+FAILED, REFUSED, INTERNAL, INTERRUPTED = 1, 2, 70, 130
 #: Exit statuses above it say which signal stopped the run.
 _SIGNALLED = 128
 
 
 def print_json(data: dict[str, Any]) -> None:
     """One object on stdout, ASCII only so that any pipe takes it; NaN and Inf, which JSON does not know, become null."""
-    typer.echo(json.dumps(_strict(data), indent=2, allow_nan=False))
+    # DEL is ASCII, and the only control character that JSON lets stand.
+    typer.echo(json.dumps(_strict(data), indent=2, allow_nan=False).replace("\x7f", r"\u007f"))
 
 
 def _strict(value: Any) -> Any:
@@ -54,6 +72,17 @@ def flowing(text: str) -> str:
     return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
 
 
+def _unexpected(error: Exception) -> str:
+    """What to say of an exception that nobody foresaw: what it is, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}growkernels{os.sep}" in frame.filename] or frames
+    place = f" ({os.path.basename(ours[-1].filename)}, line {ours[-1].lineno})" if ours else ""
+    return (
+        f"{type(error).__name__}: {error}{place}. This is an error in growkernels {__version__}, or input that it does "
+        f"not know: please report it with this message."
+    )
+
+
 class Guarded(TyperGroup):
     """The command group: turns exceptions into one message on stderr and an exit status."""
 
@@ -74,6 +103,8 @@ class Guarded(TyperGroup):
                 raise  # whoever read the output has had enough
             except OSError as error:
                 self._fail(ctx, str(error), "refused", REFUSED)
+            except MemoryError as error:
+                self._fail(ctx, f"memory ran out: {str(error) or 'MemoryError'}", "refused", REFUSED)
             except VerificationFailed as error:
                 self._fail(ctx, f"verification failed: {error}", "failed", FAILED)
             except KeyboardInterrupt as error:
@@ -84,6 +115,10 @@ class Guarded(TyperGroup):
                     raise
                 name = signal.Signals(error.code - _SIGNALLED).name
                 self._stopped(ctx, f"stopped by {name}", error, error.code)
+            except (TyperException, typer.Exit, typer.Abort):
+                raise
+            except Exception as error:
+                self._fail(ctx, _unexpected(error), "internal", INTERNAL)
 
     @classmethod
     def _stopped(cls, ctx: Any, how: str, error: BaseException, status: int) -> None:
@@ -92,6 +127,7 @@ class Guarded(TyperGroup):
 
     @staticmethod
     def _fail(ctx: Any, message: str, kind: str, status: int) -> None:
+        message = shorten(printable(message))
         _note(f"[bold red]Error:[/] {escape(message)}")
         if ctx.meta["json"]:
             print_json({"error": {"kind": kind, "message": message, "status": status}})

@@ -41,11 +41,11 @@ FitWarmup = Annotated[
         metavar="N", rich_help_panel=LEARNED, help="Steps up to that peak.", show_default="a tenth of the steps"
     ),
 ]
-FitBatch = Annotated[int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Stretches of text in a step.")]
+FitBatch = Annotated[int, typer.Option(metavar="N", rich_help_panel=LEARNED, help="Windows of text in a step.")]
 FitLength = Annotated[
     int,
     typer.Option(
-        metavar="N", rich_help_panel=LEARNED, help="Tokens in a stretch; fewer where the model or the text has fewer."
+        metavar="N", rich_help_panel=LEARNED, help="Tokens in a window; fewer where the model or the text has fewer."
     ),
 ]
 FitCheckpoint = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from growkernels.cli.console import print_json, results
 from growkernels.cli.progress import ProgressDisplay
 
 
+@options.takes_growth_options
 def grow(
     ctx: typer.Context,
     src: options.Source,
@@ -23,15 +24,6 @@ def grow(
             show_default=False,
         ),
     ],
-    depth: options.Depth = None,
-    layers: options.Layers = None,
-    depth_operator: options.DepthOperator = "gstack",
-    width: options.Width = None,
-    ffn: options.Ffn = None,
-    width_operator: options.WidthOperator = "hypercloning",
-    variant: options.Variant = "symmetric",
-    noise_snr_db: options.NoiseSnrDb = "10",
-    seed: options.Seed = 0,
     fit_text: fit.FitText = None,
     fit_steps: fit.FitSteps = 100,
     fit_lr: fit.FitLr = 1e-3,
@@ -39,12 +31,7 @@ def grow(
     fit_batch: fit.FitBatch = 8,
     fit_length: fit.FitLength = 256,
     fit_checkpoint: fit.FitCheckpoint = None,
-    depth_init: options.DepthInit = "stack",
-    width_init: options.WidthInit = "tile",
-    init_noise: options.InitNoise = 0.03,
-    dtype: options.Dtype = "keep",
     max_shard_size: options.MaxShardSize = "5GB",
-    untie: options.Untie = False,
     device: Annotated[
         str,
         typer.Option(
@@ -82,7 +69,9 @@ def grow(
         ),
     ] = False,
     verify_logits: options.VerifyLogits = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
+    **growth: Any,
 ) -> None:
     """Grow the checkpoint SRC into the new checkpoint DST, and verify it.
 
@@ -105,27 +94,12 @@ def grow(
 
     Next: load DST as any checkpoint and train it on with a fresh optimizer and a new warm-up to the same peak learning rate.
     """
-    growth = options.growth_options(
-        depth=depth,
-        layers=layers,
-        depth_operator=depth_operator,
-        width=width,
-        ffn=ffn,
-        width_operator=width_operator,
-        variant=variant,
-        noise_snr_db=noise_snr_db,
-        seed=seed,
-        dtype=dtype,
-        untie=untie,
-        depth_init=depth_init,
-        width_init=width_init,
-        init_noise=init_noise,
-    )
+    growth = options.growth_options(growth)
     with ProgressDisplay() as advance:
-        from growkernels import api
+        import growkernels
         from growkernels.report.tables import growth_report, load_lines
 
-        report = api.grow_checkpoint(
+        report = growkernels.grow_checkpoint(
             src,
             dst,
             max_shard_size=max_shard_size,
@@ -135,6 +109,7 @@ def grow(
             allow_nonfinite=allow_nonfinite,
             device=device,
             on_progress=advance,
+            strip_prefix=strip_prefix,
             fit=fit.make_fit(
                 fit.given(ctx),
                 growth,

@@ -22,7 +22,7 @@ _TRIALS: dict[str, dict[str, Any]] = {
 _SIZES = ("hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab")
 
 
-def inspect(src: options.Source, json: options.Json = False) -> None:
+def inspect(src: options.Source, strip_prefix: options.StripPrefix = "", json: options.Json = False) -> None:
     """Show what every axis of every tensor means, and what can and cannot be grown.
 
     Family and sizes; per kind of tensor its shape and axes (hidden, heads, kv_heads, ffn, vocab, or fixed), with a * at the
@@ -33,7 +33,7 @@ def inspect(src: options.Source, json: options.Json = False) -> None:
         from growkernels.executors import open_source
         from growkernels.layouts import discover
 
-        source = open_source(src)
+        source = open_source(src, strip_prefix)
         layout = discover(source.config, source.tensors)
         refusals = {name: _refusal(layout, trial) for name, trial in _TRIALS.items()}
     if json:
@@ -114,7 +114,7 @@ def _show(layout: ModelLayout, refusals: dict[str, str | None]) -> RenderableTyp
         "Model",
         f"{layout.architecture} ({layout.model_type}), {weights}, {layout.num_layers} layers",
     )
-    head.add_row("Sizes", ", ".join(f"{name} {layout.sizes[name]}" for name in _SIZES))
+    head.add_row("Sizes", ", ".join(f"{name} {layout.sizes[name]}" for name in _SIZES if name in layout.sizes))
     if layout.head_name:
         head.add_row(
             "LM head",
@@ -132,10 +132,10 @@ def _show(layout: ModelLayout, refusals: dict[str, str | None]) -> RenderableTyp
     columns = [("Kind", False), ("Shape", True), ("Axes (* summed over)", False), ("Type", False)]
     table = tensor_table(columns, rows, layout.num_layers)
     can = facts()
-    for name, reason in refusals.items():
+    for name, refusal in refusals.items():
         can.add_row(
             f"Grow {name}",
-            Text("yes", "green") if reason is None else Text(f"refused: {reason}", "yellow"),
+            Text("yes", "green") if refusal is None else Text(f"refused: {refusal}", "yellow"),
         )
     for text in layout.depth_warnings:
         can.add_row("Mind", Text(text))

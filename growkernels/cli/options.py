@@ -1,12 +1,88 @@
-"""The options that `grow` and `plan` share, each declared once. Their meaning is checked by `GrowthOptions`."""
+"""The options that `grow` and `plan` share. Those of a growth are the fields of `GrowthOptions` and the help in `GROWTH`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
+from growkernels.options import GrowthOptions
+
 DEPTH, WIDTH, LEARNED, TARGET, CHECKS = "Deeper", "Wider", "Learned growth (ligo)", "Target", "Verification"
+
+
+class Help(NamedTuple):
+    """What `--help` says of an option: its panel, its value's name, its meaning, and its default in words."""
+
+    panel: str
+    metavar: str
+    text: str
+    default: str = ""
+
+
+#: Help of every field of `GrowthOptions`, in the order of the command line.
+GROWTH: dict[str, Help] = {
+    "depth": Help(DEPTH, "G", "G times as many layers. The paper recommends 4; 2 to 4 is the best range."),
+    "layers": Help(
+        DEPTH,
+        "SPEC",
+        "Instead of --depth: the source layer of every target layer, from 0, with ranges and groups: "
+        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1).",
+    ),
+    "depth_operator": Help(
+        DEPTH,
+        "NAME",
+        "[bold]gstack[/]: the whole stack again and again (0 1 2 0 1 2), the best in the paper. "
+        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2). "
+        "[bold]ligo[/]: each a learned mix of all layers (arXiv 2303.00980).",
+    ),
+    "width": Help(
+        WIDTH, "N", "N times the hidden size, heads, kv heads (but multi-query attention keeps its one) and ffn size."
+    ),
+    "ffn": Help(WIDTH, "M", "M times the ffn size, whatever --width is.", default="that of --width"),
+    "width_operator": Help(
+        WIDTH,
+        "NAME",
+        "[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
+        "[bold]ligo[/]: learned mixes of features; both operators may be ligo.",
+    ),
+    "variant": Help(
+        WIDTH,
+        "NAME",
+        "[bold]symmetric[/]: every copy reads all copies, W/N each. [bold]diagonal[/]: every copy reads itself only.",
+    ),
+    "noise_snr_db": Help(
+        WIDTH,
+        "DB",
+        "Noise that separates the copies, DB decibels below the weights; it cancels over the copies, so that the "
+        "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout.",
+    ),
+    "seed": Help(
+        WIDTH,
+        "S",
+        "Seed of the noise, and of the start and the batches of learned growth. Same seed, same bits, on any machine; "
+        "of a fit, on the same machine with as many threads.",
+    ),
+    "depth_init": Help(
+        LEARNED, "NAME", "Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/]."
+    ),
+    "width_init": Help(
+        LEARNED,
+        "NAME",
+        "New features start as copies in order ([bold]tile[/]) or of random features ([bold]onehot[/]), as random sums "
+        "([bold]normal[/]) or random averages ([bold]convex[/]).",
+    ),
+    "init_noise": Help(LEARNED, "X", "Noise on that start, as a share: copies that start equal would stay equal."),
+    "dtype": Help(
+        TARGET,
+        "NAME",
+        "Stored type of the target: [bold]keep[/], float32, bfloat16 or float16. Each weight is rounded once.",
+    ),
+    "untie": Help(TARGET, "", "Give the target an LM head of its own where the source shares it with the embedding."),
+}
 
 Source = Annotated[
     str,
@@ -16,120 +92,13 @@ Source = Annotated[
         show_default=False,
     ),
 ]
-Depth = Annotated[
-    str | None,
+StripPrefix = Annotated[
+    str,
     typer.Option(
-        metavar="G",
-        rich_help_panel=DEPTH,
-        help="G times as many layers. The paper recommends 4; 2 to 4 is the best range.",
+        "--strip-prefix",
+        metavar="TEXT",
+        help="Leave TEXT out of the names of SRC's tensors: what a wrapper put there, such as module. or _orig_mod.",
         show_default=False,
-    ),
-]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC",
-        rich_help_panel=DEPTH,
-        help="Instead of --depth: the source layer of every target layer, from 0, with ranges and groups: "
-        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1).",
-        show_default=False,
-    ),
-]
-DepthOperator = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=DEPTH,
-        help="[bold]gstack[/]: the whole stack again and again (0 1 2 0 1 2), the best in the paper. "
-        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2). "
-        "[bold]ligo[/]: each a learned mix of all layers (arXiv 2303.00980).",
-    ),
-]
-Width = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N",
-        rich_help_panel=WIDTH,
-        help="N times the hidden size, heads, kv heads (but multi-query attention keeps its one) and ffn size.",
-        show_default=False,
-    ),
-]
-Ffn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="M",
-        rich_help_panel=WIDTH,
-        help="M times the ffn size, whatever --width is.",
-        show_default="that of --width",
-    ),
-]
-WidthOperator = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=WIDTH,
-        help="[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
-        "[bold]ligo[/]: learned mixes of features; both operators may be ligo.",
-    ),
-]
-Variant = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=WIDTH,
-        help="[bold]symmetric[/]: every copy reads all copies, W/N each. [bold]diagonal[/]: every copy reads itself only.",
-    ),
-]
-NoiseSnrDb = Annotated[
-    str,
-    typer.Option(
-        "--noise-snr-db",
-        metavar="DB",
-        rich_help_panel=WIDTH,
-        help="Noise that tells the copies apart, DB decibels below the weights; it cancels over the copies, so that the "
-        "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout.",
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(
-        metavar="S",
-        rich_help_panel=WIDTH,
-        help="Seed of the noise, and of the start and the batches of learned growth. Same seed, same bits, on any machine; "
-        "of a fit, on the same machine with as many threads.",
-    ),
-]
-DepthInit = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=LEARNED,
-        help="Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/].",
-    ),
-]
-WidthInit = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=LEARNED,
-        help="New features start as copies in order ([bold]tile[/]) or of random features ([bold]onehot[/]), as random sums "
-        "([bold]normal[/]) or random averages ([bold]convex[/]).",
-    ),
-]
-InitNoise = Annotated[
-    float,
-    typer.Option(
-        metavar="X",
-        rich_help_panel=LEARNED,
-        help="Noise on that start, as a share: copies that start equal would stay equal.",
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=TARGET,
-        help="Stored type of the target: [bold]keep[/], float32, bfloat16 or float16. Each weight is rounded once.",
     ),
 ]
 MaxShardSize = Annotated[
@@ -138,15 +107,6 @@ MaxShardSize = Annotated[
         metavar="SIZE",
         rich_help_panel=TARGET,
         help="Largest weights file, such as 5GB or 512MiB.",
-    ),
-]
-Untie = Annotated[
-    bool,
-    typer.Option(
-        "--untie",
-        metavar="",
-        rich_help_panel=TARGET,
-        help="Give the target an LM head of its own where the source shares it with the embedding.",
     ),
 ]
 VerifyLogits = Annotated[
@@ -165,7 +125,50 @@ Json = Annotated[
 ]
 
 
-def growth_options(**given: Any) -> dict[str, Any]:
-    """The keyword arguments of `api.plan`: 'none' decibels become None, all else goes on as it is."""
-    snr = given["noise_snr_db"]
-    return {**given, "noise_snr_db": None if snr.strip().lower() == "none" else snr}
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def takes_growth_options(command: _Command) -> _Command:
+    """Give a command that has `**growth` an option for every field of `GrowthOptions`, between its arguments and options."""
+    signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
+    own = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values() if p.name != "growth"]
+    arguments = [p for p in own if p.default is p.empty]
+    options = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.default is not p.empty]
+    known = {field.name: field for field in fields(GrowthOptions)}
+    parameters = [*arguments, *(_parameter(known[name], shown) for name, shown in GROWTH.items()), *options]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def growth_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a growth from a command's: the word none becomes None."""
+    worded = {field.name for field in fields(GrowthOptions) if _none_is_a_word(field)}
+    return {
+        name: None if name in worded and value.strip().lower() == "none" else value for name, value in given.items()
+    }
+
+
+def _parameter(field: Field[Any], shown: Help) -> inspect.Parameter:
+    """An option of typer. What a whole number or None may be is for `GrowthOptions` to say: they are taken as text."""
+    default, kind = field.default, {"bool": bool, "int": int, "float": float}.get(str(field.type), str)
+    declared = () if kind is not bool else (f"--{field.name.replace('_', '-')}",)
+    option = typer.Option(
+        *declared,
+        metavar=shown.metavar,
+        rich_help_panel=shown.panel,
+        help=shown.text,
+        show_default=shown.default or default is not None,
+    )
+    if _none_is_a_word(field):
+        default = f"{default:g}"
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind | None if default is None else kind, option],
+    )
+
+
+def _none_is_a_word(field: Field[Any]) -> bool:
+    return "None" in str(field.type) and field.default is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,22 +11,9 @@ from growkernels.cli import options
 from growkernels.cli.console import notes, print_json, results, warn
 
 
+@options.takes_growth_options
 def plan(
     src: options.Source,
-    depth: options.Depth = None,
-    layers: options.Layers = None,
-    depth_operator: options.DepthOperator = "gstack",
-    width: options.Width = None,
-    ffn: options.Ffn = None,
-    width_operator: options.WidthOperator = "hypercloning",
-    variant: options.Variant = "symmetric",
-    noise_snr_db: options.NoiseSnrDb = "10",
-    seed: options.Seed = 0,
-    depth_init: options.DepthInit = "stack",
-    width_init: options.WidthInit = "tile",
-    init_noise: options.InitNoise = 0.03,
-    dtype: options.Dtype = "keep",
-    untie: options.Untie = False,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -35,7 +22,9 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    strip_prefix: options.StripPrefix = "",
     json: options.Json = False,
+    **growth: Any,
 ) -> None:
     """Show what a growth would make, without reading a weight or writing a checkpoint.
 
@@ -49,28 +38,13 @@ def plan(
         growkernels plan ./small --width 2 --picture layer.png
         growkernels plan ./small --depth 4 --json | jq .summary
     """
-    growth = options.growth_options(
-        depth=depth,
-        layers=layers,
-        depth_operator=depth_operator,
-        width=width,
-        ffn=ffn,
-        width_operator=width_operator,
-        variant=variant,
-        noise_snr_db=noise_snr_db,
-        seed=seed,
-        dtype=dtype,
-        untie=untie,
-        depth_init=depth_init,
-        width_init=width_init,
-        init_noise=init_noise,
-    )
+    growth = options.growth_options(growth)
     with notes.status("reading the checkpoint's layout"):
-        from growkernels import api
+        import growkernels
         from growkernels.plans.summary import summarize
         from growkernels.report.tables import plan_report
 
-        planned = api.plan(src, **growth)
+        planned = growkernels.plan(src, strip_prefix=strip_prefix, **growth)
         summary = summarize(planned)
         if picture is not None:
             from growkernels.report.picture import draw_plan

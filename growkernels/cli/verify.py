@@ -30,10 +30,10 @@ def verify(
     both models fit in a quarter of the free memory, their outputs on the same tokens.
     """
     with notes.status("verifying"):
-        from growkernels import api
+        import growkernels
         from growkernels.report.tables import verification_report
 
-        verification = api.verify(src, dst, logits=verify_logits)
+        verification = growkernels.verify(src, dst, logits=verify_logits)
     if json:
         print_json({"source": src, "target": dst, **verification.to_json()})
     else:

@@ -1,4 +1,4 @@
-"""Executors: plans carried out on checkpoints, by memory map and in bounded memory."""
+"""Executors: plans carried out, from sources of tensors through one loop into sinks."""
 
 from growkernels.executors.checkpoint import execute
 from growkernels.executors.device import open_device

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
 
     Raises GrowthError unless they are there, all of them and in their shapes.
     """
-    held = plan.matrices or {}
+    held: Mapping[str, np.ndarray] = plan.matrices or {}
     for rule in plan.rules:
         if not isinstance(rule.how, Learned):
             continue
@@ -130,9 +131,8 @@ def _expansion(
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
     depth = torch.stack([matrices[how.mix][how.row] for how in hows])
-    sides = [None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides]
-    sources = [weight[block.source] for weight in weights]
-    return cast_factors(Expansion(sources, *sides, *[None] * (2 - len(sides)), depth))
+    b, a = ([None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides] + [None])[:2]
+    return cast_factors(Expansion([weight[block.source] for weight in weights], b, a, depth))
 
 
 def _grow(hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

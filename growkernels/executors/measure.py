@@ -1,4 +1,4 @@
-"""Checks and measurements of source weights before anything is written: finite, in range, mean and std of what is replaced."""
+"""Checks and measurements of values: finite, in range, equal where the model ties them, mean and std of what is replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from growkernels.errors import GrowthError
-from growkernels.executors.rules import Tensors
+from growkernels.executors.sources.base import Tensors
 from growkernels.plans import Fill, Rule, Tile
 
 _PIECE = 1 << 22
@@ -32,7 +32,7 @@ def check_values(
 ) -> None:
     """Raise GrowthError if a finite value over its divisor does not fit, or one is NaN or Inf and may not be.
 
-    otherwise: what can be done but repair the checkpoint.
+    otherwise: the alternative to repairing the checkpoint, for the error message.
     """
     filled = [use for use in uses if use.tensor.numel()]
     for use, (low, high) in zip(filled, _ranges([use.tensor for use in filled]), strict=True):
@@ -147,10 +147,8 @@ def _drawn(indices: np.ndarray, size: int) -> torch.Tensor:
 
 
 def _fill(target: str, replaced: torch.Tensor) -> Fill:
-    values = replaced.double()
-    values = values[values.isfinite()].cpu().numpy()  # others were let through on request, and say nothing of the rest
+    wide = replaced.double()
+    values = wide[wide.isfinite()].cpu().numpy()  # others were let through on request, and say nothing of the rest
     if not values.size:
-        raise GrowthError(
-            f"{target} replaces no entries of its source that its fill could be measured on; give Fill(mean, std)."
-        )
+        raise GrowthError(f"{target} replaces no entries of its source to measure its fill on; give Fill(mean, std).")
     return Fill(float(np.float32(values.mean())), float(np.float32(values.std())))

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import Protocol
 
 import torch
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sources.base import Tensors
 from growkernels.ops.noise.reference import noise_std
-from growkernels.plans import DTYPE_BYTES, Learned, Rule, TensorSpec, Tile
-
-
-class Tensors(Protocol):
-    """Named tensors with a name of their own: an opened checkpoint, a live model."""
-
-    name: str
-    tensors: Mapping[str, TensorSpec]
-
-    def tensor(self, name: str) -> torch.Tensor: ...
+from growkernels.plans import DTYPE_BYTES, Learned, Rule, Tile
 
 
 def check_fit(source: Tensors, rule: Rule) -> None:
@@ -27,6 +18,8 @@ def check_fit(source: Tensors, rule: Rule) -> None:
     for name in rule.sources:
         if name not in source.tensors:
             raise GrowthError(f"{rule.target} grows from {name}, which {source.name} does not have.")
+    if is_moved(rule, source):
+        return
     for name, dtype in ((rule.target, rule.spec.dtype), *((name, source.tensors[name].dtype) for name in rule.sources)):
         if dtype not in DTYPE_BYTES:
             raise GrowthError(f"{name} is {dtype}; weights are grown from and to {', '.join(DTYPE_BYTES)}.")
@@ -35,6 +28,11 @@ def check_fit(source: Tensors, rule: Rule) -> None:
             _check_tile(source, rule, rule.how)
         case Learned():
             _check_learned(source, rule, rule.how)
+
+
+def is_moved(rule: Rule, source: Tensors) -> bool:
+    """Whether a rule copies a tensor that is no weight, and that no arithmetic touches: integers, quantized values."""
+    return rule.spec.dtype not in DTYPE_BYTES and rule.is_copy and rule.spec == source.tensors[rule.source]
 
 
 def _check_tile(source: Tensors, rule: Rule, tile: Tile) -> None:

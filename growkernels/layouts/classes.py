@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast
 
 import torch
 import transformers
@@ -13,15 +15,20 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, rename_source_key
+from transformers.core_model_loading import PrefixChange, WeightConverter, WeightTransform, rename_source_key
 from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
 from transformers.pytorch_utils import Conv1D
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.families import Family
+from growkernels.layouts.base import Place
+from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, quiet
+from growkernels.layouts.places import file_places
 
-ModuleKind = Literal["linear", "conv1d", "embedding", "norm", "other"]
+#: Router and experts are modules of the class's own with bare parameters; depthwise convolutions mix no channels.
+ModuleKind = Literal[
+    "linear", "conv1d", "embedding", "norm", "router", "experts", "conv", "depthwise", "buffer", "other"
+]
 
 _LAYER = re.compile(r"(^|\.)(\d+)\.")
 
@@ -37,11 +44,35 @@ class Parameter:
 
 
 def split_layer(name: str) -> tuple[str, int | None]:
-    """The name with its layer number as `{}`, and that number; None where there is none."""
+    """The name with its first number as `{}`, and that number; None where there is none."""
     match = _LAYER.search(name)
     if match is None:
         return name, None
     return f"{name[: match.start(2)]}{{}}{name[match.end(2) :]}", int(match.group(2))
+
+
+#: Keys of a `config.json` that say what it is, and are no keywords of a class of one's own.
+NOT_OWN = frozenset(
+    ("model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "tie_word_embeddings")
+)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Modules that are made here keep their buffers, and put their parameters on the meta device one by one."""
+    register = nn.Module.register_parameter
+
+    def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(self, name, param)
+        # One that is there already is tied to another name, and stays the same object.
+        if param is not None and not param.is_meta:
+            self._parameters[name] = nn.Parameter(param.to("meta"), param.requires_grad)
+
+    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 class _Uninitialized(TorchFunctionMode):
@@ -54,24 +85,53 @@ class _Uninitialized(TorchFunctionMode):
         return kwargs["tensor"] if getattr(func, "__module__", "") == "torch.nn.init" else func(*args, **kwargs)
 
 
-def build(architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A class of transformers on the meta device, with parameters of `dtype`. Raises GrowthError where it refuses."""
+def build(
+    architecture: str, config: PreTrainedConfig, dtype: torch.dtype = torch.float32, family: Family | None = None
+) -> PreTrainedModel:
+    """A class on the meta device, of transformers or of `family`, with parameters of `dtype`.
+
+    Raises GrowthError where it refuses the config.
+    """
     try:
+        if family is not None and family.build is not None:
+            with torch.device("meta"), _Uninitialized():
+                return _as_model(family.build(_own_keys(config)).to(dtype))
         with quiet(), torch.device("meta"), _Uninitialized(), local_torch_dtype(dtype):
             return getattr(transformers, architecture)(config)
     except Exception as error:  # model classes raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
-        raise GrowthError(f"transformers cannot build {architecture}: {reason}. Mend config.json.") from error
+        source = "transformers" if family is None or family.build is None else "its own function"
+        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Fix config.json.") from error
+
+
+def _as_model(module: nn.Module) -> PreTrainedModel:
+    """A plain module under the type of the others: only what modules have is asked of it, as it is not `_stock`."""
+    return cast(PreTrainedModel, module)
+
+
+def _own_keys(config: object) -> dict[str, Any]:
+    """The keys of a config that its class knows: not those that say what it is."""
+    return {key: value for key, value in vars(config).items() if key not in NOT_OWN}
 
 
 def read_parameters(model: nn.Module) -> dict[str, Parameter]:
-    """The parameters of a model by name; a tied one under each of its names."""
+    """The parameters of a model by name, a tied one under each of its names; then the buffers that its file holds."""
     kinds = {name: _module_kind(module) for name, module in model.named_modules()}
+    named = list(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
+    for name, tensor in named:
+        # A tied tensor is the embedding, wherever the class has its head.
+        held = first.setdefault(id(tensor), name)
+        if kinds[name.rpartition(".")[0]] == "embedding" != kinds[held.rpartition(".")[0]]:
+            first[id(tensor)] = name
     found: dict[str, Parameter] = {}
-    for name, tensor in model.named_parameters(remove_duplicate=False):
-        module = kinds[name.rpartition(".")[0]]
-        found[name] = Parameter(name, tuple(tensor.shape), module, first.setdefault(id(tensor), name))
+    for name, tensor in named:
+        found[name] = Parameter(name, tuple(tensor.shape), kinds[name.rpartition(".")[0]], first[id(tensor)])
+    for path, module in model.named_modules():
+        for leaf, tensor in module._buffers.items():
+            if tensor is not None and leaf not in module._non_persistent_buffers_set:
+                name = f"{path}.{leaf}" if path else leaf
+                found[name] = Parameter(name, tuple(tensor.shape), "buffer", name)
     return found
 
 
@@ -82,45 +142,138 @@ class ModelClass:
         self, family: Family, architecture: str, config: Mapping[str, Any], dtype: torch.dtype = torch.float32
     ) -> None:
         """`dtype` is that of the parameters. Raises GrowthError where the class refuses the config."""
-        self._model = build(architecture, config_object(family, config), dtype)
+        self._read(family, architecture, config_object(family, config), dtype)
+
+    @classmethod
+    def from_config(cls, family: Family, architecture: str, loaded: PreTrainedConfig) -> ModelClass:
+        """The class of a config that has been read already."""
+        made = cls.__new__(cls)
+        made._read(family, architecture, loaded, torch.float32)
+        return made
+
+    def _read(self, family: Family, architecture: str, loaded: PreTrainedConfig, dtype: torch.dtype) -> None:
+        self._family, self._loaded = family, loaded
+        self._model = model = build(architecture, loaded, dtype, family)
         self.architecture = architecture
-        self.parameters = read_parameters(self._model)
-        self._state = self._model.state_dict()
-        transforms = get_model_conversion_mapping(self._model)
-        self._converters = [t for t in transforms if isinstance(t, WeightConverter)]
-        self._renamings = [t for t in transforms if not isinstance(t, WeightConverter)]
-        # Old names are read, and never written.
-        stored = get_model_conversion_mapping(self._model, add_legacy=False)
-        self._reverse = [t.reverse_transform() for t in reversed(stored) if not isinstance(t, WeightConverter)]
+        self.parameters = read_parameters(model)
+
+    @cached_property
+    def _state(self) -> dict[str, torch.Tensor]:
+        return self._model.state_dict()
+
+    @cached_property
+    def _transforms(self) -> list[WeightTransform]:
+        return get_model_conversion_mapping(self._model) if self._stock else []
+
+    @property
+    def _stock(self) -> bool:
+        """Whether this is a class of transformers."""
+        return self._family.build is None
+
+    @property
+    def _prefix(self) -> str:
+        return self._model.base_model_prefix if self._stock else ""
+
+    @cached_property
+    def _converters(self) -> list[WeightConverter]:
+        return [t for t in self._transforms if isinstance(t, WeightConverter)]
+
+    @cached_property
+    def _renamings(self) -> list[WeightTransform]:
+        return [t for t in self._transforms if not isinstance(t, WeightConverter)]
+
+    @cached_property
+    def _reverse(self) -> list[WeightTransform]:
+        # Old names are read, and never written; prefixes are those of other classes' files.
+        stored = get_model_conversion_mapping(self._model, add_legacy=False) if self._stock else []
+        kept = [t for t in reversed(stored) if not isinstance(t, (WeightConverter, PrefixChange))]
+        return [transform.reverse_transform() for transform in kept]
+
+    @cached_property
+    def _written(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
+        """Shape and places of every tensor that the class writes, by file name; empty where it moves no values."""
+        if not self._converters:
+            return {}
+        state = {name: self._state[name] for name, p in self.parameters.items() if p.shares == name}
+        return file_places(self._model, state)
+
+    @cached_property
+    def files(self) -> dict[str, tuple[tuple[int, ...], tuple[Place, ...]]]:
+        """Those of them that are no whole parameters."""
+        return {
+            name: (shape, places)
+            for name, (shape, places) in self._written.items()
+            if len(places) > 1 or places[0].index
+        }
+
+    def find(self, file_name: str) -> tuple[Place, ...]:
+        """The places of a stored tensor in the state dict (its parameter may be none of this class)."""
+        prefix = f"{self._prefix}."
+        for name in (file_name, prefix + file_name, file_name.removeprefix(prefix)):
+            if name in self._written:
+                return self._written[name][1]
+        return (Place(self.parameter_name(file_name)),)
+
+    def cut_name(self, file_name: str) -> str:
+        """The name in `files` of a stored tensor; its own name where it is a whole parameter."""
+        prefix = f"{self._prefix}."
+        names = (file_name, prefix + file_name, file_name.removeprefix(prefix))
+        return next((name for name in names if name in self.files), file_name)
+
+    @cached_property
+    def integers(self) -> frozenset[str]:
+        """Entries of the state dict that are whole numbers, such as tables of ids."""
+        return frozenset(name for name, tensor in self._state.items() if not tensor.dtype.is_floating_point)
+
+    @cached_property
+    def head(self) -> str | None:
+        """The parameter that puts out the logits of a language model; None for classes without one."""
+        if not self._stock:
+            return f"{self._family.head}.weight" if self._family.head else None
+        try:
+            module = self._model.get_output_embeddings()
+        except (AttributeError, NotImplementedError):
+            return None
+        paths = (path for path, found in self._model.named_modules() if found is module)
+        path = next(paths, None) if module is not None else None
+        name = f"{path}.weight"
+        return name if name in self.parameters else None
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules by path."""
+        return dict(self._model.named_modules())
 
     def empty_model(self) -> PreTrainedModel:
         """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""
+        if not self._stock:
+            assert self._family.build is not None
+            with _parameters_on_meta(), _Uninitialized():
+                return _as_model(self._family.build(_own_keys(self._loaded)))
         for module in self._model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 module._buffers[name] = torch.empty_like(buffer, device="cpu")
         for parameter in self._model.parameters():
             # The mark of transformers for what has its values: left out, which takes longer than the rest together.
-            parameter._is_hf_initialized = True
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]
         # As from_pretrained does for what no file holds: here, the buffers.
         self._model.initialize_weights()
         return self._model
 
     def parameter_name(self, file_name: str) -> str:
         """The state-dict name under which transformers loads a stored tensor (it may be no parameter of this class)."""
-        prefix = self._model.base_model_prefix
-        return rename_source_key(file_name, self._renamings, self._converters, prefix, self._state)[0]
+        if not self._stock:
+            return file_name
+        prefix = self._prefix
+        return rename_source_key(file_name, cast(list[Any], self._renamings), self._converters, prefix, self._state)[0]
 
     def file_name(self, parameter: str) -> str:
         """The name under which transformers would store a parameter."""
-        return rename_source_key(parameter, self._reverse, [], reverse=True)[0]
+        return rename_source_key(parameter, cast(list[Any], self._reverse), [], reverse=True)[0]
 
-    def parameter_names(self, file_names: Iterable[str]) -> dict[str, str]:
-        """`parameter_name` of each."""
-        return {name: self.parameter_name(name) for name in file_names}
-
-    def knows(self, names: Mapping[str, str]) -> bool:
-        """Whether all `parameter_names` are parameters of this class."""
-        return all(name in self.parameters for name in names.values())
+    def knows(self, places: Mapping[str, tuple[Place, ...]]) -> bool:
+        """Whether all places are in parameters of this class."""
+        return all(place.parameter in self.parameters for found in places.values() for place in found)
 
 
 def _module_kind(module: nn.Module) -> ModuleKind:
@@ -130,5 +283,12 @@ def _module_kind(module: nn.Module) -> ModuleKind:
         return "conv1d"
     if isinstance(module, nn.Embedding):
         return "embedding"
-    # Norms have no common base class; by custom they carry the word in their name.
-    return "norm" if type(module).__name__.lower().endswith("norm") else "other"
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return "conv" if module.groups == 1 else "depthwise"
+    # These have no common base class; by custom they carry the word in their name.
+    name = type(module).__name__.lower()
+    if "norm" in name and all(p.ndim <= 1 for p in module.parameters(recurse=False)):
+        return "norm"
+    if name.endswith("experts"):
+        return "experts"
+    return "router" if name.endswith(("router", "gate", "gating")) else "other"

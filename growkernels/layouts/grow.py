@@ -6,9 +6,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
-from growkernels.layouts.families import FAMILIES, LAYER_COUNTS, LAYER_LISTS, LAYER_NUMBERS, Family
-from growkernels.layouts.knobs import config_object, quiet, set_key, set_sizes
+from growkernels.layouts.classes import ModelClass
+from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.knobs import RUNTIME_KEYS, config_object, find_knobs, quiet, reason_of
+from growkernels.layouts.stacks import Stacks
+from growkernels.layouts.turn import grown
 
 
 @quiet()
@@ -19,42 +23,66 @@ def grow_config(
 
     `ratios` multiply the sizes (1 where not given), in the stored keys; `layer_index[i]` is the source layer of target
     layer i; `untie` gives the LM head its own weights; `dtype` is torch's name of the new storage dtype, None to keep it.
-    Other keys are kept, and the layout's config is not changed. Raises GrowthError for sizes that the class cannot have.
+    Other keys are kept, but for how attention is computed at run time, and the layout's config is not changed. Raises
+    GrowthError for sizes that the class cannot have, and for orders of layers that its config cannot say.
     """
     family = FAMILIES[layout.model_type]
-    config = copy.deepcopy(dict(layout.config))
-    set_layers(family, config, layer_index)
-    sizes = dict(layout.sizes)
-    for symbol in sizes.keys() & ratios.keys():
-        sizes[symbol] *= ratios[symbol]
-    set_sizes(family, config, sizes)
+    deepened = list(layer_index) != list(range(layout.num_layers))
+    config = {key: copy.deepcopy(value) for key, value in layout.config.items() if key not in RUNTIME_KEYS}
+    source = config_object(family, config)
+    if deepened and (reason := reason_of(family.depth_refusal, source)):
+        raise GrowthError(f"the layers of {layout.model_type} cannot be others: {reason}.")
+    knobs = find_knobs(family, source)
+    loaded = grown(family, config, source, knobs, layout.sizes, ratios, layout.num_layers, layer_index)
+    if deepened and len(set(layout.layer_kinds)) > 1:
+        _check_layers(layout, ratios, ModelClass.from_config(family, layout.architecture, loaded), layer_index)
     if layout.tied_head:
-        # Releases differ in the default, so it is written even where the source left it out.
-        config["tie_word_embeddings"] = not untie
+        # Releases differ in the default, so it is written even where the source left it out. Some classes tie all the same.
+        if untie or config.get("tie_word_embeddings") is not False:
+            config["tie_word_embeddings"] = not untie
+        if untie and family.build is None and config_object(family, config).tie_word_embeddings:
+            raise GrowthError(
+                f"{layout.architecture} ties its LM head whatever the config says; grow it without untie."
+            )
     if dtype is not None:
         stored = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
         config.update(dict.fromkeys(stored, dtype))
     return config
 
 
-def set_layers(family: Family, config: dict[str, Any], layer_index: Sequence[int]) -> None:
-    """Let the layer count, and everything that the config says layer by layer, follow the layers."""
-    loaded = config_object(family, config)
-    for key, layer_by_layer in LAYER_COUNTS.items():
-        count = getattr(loaded, key, None)
-        if count is None:
-            continue
-        kinds = getattr(loaded, layer_by_layer)
-        if len(set(kinds)) > 1 and not config.get(layer_by_layer):
-            # A count can only say "the first so many": the grown order needs the list.
-            config[layer_by_layer] = list(kinds)
-        first = [source < count for source in layer_index]
-        if key in config and first == sorted(first, reverse=True):
-            config[key] = sum(first)
-    for key in LAYER_LISTS:
-        if config.get(key):
-            config[key] = [config[key][source] for source in layer_index]
-    for key in LAYER_NUMBERS:
-        if config.get(key):
-            config[key] = [target for target, source in enumerate(layer_index) if source in config[key]]
-    set_key(family, config, family.layers, len(layer_index))
+def _check_layers(
+    layout: ModelLayout, ratios: Mapping[Symbol, int], target: ModelClass, layer_index: Sequence[int]
+) -> None:
+    """Raise GrowthError unless every layer of the target has the tensors of the source layer that it is drawn from."""
+    stacks = Stacks(layout.stacks)
+    held: list[dict[str, tuple[int, ...] | None]] = [{} for _ in range(layout.num_layers)]
+    for name in layout.ties:
+        group, layer = stacks.split(name)
+        if layer is not None:
+            held[layer][group] = None
+    for tensor in layout.tensors.values():
+        if tensor.layer is not None:
+            for place in tensor.places:
+                held[tensor.layer][stacks.split(place.parameter)[0]] = None
+            if not tensor.places:
+                shape = tuple(sum(p.size * ratios.get(p.symbol, 1) for p in axis.parts) for axis in tensor.axes)
+                held[tensor.layer][stacks.split(tensor.parameter)[0]] = shape
+    built: list[dict[str, tuple[int, ...]]] = [{} for _ in layer_index]
+    buffers = set()
+    for name, parameter in target.parameters.items():
+        group, layer = stacks.split(name)
+        if layer is not None:
+            built[layer][group] = parameter.shape
+            if parameter.module == "buffer":
+                buffers.add(group)
+    for layer, source in enumerate(layer_index):
+        # Buffers need not be stored.
+        differ = sorted((held[source].keys() ^ built[layer].keys()) - (buffers - held[source].keys()))
+        differ += [n for n, s in held[source].items() if s is not None and n in built[layer] and built[layer][n] != s]
+        if differ:
+            what = differ[0].replace("{}", str(layer), 1)
+            how = "of another shape" if differ[0] in built[layer] and differ[0] in held[source] else "alone"
+            raise GrowthError(
+                f"layer {layer} of the target is to be layer {source} of the source, and one of the two has {what} {how}: "
+                f"the config cannot say this order. Keep each layer in a place of its kind."
+            )

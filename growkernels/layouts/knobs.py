@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from logging import CRITICAL
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.utils import logging
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.families import Family
+from growkernels.layouts.base import Symbol
+from growkernels.layouts.family import Family
+from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
 
 #: How attention is computed says nothing about the weights, and asks for packages that may not be there.
-_RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+
+MISSING: Any = object()
+
+#: The key of what single layers have other than the rest.
+OVERRIDES = "per_layer_config"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from logging: probing would repeat its advice on the config many times."""
     verbosity = logging.get_verbosity()
-    if verbosity == logging.CRITICAL:
+    if verbosity == CRITICAL:
         # Setting it clears the caches of all loggers: a tenth of the time of a plan, if done for every config and class.
         yield
         return
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     try:
         yield
     finally:
@@ -34,8 +44,10 @@ def quiet() -> Iterator[None]:
 
 
 def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
-    """The config as transformers reads it. Raises GrowthError where it does not."""
-    stored = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _RUNTIME_KEYS}
+    """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
+    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
+    if family.build is not None:
+        return cast(PreTrainedConfig, SimpleNamespace(**stored))
     try:
         with quiet():
             # Not from_dict: it makes the text of a log entry each time, which takes twice as long as reading.
@@ -43,7 +55,7 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         raise GrowthError(
-            f"transformers cannot read this {family.model_type} config: {reason}. Mend config.json."
+            f"transformers cannot read this {family.model_type} config: {reason}. Fix config.json."
         ) from error
     if not isinstance(loaded.dtype, torch.dtype | None):
         given = stored["torch_dtype"] if stored.get("dtype") is None else stored["dtype"]
@@ -51,53 +63,237 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     return loaded
 
 
-def read_sizes(family: Family, loaded: PreTrainedConfig) -> dict[str, int]:
-    """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; defaults where not stored."""
-    sizes: dict[str, Any] = {symbol: getattr(loaded, key) for symbol, key in family.knobs.items()}
-    sizes.setdefault("kv_heads", sizes["heads"])
-    if sizes["ffn"] is None and family.ffn_default:
-        sizes["ffn"] = family.ffn_default * sizes["hidden"]
-    pinned = getattr(loaded, family.head_dim) if family.head_dim else None
-    sizes["head_dim"] = pinned or sizes["hidden"] // max(sizes["heads"], 1)
+def _decoded(value: Any) -> Any:
+    """JSON has no infinities: transformers writes {"__float__": "Infinity"}, which its configs do not read themselves."""
+    if isinstance(value, dict):
+        if set(value) == {"__float__"}:
+            return float(value["__float__"])
+        return {key: _decoded(item) for key, item in value.items()}
+    return [_decoded(item) for item in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """The keys of a config that size the model, as paths: dotted where they are nested."""
+
+    symbols: Mapping[str, Symbol]
+    layers: tuple[str, ...]
+    positions: tuple[str, ...]
+    pinned: tuple[str, ...]
+    #: Path of the text model's own config: empty, or such as `text_config.`.
+    text: str
+
+    def of(self, symbol: Symbol) -> tuple[str, ...]:
+        """The paths that count `symbol`, the main one first."""
+        return tuple(path for path, counted in self.symbols.items() if counted == symbol)
+
+
+def find_knobs(family: Family, loaded: PreTrainedConfig) -> Knobs:
+    """Which keys of a config count what, by the generic table and the family's row."""
+    text = text_path(loaded)
+    own = vars(text_config(loaded))
+    # Not those that are only other names of the class for one of its keys.
+    found = {key: symbol for key, symbol in SYMBOLS.items() if key in own and _is_size(own[key])}
+    paths = {text + key: symbol for key, symbol in found.items()}
+    hidden = next((own[key] for key, symbol in found.items() if symbol == "hidden"), None)
+    paths |= {text + key: "hidden" for key in SAME_AS_HIDDEN if key in own and own[key] == hidden}
+    for path, symbol in family.keys.items():
+        if symbol is None:
+            paths.pop(path, None)
+        elif read(loaded, path) is not MISSING:
+            paths[path] = symbol
+    layers = tuple(family.layers.split()) or tuple(text + key for key in LAYERS if key in own)[:1]
+    return Knobs(
+        paths,
+        layers,
+        tuple(text + key for key in POSITIONS if isinstance(own.get(key), int) and own[key]),
+        tuple(text + key for key in PINNED if key in own),
+        text,
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, list)) and not isinstance(value, bool))
+
+
+def text_path(loaded: PreTrainedConfig) -> str:
+    """Where the config of the text model stands in its model's: empty, or such as `text_config.`."""
+    text = text_config(loaded)
+    if text is loaded:
+        return ""
+    return next(f"{name}." for name, value in vars(loaded).items() if value is text)
+
+
+def text_config(loaded: PreTrainedConfig) -> PreTrainedConfig:
+    """The config of the text model: the config itself for most."""
+    if not isinstance(loaded, PreTrainedConfig):
+        return loaded
+    try:
+        text = loaded.get_text_config(decoder=True)
+    except ValueError:  # several texts, and none of them the only one
+        return loaded
+    # Of an encoder and decoder in one config it makes a new one.
+    return text if any(value is text for value in vars(loaded).values()) else loaded
+
+
+def read(loaded: Any, path: str) -> Any:
+    """The value at a dotted path; `MISSING` where there is none."""
+    for key in path.split("."):
+        # Not the attribute where it can be helped: configs raise where layers override it.
+        own = loaded if isinstance(loaded, dict) else getattr(loaded, "__dict__", {})
+        value = own[key] if key in own else getattr(loaded, key, MISSING)
+        loaded = read_overrides(own) if key == OVERRIDES else value
+    return loaded
+
+
+def read_overrides(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What single layers have other than the rest, by layer number, as the config stores it."""
+    spec = own.get("_heterogeneity_spec")
+    overrides = {} if spec is None else spec.per_layer_overrides
+    return {str(layer): dict(values) for layer, values in sorted(overrides.items()) if values}
+
+
+def read_sizes(family: Family, loaded: PreTrainedConfig, knobs: Knobs) -> dict[str, int]:
+    """Sizes in the config's units: hidden, heads, kv_heads, ffn, vocab, head_dim; of those that the config has."""
+    sizes: dict[str, Any] = {}
+    for symbol in ("hidden", "heads", "kv_heads", "ffn", "vocab"):
+        values = [read(loaded, path) for path in knobs.of(symbol)]
+        if values:
+            sizes[symbol] = next((value for value in values if value is not None), None)
+    if "heads" in sizes and sizes.get("kv_heads") is None:
+        sizes["kv_heads"] = sizes["heads"]
+    if sizes.get("ffn", 0) is None:
+        sizes["ffn"] = family.ffn_default * sizes["hidden"] if family.ffn_default else None
+        if sizes["ffn"] is None:
+            del sizes["ffn"]
+    if "heads" in sizes:
+        pinned = read(loaded, f"{knobs.text}head_dim")
+        sizes["head_dim"] = (
+            pinned
+            if pinned and pinned is not MISSING
+            else (sizes["hidden"] // _one(sizes["heads"]) if _whole(sizes) else 0)
+        )
+    sizes = {name: _one(size) for name, size in sizes.items()}
     for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise GrowthError(f"config.json: {name} is {size!r}; a positive whole number is needed.")
     return sizes
 
 
-def set_key(family: Family, config: dict[str, Any], key: str, value: object) -> None:
-    """Write `key` wherever it is stored, under its own name or an alias of the class; under its own name if nowhere."""
-    for name in _stored_names(family, config, key) or [key]:
-        config[name] = value
+def _one(size: Any) -> Any:
+    """The size that stands for a list of them, layer by layer."""
+    return size[0] if isinstance(size, list) and size else size
 
 
-def set_sizes(family: Family, config: dict[str, Any], sizes: Mapping[str, int]) -> PreTrainedConfig:
-    """Write sizes into their stored keys; a key that is absent or null stays so where the class derives the same size.
+def _whole(sizes: Mapping[str, Any]) -> bool:
+    return all(isinstance(_one(sizes[name]), int) and _one(sizes[name]) > 0 for name in ("hidden", "heads"))
 
-    Returns the config as transformers now reads it. Raises GrowthError for sizes that the class cannot have.
+
+def scaled(value: Any, ratio: int) -> Any:
+    """A size, or a list of sizes, times a ratio."""
+    if isinstance(value, list):
+        return [scaled(item, ratio) for item in value]
+    return value if value is None else value * ratio
+
+
+def sized(
+    family: Family, loaded: PreTrainedConfig, knobs: Knobs, sizes: Mapping[str, int], ratios: Mapping[Symbol, int]
+) -> dict[str, Any]:
+    """What each key of a size must hold once everything is multiplied by `ratios` (1 where not given)."""
+    values: dict[str, Any] = {}
+    for path, symbol in knobs.symbols.items():
+        value = read(loaded, path)
+        if value is None and path == next(iter(knobs.of(symbol))) and symbol in sizes:
+            value = sizes[symbol]
+        if value is not None:
+            values[path] = scaled(value, ratios.get(symbol, 1))
+    for path in knobs.pinned:
+        value = read(loaded, path)
+        if value is not None:
+            values[path] = value
+    if "head_dim" in sizes:
+        values[f"{knobs.text}head_dim"] = sizes["head_dim"]
+    return values
+
+
+def settle(
+    family: Family, config: dict[str, Any], expected: Mapping[str, Any], held: Callable[[PreTrainedConfig, str], Any]
+) -> PreTrainedConfig:
+    """Write values into their stored keys; a key that is absent or null stays so where the class derives the same.
+
+    `held` reads a value as the class understands it. Returns the config as transformers now reads it. Raises GrowthError
+    for what the class cannot hold.
     """
-    keys: dict[str, str] = {**family.knobs}
-    if family.head_dim:
-        keys["head_dim"] = family.head_dim
-    for symbol, key in keys.items():
-        if any(config[name] is not None for name in _stored_names(family, config, key)):
-            set_key(family, config, key, sizes[symbol])
+    for path, value in expected.items():
+        if any(level[name] is not None for level, name in _stored(family, config, path)):
+            set_path(family, config, path, value)
     loaded = config_object(family, config)
-    read = read_sizes(family, loaded)
-    if derived := {symbol: key for symbol, key in keys.items() if read[symbol] != sizes[symbol]}:
-        for symbol, key in derived.items():
-            set_key(family, config, key, sizes[symbol])
+    derived = {path: value for path, value in expected.items() if not _same(held(loaded, path), value)}
+    # A class that knows no such key would keep it, and derive the size all the same.
+    writable = {path: value for path, value in derived.items() if read(loaded, path) is not MISSING}
+    if writable:
+        for path, value in writable.items():
+            set_path(family, config, path, value)
         loaded = config_object(family, config)
-        read = read_sizes(family, loaded)
-    for symbol in (*keys, "head_dim"):
-        if read[symbol] != sizes[symbol]:
-            raise GrowthError(
-                f"A {family.model_type} config cannot hold {symbol} = {sizes[symbol]} (it gives {read[symbol]}): "
-                "grow hidden and heads by the same ratio."
-            )
+    for path, value in expected.items():
+        if not _same(got := held(loaded, path), value):
+            why = "grow hidden and heads by the same ratio" if path.endswith("head_dim") else "its class decides on it"
+            raise GrowthError(f"A {family.model_type} config cannot hold {path} = {value} (it gives {got}): {why}.")
     return loaded
 
 
-def _stored_names(family: Family, config: Mapping[str, Any], key: str) -> list[str]:
-    aliases = CONFIG_MAPPING[family.model_type].attribute_map
-    return [name for name in config if name == key or aliases.get(name) == key]
+def held_size(family: Family, knobs: Knobs, sizes: Mapping[str, int]) -> Callable[[PreTrainedConfig, str], Any]:
+    """How `settle` reads sizes: as the class derives those that are null."""
+    main = {symbol: paths[0] for symbol in ("heads", "kv_heads", "ffn") if (paths := knobs.of(symbol))}
+
+    def held(loaded: PreTrainedConfig, path: str) -> Any:
+        value = read(loaded, path)
+        if value is not None and value is not MISSING:
+            return value
+        if path == main.get("ffn") and family.ffn_default:
+            return family.ffn_default * read(loaded, knobs.of("hidden")[0])
+        if path == main.get("kv_heads"):
+            return read(loaded, main["heads"])
+        if path.endswith("head_dim") and "heads" in main:
+            return read(loaded, knobs.of("hidden")[0]) // _one(read(loaded, main["heads"]))
+        return value
+
+    return held
+
+
+def _same(got: Any, wanted: Any) -> bool:
+    if isinstance(got, tuple):
+        got = list(got)
+    return got == wanted
+
+
+def set_path(family: Family, config: dict[str, Any], path: str, value: object) -> None:
+    """Write a value wherever it is stored, under its own name or an alias of the class; under its own name if nowhere."""
+    stored = _stored(family, config, path)
+    if not stored:
+        *outer, key = path.split(".")
+        level = config
+        for name in outer:
+            level = level.setdefault(name, {})
+        stored = [(level, key)]
+    for level, name in stored:
+        level[name] = value
+
+
+def _stored(family: Family, config: dict[str, Any], path: str) -> list[tuple[dict[str, Any], str]]:
+    """Where a path is stored: the objects, and the names in them."""
+    *outer, key = path.split(".")
+    level: Any = config
+    kind: Any = None if family.build is not None else CONFIG_MAPPING[family.model_type]
+    for name in outer:
+        level = level.get(name) if isinstance(level, dict) else None
+        kind = kind.sub_configs.get(name) if kind is not None else None
+    if not isinstance(level, dict):
+        return []
+    aliases = getattr(kind, "attribute_map", {})
+    return [(level, name) for name in level if name == key or aliases.get(name) == key]
+
+
+def reason_of(refusal: str | Callable[[PreTrainedConfig], str], loaded: PreTrainedConfig) -> str:
+    """Why a config is refused, as a row says it; empty where it is not."""
+    return refusal if isinstance(refusal, str) else refusal(text_config(loaded))

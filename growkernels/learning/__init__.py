@@ -1,10 +1,9 @@
-"""Learned growth: where its matrices start, and how they are trained."""
+"""Learned growth: how its matrices are trained."""
 
 from growkernels.learning.checkpoint import check_checkpoint_file
 from growkernels.learning.curve import draw_losses
 from growkernels.learning.fit import Fit, FitReport, fit_plan
 from growkernels.learning.growth import LearnedGrowth
-from growkernels.learning.start import start_matrices
 from growkernels.learning.text import TextBatches
 
 __all__ = [
@@ -15,5 +14,4 @@ __all__ = [
     "check_checkpoint_file",
     "draw_losses",
     "fit_plan",
-    "start_matrices",
 ]

@@ -82,6 +82,7 @@ class FitCheckpoint:
 
 
 def _check_same(path: Path, there: State, here: State) -> None:
+    assert here.fit is not None  # a text's settings are given
     if there.fit is None:
         raise GrowthError(
             f"{path} was saved in Python, of a fit on batches of its own; go on with it there, or name another file."

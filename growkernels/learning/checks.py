@@ -34,7 +34,7 @@ def whole_number(value: Any, name: str, least: int, most: int = MOST) -> int:
 def schedule(steps: Any, lr: Any, warmup: Any) -> tuple[int, float, int]:
     """Steps, peak learning rate and warm-up steps; no warm-up given is a tenth of the steps. Raises GrowthError."""
     steps = whole_number(steps, "steps", 1)
-    if isinstance(lr, bool) or not isinstance(lr, Real) or not 0 < lr < inf or not 0 < _float(lr) < inf:
+    if isinstance(lr, bool) or not isinstance(lr, Real) or not 0 < _float(lr) < inf:
         raise GrowthError(f"lr is {_short(lr)}; expected a positive number, such as 0.001.")
     if warmup is None:
         return steps, float(lr), max(1, steps // 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from growkernels.executors.sources.checkpoint import Source
+from growkernels.growth import Growth
 from growkernels.learning.checkpoint import FitCheckpoint
 from growkernels.learning.checks import file_path, schedule, whole_number
 from growkernels.learning.growth import LearnedGrowth
 from growkernels.learning.text import TextBatches
-from growkernels.operators import GrowthOptions
 from growkernels.plans import Plan
 
-#: A text that is read more often than this is learned by heart.
+#: Warn of overfitting above this many epochs.
 _TIMES_SEEN = 10
 #: Batches whose mean loss is compared with that of others.
 _ENOUGH = 5
@@ -28,11 +28,23 @@ _ENOUGH = 5
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How to train the matrices of learned growth on a text; see `LearnedGrowth.fit` and `TextBatches`.
+    """How to train the matrices of learned growth on a text.
 
-    `batch`: windows a step; `length`: tokens a window. Batches follow from the growth's seed. `checkpoint`: file that the state
-    is kept in, every half minute at most, at the end and at an interruption; a fit whose file exists goes on from it, to the
-    bits of one without a pause. It stays. Raises GrowthError for what cannot be meant.
+    Args:
+        text: file of plain text, UTF-8; up to 64 MiB are used.
+        steps: training steps in all.
+        lr: peak learning rate of AdamW, followed by a cosine down to a tenth of it.
+        warmup: steps up to that peak; None: a tenth of all.
+        batch: windows a step. Their positions follow from the growth's seed.
+        length: tokens a window; fewer where the model or the text has fewer.
+        checkpoint: file that keeps the state, written every half minute at most, at the end and at an interruption. A fit
+            whose file exists continues from it, to the bits of one without a pause. The file stays.
+
+    Raises:
+        GrowthError: a setting is out of range.
+
+    Example:
+        >>> growkernels.grow_checkpoint("./small", "./big", depth=2, depth_operator="ligo", fit=Fit("text.txt"))
     """
 
     text: str | Path
@@ -58,7 +70,7 @@ class Fit:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FitReport:
     """A fit that was carried out: the loss of every step, in nats per token, before that step's update.
 
@@ -92,21 +104,25 @@ class FitReport:
         """A JSON object: the record, and how this run went."""
         return {"text": self.text, "resumed_from": self.resumed_from, "seconds": self.seconds, **self.record()}
 
+    def __repr__(self) -> str:
+        losses = f"loss {self.losses[0]:.3f} to {self.losses[-1]:.3f}" if self.losses else "no loss"
+        return f"FitReport({self.text!r}, {len(self.losses)} steps, {losses}, {self.seconds:.1f} s)"
+
 
 def fit_plan(
-    source: Source,
-    options: GrowthOptions,
+    wanted: Growth[Source],
     fit: Fit,
     device: torch.device,
     on_step: Callable[[int, int], None],
 ) -> tuple[Plan, FitReport]:
-    """The plan of a growth of an opened checkpoint with its matrices trained. on_step: (steps taken, steps in all).
+    """The plan of an opened growth with its matrices trained. on_step: called with (steps taken, steps in all).
 
     Warns of a text that is read many times over, and of a loss that rose. Raises GrowthError.
     """
     start = perf_counter()
-    growth = LearnedGrowth(source, device=device, **asdict(options))
-    batches = TextBatches(fit.text, source.path, source.config, fit.batch, fit.length, options.seed)
+    growth = LearnedGrowth(wanted, device=device)
+    source = wanted.source
+    batches = TextBatches(fit.text, source.path, source.config, fit.batch, fit.length, wanted.plan.seed)
     checkpoint = None
     if fit.checkpoint is not None:
         settings = {name: getattr(fit, name) for name in ("steps", "lr", "warmup", "batch")}

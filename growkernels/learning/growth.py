@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -18,23 +17,24 @@ from transformers import PreTrainedModel
 from growkernels.errors import GrowthError
 from growkernels.executors.device import open_device
 from growkernels.executors.learned import expand_rule, expand_rules, open_matrices, pull_back
-from growkernels.executors.measure import Use, check_duplicates, check_values
+from growkernels.executors.measure import Use, check_values
+from growkernels.executors.modes import plain_tensors, recordable
 from growkernels.executors.rules import check_fit
-from growkernels.executors.sources.checkpoint import Source, open_source
+from growkernels.executors.sources.checkpoint import Source
 from growkernels.executors.sources.model import LiveSource, open_model
-from growkernels.layouts import discover
+from growkernels.growth import Growth
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.learning.checks import described, is_out_of_memory, iterator, memory_for, schedule
 from growkernels.learning.optimizer import OperatorOptimizer
-from growkernels.learning.start import start_matrices
 from growkernels.learning.state import State, read_state, write_state
-from growkernels.operators import GrowthOptions, make_plan
+from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Learned, Matrices, Plan
 
 #: What a model of transformers takes as keywords, and computes its loss from.
 Batch = Mapping[str, Tensor]
 _FILE = "operator.safetensors"
+_LIGO: GrowthKeywords = {"depth_operator": "ligo", "width_operator": "ligo"}
 _END: Any = object()
 
 
@@ -52,36 +52,52 @@ class LearnedGrowth:
     once in float32, and the activations; the gradient of a grown weight lives until its own matrices have theirs.
     """
 
+    @spelled_out(**_LIGO)
     def __init__(
-        self, src: str | Path | PreTrainedModel | Source, *, device: str | torch.device = "cpu", **options: Any
+        self,
+        src: str | Path | PreTrainedModel | Source | Growth[Source],
+        *,
+        device: str | torch.device = "cpu",
+        **options: Unpack[GrowthKeywords],
     ) -> None:
-        """`src`: checkpoint folder, hub id, an opened checkpoint, or a live model; only read. Weights are held on `device`.
+        """Open the source and start the matrices. What the plan warns of comes as Python warnings.
 
-        options: the fields of `GrowthOptions`, with ligo as both operators unless others are given. Warns of what the plan
-        warns of. Raises GrowthError for what cannot be grown.
+        Args:
+            src: what to grow: a checkpoint's folder or hub id, a live model of transformers, an opened checkpoint; or a
+                whole `Growth`, which its owner has checked and warned of. It is only read.
+            device: where weights are held, such as "cuda".
+            options: what to grow, by the names of `GrowthOptions`, with ligo as both operators unless others are given.
+
+        Raises:
+            GrowthError: the source cannot be grown, or nothing is learned.
+
+        Example:
+            >>> growth = growkernels.LearnedGrowth("./small", depth=2, width=2)
+            >>> growth.fit(batches, steps=100)
+            >>> growkernels.grow_checkpoint("./small", "./big", plan=growth.materialise())
         """
-        ligo = {"depth_operator": "ligo", "width_operator": "ligo"}
-        self.options = GrowthOptions.from_keywords({**ligo, **options})
-        self.source = _open(src)
+        growth = src if isinstance(src, Growth) else _open(src, {**_LIGO, **options})
+        self.source, self.options, self._plan = growth.source, growth.options, growth.plan
         self.device = open_device(device)
-        layout = discover(self.source.config, self.source.tensors)
-        planned = make_plan(layout, self.options)
-        if not planned.is_learned:
+        if not self._plan.is_learned:
             raise GrowthError(
                 "nothing is learned by gstack, interpolate and hypercloning; give depth_operator or width_operator ligo."
             )
-        check_duplicates(self.source, layout.duplicates)
-        self._plan = planned
-        self._model, self._learned = self._empty_target(layout.model_type, layout.architecture)
+        if growth is not src:
+            growth.check()
         self._weights: dict[str, Tensor] = {}
-        start = planned.with_matrices(start_matrices(layout, planned, self.options))
-        self.matrices = {name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()}
-        self._optimizer = OperatorOptimizer(self.matrices)
+        with plain_tensors():
+            self._model, self._learned = self._empty_target(growth.layout.model_type, growth.layout.architecture)
+            start = growth.started().plan
+            self.matrices = {
+                name: matrix.requires_grad_() for name, matrix in open_matrices(start, self.device).items()
+            }
+            self._optimizer = OperatorOptimizer(self.matrices)
         #: Loss of every step so far.
         self.losses: list[float] = []
         self._updating = False
-        for text in planned.warnings:
-            warnings.warn(text, stacklevel=2)
+        if growth is not src:
+            growth.warn()
 
     @property
     def step(self) -> int:
@@ -96,14 +112,28 @@ class LearnedGrowth:
         warmup: int | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> list[float]:
-        """Train the matrices until `steps` steps have been taken in all, or the batches end. Returns the new losses.
+        """Train the matrices until `steps` steps have been taken in all, or the batches end.
 
-        batches: keywords of the model, labels among them: one batch a step. lr: peak, reached after `warmup` steps (a tenth of
-        all by default), then a cosine down to a tenth of it. AdamW without decay, gradients clipped at norm 1, no dropout. A
-        later call takes up where this one ended: with the same `steps`, `lr` and `warmup` and the batches that were left, it
-        gives the bits of a single call. on_step: called with the number of the step and its loss. Products are cast as
-        `torch.autocast` says, in the model and in its growth. Raises GrowthError for settings or batches that cannot be meant,
-        and where the loss is not finite.
+        AdamW without decay, gradients clipped at norm 1, no dropout. A later call continues where this one ended: with the
+        same `steps`, `lr` and `warmup` and the batches that were left, it gives the bits of a single call. It trains whatever
+        mode it is called in (`torch.no_grad`, `torch.inference_mode`, a default device). Products are cast as
+        `torch.autocast` says, in the model and in its growth.
+
+        Args:
+            batches: one batch a step, a mapping of the model's keywords to tensors, labels among them.
+            steps: steps in all, those of earlier calls among them.
+            lr: peak learning rate, followed by a cosine down to a tenth of it.
+            warmup: steps up to that peak; None: a tenth of all.
+            on_step: called with the number of the step and its loss.
+
+        Returns:
+            The losses of the new steps, each before its update.
+
+        Raises:
+            GrowthError: settings or batches are not usable, or the loss is not finite.
+
+        Example:
+            >>> growth.fit([{"input_ids": ids, "labels": ids}], steps=1)
         """
         steps, lr, warmup = schedule(steps, lr, warmup)
         left = iterator(batches)
@@ -111,16 +141,17 @@ class LearnedGrowth:
             raise GrowthError(f"on_step is {on_step!r}; expected a function of a step's number and loss, or None.")
         self._check_whole()
         before = self.step
-        # A batch is taken only for a step that is to come: a generator may be gone on with.
+        # Fetch a batch only if a step remains, so that the caller can keep using the iterator.
         while self.step < steps and (batch := next(left, _END)) is not _END:
-            here = self._here(batch)
-            self._load_weights()
-            with memory_for(here):
-                loss = self._loss_and_gradients(here)
-            self._updating = True
-            self._optimizer.update(self.step, steps, lr, warmup)
-            self.losses.append(loss)
-            self._updating = False
+            with plain_tensors():
+                here = self._here(batch)
+                self._load_weights()
+                with memory_for(here):
+                    loss = self._loss_and_gradients(here)
+                self._updating = True
+                self._optimizer.update(self.step, steps, lr, warmup)
+                self.losses.append(loss)
+                self._updating = False
             if on_step is not None:
                 on_step(self.step, loss)
         if self.step == before < steps:
@@ -131,8 +162,8 @@ class LearnedGrowth:
 
     def loss(self, batch: Batch) -> float:
         """Loss of the grown model as it is now: of the weights, bit for bit, that executors give it in float32."""
-        self._load_weights()
-        with torch.no_grad():
+        with plain_tensors(), torch.no_grad():
+            self._load_weights()
             weights = {
                 name: expand_rule(grown.how, self._sources(grown), self._fixed()).float()
                 for name, grown in self._learned.items()
@@ -186,10 +217,10 @@ class LearnedGrowth:
             or not moments.items() <= shapes.items()
         ):
             raise GrowthError(f"{path} is damaged: its tensors are not those of this growth. Remove it and fit again.")
-        with torch.no_grad():
+        with plain_tensors(), torch.no_grad():
             for name, matrix in self.matrices.items():
                 matrix.copy_(state.matrices[name])
-        self._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
+            self._optimizer.restore(state.exp_avg, state.exp_avg_sq, len(state.losses))
         self.losses = list(state.losses)
 
     def _source_digest(self) -> str | None:
@@ -223,7 +254,7 @@ class LearnedGrowth:
         names = dict.fromkeys(name for grown in self._learned.values() for name in grown.sources)
         uses = [Use(name, self.source.tensor(name), torch.float32) for name in names]
         check_values(uses, otherwise="grow without a fit: nothing is learned from what is not finite")
-        self._weights = {name: self.source.tensor(name).to(self.device) for name in names}
+        self._weights = {name: recordable(self.source.tensor(name).to(self.device)) for name in names}
 
     def _sources(self, grown: _Grown) -> list[Tensor]:
         return [self._weights[name] for name in grown.sources]
@@ -238,7 +269,7 @@ class LearnedGrowth:
         groups: dict[tuple[object, ...], list[str]] = {}
         for name, grown in self._learned.items():
             groups.setdefault((grown.sources, grown.how.mix, grown.how.axes), []).append(name)
-        weights = {}
+        weights: dict[str, Tensor] = {}
         for names in groups.values():
             alike = [self._learned[name] for name in names]
             layers = expand_rules([grown.how for grown in alike], self._sources(alike[0]), self._fixed()).unbind()
@@ -251,7 +282,7 @@ class LearnedGrowth:
                 f"a batch is {type(batch).__name__}; expected a dictionary of tensors with values, the keywords of "
                 f"{type(self._model).__name__}: input_ids and labels, say."
             )
-        return {name: value.to(self.device) for name, value in batch.items()}
+        return {name: recordable(value.to(self.device)) for name, value in batch.items()}
 
     def _run(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
         device = self.device.type
@@ -296,12 +327,13 @@ class LearnedGrowth:
     def _pull_back(self, grown: _Grown, weight: Tensor) -> None:
         """From the gradient of a grown weight, which is dropped, to those of its matrices."""
         gradient, weight.grad = weight.grad, None
+        assert gradient is not None
         pull_back(grown.how, self._sources(grown), self.matrices, gradient)
 
 
-def _open(src: str | Path | PreTrainedModel | Source) -> Source | LiveSource:
-    if isinstance(src, Source):
-        return src
-    if isinstance(src, torch.nn.Module) and not isinstance(src, PreTrainedModel):
-        raise GrowthError(f"{type(src).__name__} is no model of transformers; give one, or a checkpoint.")
-    return open_model(src) if isinstance(src, PreTrainedModel) else open_source(src)
+def _open(src: str | Path | PreTrainedModel | Source, options: GrowthKeywords) -> Growth[Source] | Growth[LiveSource]:
+    if isinstance(src, torch.nn.Module):
+        if not isinstance(src, PreTrainedModel):
+            raise GrowthError(f"{type(src).__name__} is no model of transformers; give one, or a checkpoint.")
+        return Growth.open(open_model(src), options)
+    return Growth.open(src, options)

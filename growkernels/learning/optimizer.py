@@ -8,6 +8,8 @@ from math import cos, pi
 import torch
 from torch import Tensor
 
+from growkernels.executors.modes import recordable
+
 _CLIP, _BETAS, _LAST = 1.0, (0.9, 0.95), 0.1
 
 
@@ -43,8 +45,8 @@ class OperatorOptimizer:
             matrix = self._matrices[name]
             self._adam.state[matrix] = {
                 "step": torch.tensor(float(steps)),
-                "exp_avg": value.to(matrix.device),
-                "exp_avg_sq": exp_avg_sq[name].to(matrix.device),
+                "exp_avg": recordable(value.to(matrix.device)),
+                "exp_avg_sq": recordable(exp_avg_sq[name].to(matrix.device)),
             }
 
 

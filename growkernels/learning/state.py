@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.exchange import sync_folder
 
 #: Format 3 names plans by their digests of format 2.
 _KEY, _FORMAT = "growkernels", 3
@@ -64,15 +67,17 @@ def write_state(path: Path, state: State) -> None:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as error:
         raise GrowthError(
             f"{path} cannot be written: {error.strerror or error}. What it held before is still there; make room, or name "
             f"another place."
+        ) from error
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise GrowthError(
+            f"{path} was written, but its folder cannot be flushed to the disk ({error.strerror or error}): after a crash "
+            f"of the machine it may hold what it held before. Name another place."
         ) from error
 
 
@@ -96,28 +101,59 @@ def read_state(path: Path) -> State:
             for key in file.keys():  # noqa: SIM118 (the file is no mapping)
                 group, _, name = key.partition("/")
                 groups[group][name] = file.get_tensor(key)
-        return State(**{name: rest[name] for name in _REST}, **groups)
+        fields: dict[str, Any] = {name: _checked(name, rest[name]) for name in _REST} | groups
+        return State(**fields)
     except GrowthError:
         raise
     except OSError as error:
         raise GrowthError(
             f"{path} cannot be read: {error.strerror or error}. Name what a fit or `save` wrote, or fit again."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise GrowthError(
             f"{path} is no half-trained operator, or a damaged one: {type(error).__name__} {error}. Name another file, or "
             f"remove it and fit again."
         ) from error
 
 
+def _checked(name: str, value: Any) -> Any:
+    """An entry of the metadata. Raises ValueError if it is not of its kind."""
+    good = {
+        "options": isinstance(value, dict),
+        "plan_digest": isinstance(value, str),
+        "source_digest": isinstance(value, str | None),
+        "losses": isinstance(value, list) and all(isinstance(loss, float) for loss in value),
+        "fit": isinstance(value, dict | None),
+    }
+    if not good[name]:
+        raise ValueError(f"its {name} is a {type(value).__name__}, or holds what it may not")
+    return value
+
+
 def _open_alone(part: Path) -> BinaryIO:
-    """The file to be written, held against other runs that write it; what a killed one left of it is taken over."""
+    """The file to be written, held against other runs that write it; what a killed one left of it is taken over.
+
+    A link, another user's file, and what is no file at all are removed: in a folder that others may write to, they would
+    lead what is written somewhere else.
+    """
     while True:
-        file = part.open("ab")
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):
+                raise
+            part.unlink(missing_ok=True)
+            continue
+        file = os.fdopen(descriptor, "ab")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            file.close()
+            part.unlink(missing_ok=True)
+            continue
         with suppress(OSError):  # not every file system has locks
             fcntl.flock(file, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), part.lstat()):
                 return file
         # While this run waited, another one moved it into place.
         file.close()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Tile
 
 #: How many copies of a feature of each meaning the target has.
@@ -53,18 +53,3 @@ class WidthOperator:
     grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], Tile | Learned]
     why: str
     reads: tuple[str, ...] = ()
-
-
-def writes_stream(tensor: TensorLayout, layout: ModelLayout) -> bool:
-    """Whether a tensor of a layer is the weight or bias of a projection into the residual stream."""
-    module = tensor.group.rpartition(".")[0]
-    if tensor.layer is None or tensor.kind not in ("linear", "bias"):
-        return False
-    return any(
-        other.kind == "linear"
-        and other.input_axis is not None
-        and other.group.rpartition(".")[0] == module
-        and str(other.axes[1 - other.input_axis]) == "hidden"
-        for other in layout.tensors.values()
-        if other.layer == tensor.layer
-    )

@@ -7,7 +7,7 @@ from math import frexp
 
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
 #: Significant bits, and exponent of the smallest normal number.
@@ -26,7 +26,9 @@ def make_claims(
     """One claim for each part of the growth: depth, width, and a change of dtype."""
     claims = []
     if list(layer_index) != list(range(layout.num_layers)):
-        other = Claim("depth", "no", "the layers run in an order that they were not trained in; training mends it")
+        other = Claim(
+            "depth", "no", "the layers run in an order that they were not trained in; further training recovers it"
+        )
         claims.append(depth.claim if options.layers is None else other)
     if max(ratios.values()) > 1:
         claims.append(_width_claim(rules, width))
@@ -49,6 +51,8 @@ def _dtypes(rule: Rule, layout: ModelLayout) -> set[str]:
 
 
 def _narrows(source: str, rule: Rule) -> bool:
+    if rule.spec.dtype not in _FORMATS:
+        return False  # no weight, and only copied
     (bits, least), (source_bits, source_least) = (_FORMATS[rule.spec.dtype], _FORMATS[source])
     return bits < source_bits or least > source_least
 
@@ -112,7 +116,8 @@ def make_warnings(
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
         if len(layer_index) < layout.num_layers:
             warnings.append(f"The target has fewer layers ({len(layer_index)}) than the source ({layout.num_layers}).")
-    scaled = [rule for rule in rules if layout.tied_head and rule.target in layout.head_norm and rule.divisor != 1]
+    norm = {layout.tensors[name].group for name in layout.head_norm} if layout.tied_head else set()
+    scaled = [rule for rule in rules if rule.group in norm and rule.divisor != 1]
     if scaled:
         names = " and ".join(rule.target for rule in scaled)
         warnings.append(
@@ -146,6 +151,6 @@ def _still_equal(rules: Sequence[Rule]) -> list[str]:
     names = ", ".join(grown)
     warning = (
         f"Noise goes into the layers only: the copies that {names} puts out start equal, and stay equal in training unless "
-        "dropout or a tied embedding tells them apart."
+        "dropout or a tied embedding separates them."
     )
     return [warning]

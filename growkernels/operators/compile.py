@@ -10,20 +10,25 @@ from typing import TypeVar
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, grow_config
 from growkernels.layouts.base import Symbol
-from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator, writes_stream
+from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
-from growkernels.operators.gstack import GSTACK
-from growkernels.operators.hypercloning import HYPERCLONING
-from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
-from growkernels.operators.options import GrowthOptions
+from growkernels.operators.registry import depth_operators, width_operators
 from growkernels.operators.untie import untied
-from growkernels.plans import Learned, Plan, Rule, TensorSpec, Tile, Totals, noise_key
-
-DEPTH_OPERATORS: dict[str, DepthOperator] = {operator.name: operator for operator in (GSTACK, INTERPOLATE, LIGO_DEPTH)}
-WIDTH_OPERATORS: dict[str, WidthOperator] = {operator.name: operator for operator in (HYPERCLONING, LIGO_WIDTH)}
-
+from growkernels.options import GrowthOptions
+from growkernels.plans import (
+    DTYPE_BYTES,
+    IndexVector,
+    Learned,
+    Plan,
+    Rule,
+    Segment,
+    TensorSpec,
+    Tile,
+    Totals,
+    noise_key,
+)
 
 _Operator = TypeVar("_Operator")
 
@@ -33,8 +38,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
 
     Raises GrowthError where the options ask for what the model cannot be grown to.
     """
-    depth = _choose(DEPTH_OPERATORS, options.depth_operator, "depth_operator")
-    width = _choose(WIDTH_OPERATORS, options.width_operator, "width_operator")
+    depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
+    width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
     layers = _layers(layout, options, depth)
     index = tuple(layer.source for layer in layers)
@@ -58,20 +63,19 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     target = untied(layout) if options.untie and layout.tied_head else layout
 
     @cache
-    def grow(name: str) -> Tile | Learned:
-        """The same for all copies of a layer."""
-        _refuse_undeclared(target.tensors[name], ratios)
-        return width.grow(target.tensors[name], target, ratios, options)
+    def grow(name: str, feeds_head: bool) -> Tile | Learned:
+        """The same for all copies of a layer, but for the norm that feeds the head from the last one."""
+        tensor, here = target.tensors[name], target
+        _refuse_undeclared(tensor, target, ratios)
+        if tensor.layer is not None:
+            here = replace(target, head_norm=(name,) if feeds_head else ())
+        return _with_layers(tensor, width.grow(tensor, here, ratios, options), index, layout.num_layers)
 
-    @cache
-    def zeroed(name: str) -> bool:
-        """Whether a layer that adds nothing has zeros here."""
-        return writes_stream(target.tensors[name], target)
-
+    last = {target.tensors[name].group for name in target.head_norm}
     rules = []
     for tensor, layer in _in_order(target, index):
-        how = grow(tensor.name)
-        if layer is not None and layers[layer].identity and zeroed(tensor.name):
+        how = grow(tensor.name, layer == len(index) - 1 and tensor.group in last)
+        if layer is not None and layers[layer].identity and tensor.writes_stream:
             how = Tile.zeros(how.shape, how.sum_axis)
         sources: tuple[str, ...] = (layout.ties.get(tensor.name, tensor.name),)
         if layer is not None and depth.mixes:
@@ -101,7 +105,10 @@ def _choose(operators: Mapping[str, _Operator], name: str, option: str) -> _Oper
 
 def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOperator) -> None:
     """An option that only other operators read would be silently ignored; none of something is always true."""
-    kinds = {"depth_operator": DEPTH_OPERATORS, "width_operator": WIDTH_OPERATORS}
+    kinds: dict[str, Mapping[str, DepthOperator | WidthOperator]] = {
+        "depth_operator": depth_operators(),
+        "width_operator": width_operators(),
+    }
     for field in fields(options):
         value = getattr(options, field.name)
         readers = [f"{kind} {o.name}" for kind, known in kinds.items() for o in known.values() if field.name in o.reads]
@@ -127,9 +134,12 @@ def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[S
         )
 
 
-def _refuse_undeclared(tensor: TensorLayout, ratios: Ratios) -> None:
-    """A tensor of a kind that is not known might be summed over: copied and not divided, it would change the function."""
-    if tensor.kind == "other" and len(tensor.axes) > 1:
+def _refuse_undeclared(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios) -> None:
+    """A tensor of a kind that is not known might be summed over: copied and not divided, it would change the function.
+
+    What tensors of the table's families are was found on models of them.
+    """
+    if layout.declared and tensor.kind == "other" and len(tensor.axes) > 1:
         grown = [axis for axis in tensor.axes if any(ratios[part.symbol] > 1 for part in axis.parts)]
         if grown:
             shape = " x ".join(str(axis) for axis in tensor.axes)
@@ -147,7 +157,13 @@ def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -
         raise GrowthError(
             f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
         )
-    return depth.layers(layout.num_layers, options)
+    found = depth.layers(layout.num_layers, options)
+    if not found or not all(0 <= layer.source < layout.num_layers for layer in found):
+        raise GrowthError(
+            f"depth_operator {depth.name} gives layers {[layer.source for layer in found]}; expected at least one, each a "
+            f"number from 0 to {layout.num_layers - 1}."
+        )
+    return found
 
 
 def _in_layer(tensor: TensorLayout, layer: int | None) -> str:
@@ -161,6 +177,9 @@ def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[Tenso
     for tensor in layout.tensors.values():
         if tensor.layer is not None:
             layers.setdefault(tensor.layer, []).append(tensor)
+    # Blocks that layers share are stored once.
+    shared = {name for tied, name in layout.ties.items() if layout.tensors[name].layer is not None}
+    given: set[str] = set()
     laid = False
     for tensor in layout.tensors.values():
         if tensor.layer is None:
@@ -168,7 +187,22 @@ def _in_order(layout: ModelLayout, index: Sequence[int]) -> Iterator[tuple[Tenso
         elif not laid:
             laid = True
             for layer, source in enumerate(index):
-                yield from ((member, layer) for member in layers.get(source, ()))
+                for member in layers.get(source, ()):
+                    if member.name not in given:
+                        yield member, layer
+                    given |= {member.name} & shared
+
+
+def _with_layers(tensor: TensorLayout, how: Tile | Learned, index: Sequence[int], count: int) -> Tile | Learned:
+    """Axes that hold a block for each layer follow the layers."""
+    if isinstance(how, Learned) or not any(str(axis) == "layers" for axis in tensor.axes):
+        return how
+    followed = list(how.axes)
+    for number, axis in enumerate(tensor.axes):
+        if str(axis) == "layers":
+            block = axis.size // count
+            followed[number] = IndexVector(tuple(Segment(block * layer, block) for layer in index))
+    return replace(how, axes=tuple(followed))
 
 
 def _rule(
@@ -180,7 +214,9 @@ def _rule(
         how = replace(how, row=layer or 0)
     elif how.is_random:
         how = replace(how, key=noise_key(options.seed, name))
-    spec = TensorSpec(how.shape, tensor.spec.dtype if options.dtype == "keep" else options.dtype)
+    # What is no weight, such as a table of ids, stays what it is.
+    kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
+    spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)
     return Rule(name, sources, spec, how, tensor.group, layer, tensor.kind)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growkernels.operators.base import DepthOperator, Layer
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim
 
 
@@ -16,6 +16,8 @@ GSTACK = DepthOperator(
     name="gstack",
     layers=layers,
     claim=Claim(
-        "depth", "no", "stacked layers are applied to what the layers below them already computed; training mends it"
+        "depth",
+        "no",
+        "stacked layers are applied to what the layers below them already computed; further training recovers it",
     ),
 )

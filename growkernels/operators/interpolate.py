@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growkernels.operators.base import DepthOperator, Layer
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim
 
 
@@ -17,6 +17,8 @@ INTERPOLATE = DepthOperator(
     name="interpolate",
     layers=layers,
     claim=Claim(
-        "depth", "no", "each layer is applied several times in a row, to what it already computed; training mends it"
+        "depth",
+        "no",
+        "each layer is applied several times in a row, to what it already computed; further training recovers it",
     ),
 )

@@ -13,7 +13,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayout
 from growkernels.operators import gstack, hypercloning, interpolate
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
-from growkernels.operators.options import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, LearnedPart
 
 #: Orders of layers that the coefficients can start from.
@@ -26,6 +26,16 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
         raise GrowthError(
             f"ligo cannot grow {layout.model_type}: it stores norms as gamma - 1 and multiplies embeddings by sqrt(hidden), "
             f"which matrices do not carry over. Use gstack and hypercloning."
+        )
+    sizes: dict[Symbol, set[int]] = {}
+    for part in (part for tensor in layout.tensors.values() for axis in tensor.axes for part in axis.parts):
+        sizes.setdefault(part.symbol, set()).add(part.size)
+    # One matrix serves every axis of the stream and one the inside of all feed-forward networks; heads are mixed whole.
+    shared = all(len(sizes.get(symbol, ())) <= 1 for symbol in ("hidden", "ffn"))
+    if not shared or "heads" not in sizes or sizes.keys() & {"inner", "groups", "layers"}:
+        raise GrowthError(
+            f"ligo cannot grow {layout.model_type}: its matrices need one size of the stream and of feed-forward networks, "
+            f"and attention heads alone. Use gstack and hypercloning."
         )
     return hypercloning.ratios(layout, options)
 

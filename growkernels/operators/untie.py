@@ -17,6 +17,8 @@ def untied(layout: ModelLayout) -> ModelLayout:
         tensors[name] = replace(layout.tensors[source], name=name, parameter=name, group=name)
     if layout.head_name is not None:
         head = tensors[layout.head_name]
-        tensors[layout.head_name] = replace(head, kind="head", input_axis=len(head.axes) - 1)
+        tensors[layout.head_name] = replace(
+            head, kind="head", input_axis=len(head.axes) - 1, output_axis=0, power=layout.head_power
+        )
     dropped = {name: reason for name, reason in layout.dropped.items() if name not in tensors}
     return replace(layout, tensors=tensors, tied_head=False, dropped=dropped)

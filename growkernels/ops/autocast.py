@@ -18,8 +18,8 @@ def factor(tensor: Tensor) -> Tensor:
 
 def cast_factors(expansion: Expansion) -> Expansion:
     """In a region of autocast, the factors of the products cast; as it is where there are none, as torch adds and copies."""
-    weights, b, a, depth, structured = expansion
+    _, b, a, depth, structured = expansion
     if b is None and a is None:
         return expansion
-    sides = (None if side is None else factor(side) for side in (b, a))
-    return Expansion([factor(weight) for weight in weights], *sides, depth, structured)
+    b, a = (None if side is None else factor(side) for side in (b, a))
+    return Expansion([factor(weight) for weight in expansion.layers], b, a, depth, structured)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import isfinite, isnan
+from math import inf
 from operator import itemgetter
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -28,16 +28,16 @@ _START = itemgetter(0)
 def seen_by_kernels(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> bool:
     """Whether a kernel gets these very tensors, and so refuses what does not fit before it writes.
 
-    Not while a graph is traced, nor for fake tensors and those without memory. In a list of 300 small tensors the checks here
-    took 8 of 12 us a tensor; kernels check the same things in passing.
+    Not while a graph is traced, nor for fake tensors and those without memory; a list that has only some without goes to the
+    op's fake, which refuses it. In a list of 300 small tensors the checks here took 8 of 12 us a tensor; kernels check the same
+    things in passing.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not outs or outs[0].is_meta:
         return False
-    tensors = *outs, *sources
-    return _PLAIN.issuperset(map(type, tensors)) and True not in [tensor.is_meta for tensor in tensors]
+    return _PLAIN.issuperset(map(type, (*outs, *sources)))
 
 
-def refuse(error: RuntimeError | GrowthError) -> NoReturn:
+def refuse(error: Exception) -> NoReturn:
     """What a kernel refused as the error of this package; any other error as it is."""
     message = str(error)
     if message.startswith(REFUSED):
@@ -54,10 +54,12 @@ def check_tensor(what: str, value: object) -> None:
         raise GrowthError(f"{what} {_is(value)}; expected a tensor{_REMEDIES.get(type(value).__name__, '')}")
     if value.layout is not torch.strided:
         raise GrowthError(f"{what} has layout {value.layout}; expected a dense tensor: call to_dense() on it")
+    if value.is_nested:
+        raise GrowthError(f"{what} is a nested tensor; expected a dense one: make a call for each item of its unbind()")
 
 
-def check_tensors(what: str, values: object) -> None:
-    """A list of tensors. Their layouts are looked at where a kernel does not take them."""
+def check_tensors(what: str, values: Any) -> None:
+    """A list of tensors. Whether they are dense is looked at where a kernel does not take them."""
     if isinstance(values, Tensor):
         raise GrowthError(f"{what} is one tensor; expected a list of tensors: put it in one, or unbind() it")
     if not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
@@ -105,6 +107,11 @@ def check_number(what: str, value: object) -> None:
         raise GrowthError(f"{what} is {value!r}; expected a number")
 
 
+def is_nan(number: float) -> bool:
+    """As `math.isnan`, also of a number that `torch.compile` has made a symbol of because it changes between calls."""
+    return not -inf <= number <= inf
+
+
 def check_key(key: int) -> int:
     """The key in the signed form that ops carry."""
     if not isinstance(key, int):
@@ -119,22 +126,21 @@ def check_std(noise_std: float | None, snr_db: float | None = None) -> float:
     if snr_db is not None:
         check_number("snr_db", snr_db)
     if noise_std is None:
-        if snr_db is not None and isnan(snr_db):
+        if snr_db is not None and is_nan(snr_db):
             raise GrowthError("snr_db is NaN; expected decibels")
         return 0.0
     check_number("noise_std", noise_std)
     if snr_db is not None:
         raise GrowthError(f"noise_std={noise_std} and snr_db={snr_db} are both given; give one of them")
-    if not (noise_std >= 0 and isfinite(noise_std)):
+    if not 0 <= noise_std < inf:
         raise GrowthError(f"noise_std is {noise_std}; expected a finite number >= 0")
     return noise_std
 
 
 def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str) -> None:
     """`out` must have the shape, a supported dtype, the source's device, memory to write, and no gradient to follow."""
-    if out.layout is not torch.strided or source.layout is not torch.strided:
-        check_tensor("out", out)
-        check_tensor("the source", source)
+    check_tensor("out", out)
+    check_tensor("the source", source)
     if out.shape != shape:
         raise GrowthError(f"out has shape {tuple(out.shape)}; {rule} writes {tuple(shape)}")
     if out.dtype not in DTYPES or source.dtype not in DTYPES:
@@ -143,6 +149,7 @@ def check_target(out: Tensor, source: Tensor, shape: tuple[int, ...], rule: str)
     if out.device != source.device:
         raise GrowthError(f"out is on {out.device}, the source on {source.device}; put them on one device")
     check_signs(out)
+    check_inference((out,))
     check_gradients((out,), (source,))
 
 
@@ -155,8 +162,21 @@ def check_signs(out: Tensor) -> None:
         )
 
 
+def check_inference(outs: Sequence[Tensor]) -> None:
+    """Tensors of inference mode have no version counter, so torch lets nothing write them in place outside of it."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return
+    if True in [out.is_inference() for out in outs]:
+        raise GrowthError(
+            "out was made under torch.inference_mode() and is written outside of it; clone() it first, or make the call under "
+            "torch.inference_mode() too"
+        )
+
+
 def check_rule(out: Tensor, weight: Tensor, spec: RuleNumbers) -> None:
     """The packed rule must fit both matrices or vectors, and its numbers must be ones to compute with."""
+    check_tensor("out", out)
+    check_tensor("the source", weight)
     if weight.ndim not in (1, 2) or out.ndim != weight.ndim:
         raise GrowthError(
             f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; expected two matrices or two vectors"
@@ -171,13 +191,13 @@ def check_rule(out: Tensor, weight: Tensor, spec: RuleNumbers) -> None:
                     f"{name} segment {segment} does not fit a source axis of {size}; expected (start, length, copies, groups) "
                     f"inside it with length a multiple of groups, or (-1, length, 1, 1) for new entries"
                 )
-    shape = spec.shape
+    shape: tuple[int, ...] = spec.shape
     if weight.ndim == 1:
         if shape[0] != 1:
             raise GrowthError(f"a vector is one row, but rows give {shape[0]}; use rows=(0, 1, 1, 1)")
         shape = shape[1:]
     check_target(out, weight, shape, "the rule")
-    if not spec.divisor or isnan(spec.divisor):
+    if not spec.divisor or is_nan(spec.divisor):
         raise GrowthError(f"divisor is {spec.divisor}; expected a number other than zero")
     for std in (spec.noise_std, *(std for _, std in spec.fill)):
         check_std(std)
@@ -187,6 +207,8 @@ def check_rule(out: Tensor, weight: Tensor, spec: RuleNumbers) -> None:
 
 def check_tile(out: Tensor, weight: Tensor, tile: Tile) -> None:
     """The rule must fit both shapes, and its numbers must be ones to compute with."""
+    check_tensor("out", out)
+    check_tensor("the source", weight)
     count = len(tile.axes)
     if out.ndim != count or weight.ndim != count:
         raise GrowthError(
@@ -199,7 +221,7 @@ def check_tile(out: Tensor, weight: Tensor, tile: Tile) -> None:
                 f"axis of {size}; give the whole weight, or an index vector inside it"
             )
     check_target(out, weight, tile.shape, "the rule")
-    if not tile.divisor or isnan(tile.divisor):
+    if not tile.divisor or is_nan(tile.divisor):
         raise GrowthError(f"divisor is {tile.divisor}; expected a number other than zero")
     if tile.noise is not None:
         check_std(tile.noise.std)
@@ -261,10 +283,10 @@ def _reach(tensor: Tensor) -> int:
 
 def _separate_bands(low: Tensor, high: Tensor) -> bool:
     """Whether two tensors whose address ranges meet are bands of columns of one matrix, side by side; `low` starts first."""
-    bands = _band(low), _band(high)
-    if bands[0] is None or bands[1] is None:
+    first, second = _band(low), _band(high)
+    if first is None or second is None:
         return False
-    (period, low_width), (other_period, high_width) = bands
+    (period, low_width), (other_period, high_width) = first, second
     shift = (high.data_ptr() - low.data_ptr()) % period
     return period == other_period and low_width <= shift and shift + high_width <= period
 

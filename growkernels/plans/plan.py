@@ -82,7 +82,8 @@ class Plan:
         data["hows"], data["rules"] = rules_to_json(self.rules)
         data["claims"] = [asdict(claim) for claim in self.claims]
         data["source_totals"] = asdict(self.source_totals)
-        return json.loads(json.dumps(data))
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+        return plain
 
     @classmethod
     def from_json(cls, data: dict[str, Any], matrices: Matrices | None = None) -> Plan:

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ import growkernels
 from growkernels.advise.counts import parse_count
 from growkernels.advise.shapes import target_of_config
 from growkernels.analyze.stream import quiet
-from growkernels.api import Fit
 from growkernels.errors import GrowthError
 from growkernels.executors import check_destination, open_source
 from growkernels.executors.memory import free_memory
-from growkernels.learning import TextBatches
+from growkernels.learning import Fit, TextBatches
 from growkernels.race.candidates import Candidate, read_candidates
 from growkernels.race.picture import draw_race
 from growkernels.race.ranking import Curve, Ranking, rank_at_flops, rank_at_steps, warnings_of
@@ -148,7 +148,7 @@ def race(
             runs = []
             for number in numbers:
                 run = _Run(src, source, candidate, configs[candidate.name], number, schedule, root, parts)
-                points = run.points(lambda step, run=run: advance(run.candidate.name, run.seed, step))
+                points = run.points(partial(advance, candidate.name, number))
                 runs.append(_curve(points, run, costs[candidate.name][0], source_flops))
             curves[candidate.name] = tuple(runs)
     result = RaceResult(

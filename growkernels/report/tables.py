@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -40,7 +40,15 @@ def plan_report(plan: Plan, summary: Summary) -> RenderableType:
             [Text(f"{name}: {reason}") for name, reason in plan.dropped.items()],
         ),
         *_section("Warnings", [Text(text) for text in plan.warnings]),
+        *_section("Checked by grow, for no weight was read", [Text(text) for text in _unread(plan)]),
     )
+
+
+def _unread(plan: Plan) -> list[str]:
+    """What a plan takes for granted of the weights."""
+    tied = [name for name, reason in plan.dropped.items() if reason.startswith("tied to ")]
+    same = [f"{', '.join(tied)}: stored apart, and equal to what the class ties it to, bit for bit"] if tied else []
+    return ["weights are finite and fit the target's type", *same]
 
 
 def verification_report(verification: Verification) -> RenderableType:
@@ -67,8 +75,15 @@ def growth_report(report: Report) -> RenderableType:
         table,
         Text(),
         checked if report.verification is None else verification_report(report.verification),
+        *_section("Left in the source", _some(report.side_files.left)),
+        *_section("Files beside the weights that state a size", _some(report.side_files.changed)),
         *_section("Next", [Text(_advice(report.plan))]),
     )
+
+
+def _some(items: Mapping[str, str], most: int = 20) -> list[Text]:
+    shown = [Text(f"{name}: {text}") for name, text in list(items.items())[:most]]
+    return [*shown, Text(f"and {len(items) - most} more, in growkernels.json")] if len(items) > most else shown
 
 
 def _fit_text(fit: FitReport, target: Path) -> str:

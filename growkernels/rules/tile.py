@@ -8,15 +8,12 @@ it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isclose
-from typing import Any, Literal
+from typing import Any
 
 from growkernels.errors import GrowthError
 from growkernels.rules.index import NEW, IndexVector
-
-#: The two forms of HyperCloning: input copies that are all divided, or all of the weight in one of them.
-Variant = Literal["symmetric", "diagonal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,6 @@ class Fill:
 
 #: What stands in old outputs x new inputs, new outputs x old inputs, new outputs x new inputs.
 Fills = tuple[Fill, Fill, Fill]
-ZERO: Fills = (Fill(), Fill(), Fill())
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,8 @@ class Tile:
     shift: float = 0.0
     diagonal: bool = False
     noise: Noise | None = None
-    fill: Fills = ZERO
+    # Made anew: torch.compile cannot trace a default that is an object of ours.
+    fill: Fills = field(default_factory=lambda: (Fill(), Fill(), Fill()))
     key: int = 0
     output_axis: int | None = None
 

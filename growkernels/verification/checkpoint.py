@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.executors.files.manifest import read_manifest
+from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.executors.memory import free_memory
 from growkernels.executors.sources.checkpoint import Source, open_source
 from growkernels.plans import Plan
-from growkernels.verification.logits import LogitsCheck, verify_logits
+from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
 from growkernels.verification.slices import SliceCheck, verify_slices
-
-__all__ = ["LogitsCheck", "SliceCheck", "Verification", "verify", "verify_checkpoint", "verify_logits", "verify_slices"]
 
 #: Models are run side by side on their own where both fit, in float32, in this part of the free memory.
 MEMORY_SHARE = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verification:
     """What was checked, and how it went. `problems`: where files, names, shapes or config differ from the plan."""
 
@@ -57,23 +55,51 @@ class Verification:
             "not_run": self.not_run,
         }
 
+    def __repr__(self) -> str:
+        slices = "no weights" if self.slices is None else f"{self.slices.tensors} tensors"
+        return f"Verification({'passed' if self.passed else 'FAILED'}, {slices}, {'no ' if self.logits is None else ''}outputs)"
+
 
 def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed: int = 0) -> Verification:
-    """Verify a grown checkpoint by its manifest, `growkernels.json`.
+    """Verify a grown checkpoint against its source, by the manifest beside it (`growkernels.json`).
 
-    src: the checkpoint it was grown from, a folder or hub id; dst: the grown folder. `logits`: run both models (True), do
-    not (False), or do so if both fit in a quarter of the free memory (None). Raises GrowthError if dst has no manifest or
-    src is not the checkpoint that the manifest names.
+    Names, shapes, dtypes and config against the plan; slices of every tensor against the eager reference, bit for bit,
+    learned ones within the rounding of float32 sums; and the outputs of both models on the same tokens.
+
+    Args:
+        src: the checkpoint that it was grown from, a folder or a hub id.
+        dst: the grown folder.
+        logits: run both models and compare their outputs; None: if both fit in a quarter of the free memory.
+        seed: of the slices and tokens that are looked at.
+
+    Returns:
+        What was checked and how it went: a difference raises nothing, `passed` is then False.
+
+    Raises:
+        GrowthError: `dst` has no manifest, or `src` is not the checkpoint that the manifest names.
+
+    Example:
+        >>> growkernels.verify("./small", "./wide").passed
+        True
     """
     manifest = read_manifest(Path(dst))
-    source = open_source(src)
+    source = open_source(src, manifest.strip_prefix)
     found, wanted = source.digest(), manifest.source_digest
     if found != wanted:
         raise GrowthError(
             f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "
             f"{wanted[:19]}; give the original source"
         )
-    return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    try:
+        return verify_checkpoint(source, Path(dst), manifest.plan, logits=logits, seed=seed)
+    except GrowthError:
+        raise
+    # Its digest tells an altered plan from a sound one, but not who made it: anything may be wrong with it.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
+        raise GrowthError(
+            f"{MANIFEST} in {dst} holds a plan that cannot be carried out: {type(error).__name__}: {error}. Restore it or "
+            f"grow the checkpoint again."
+        ) from error
 
 
 def verify_checkpoint(
@@ -89,7 +115,12 @@ def verify_checkpoint(
         logits, reason = _fits(plan, source)
     else:
         reason = "" if logits else "switched off"
-    run = verify_logits(source.path, folder, plan, seed=seed) if logits else None
+    run = None
+    if logits:
+        try:
+            run = verify_logits(source.path, folder, plan, seed=seed, strip_prefix=source.strip_prefix)
+        except NotCompared as error:
+            reason = str(error)
     return Verification((), slices, run, reason)
 
 

@@ -17,7 +17,9 @@ import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from growkernels.errors import GrowthError
+from growkernels.errors import GrowthError, shorten
+from growkernels.executors.sources.wrappers import pattern
+from growkernels.layouts.knobs import RUNTIME_KEYS
 from growkernels.plans import Plan
 from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
 
@@ -52,15 +54,17 @@ class LogitsCheck:
     length: int
     #: Parameters that only one of the two models found in its files.
     unmatched: tuple[str, ...] = ()
+    #: Why the target did not run, where the source did.
+    problem: str | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison holds and stock transformers found every parameter."""
-        return not self.unmatched and all(comparison.passed for comparison in self.comparisons)
+        """Whether every comparison holds, and stock transformers ran the target and found every parameter."""
+        return self.problem is None and not self.unmatched and all(comparison.passed for comparison in self.comparisons)
 
     def lines(self) -> list[str]:
         """The findings in plain language."""
-        lines = []
+        lines = [self.problem] if self.problem else []
         for c in self.comparisons:
             verdict = f"reported, not judged: {c.reason}"
             if c.bound is not None:
@@ -91,14 +95,31 @@ def _quiet() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) it lacks or has over."""
-    architecture = (json.loads((folder / "config.json").read_bytes()).get("architectures") or [""])[0]
-    if not hasattr(transformers, architecture):
+class NotCompared(Exception):
+    """Outputs could not be compared; the message says why."""
+
+
+def load_model(folder: Path, dtype: torch.dtype, strip_prefix: str = "") -> tuple[PreTrainedModel, set[str]]:
+    """The model of a checkpoint folder by its own architecture, and the parameters (numbers as `{}`) it lacks or has over.
+
+    strip_prefix: what is left out of the stored names. Raises GrowthError for an unknown architecture, and whatever
+    transformers does for what it cannot load.
+    """
+    stored = json.loads((folder / "config.json").read_bytes())
+    architecture = (stored.get("architectures") or [""])[0]
+    kind = getattr(transformers, architecture, None)
+    if kind is None:
         raise GrowthError(f"{folder}: architecture {architecture!r} is not in transformers {transformers.__version__}")
     with _quiet():
-        model, info = getattr(transformers, architecture).from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        # How attention is computed asks for packages that need not be here.
+        config = kind.config_class.from_dict({key: value for key, value in stored.items() if key not in RUNTIME_KEYS})
+        model, info = kind.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            key_mapping={pattern(strip_prefix): r"\1"} if strip_prefix else None,
         )
     keys = [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]
     return model.eval(), {re.sub(r"\d+", "{}", key) for key in keys}
@@ -163,12 +184,19 @@ def _storage(plan: Plan) -> torch.dtype:
     return getattr(torch, sizes.most_common(1)[0][0])
 
 
-def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsCheck:
+def _is_memory(error: Exception) -> bool:
+    # The CPU's allocator has no exception of its own.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_prefix: str = "") -> LogitsCheck:
     """Run both checkpoints with stock transformers on the same random tokens, in float32 and in the stored dtype.
 
+    strip_prefix: what is left out of the names of the source's tensors.
+
     Growths that claim to preserve the function are held to `FLOAT32_BOUND` (stored in float32 or wider) or to the
-    rounding bound of `verification.rounding`; others are reported. Holds one model at a time. Raises GrowthError for an
-    unknown architecture.
+    rounding bound of `verification.rounding`; others are reported. Holds one model at a time. A target that fails where
+    the source does not has failed the check. Raises NotCompared where the source fails, or memory runs out.
     """
     storage = _storage(plan)
     half = storage in (torch.bfloat16, torch.float16)
@@ -178,19 +206,28 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
     results: list[dict[torch.dtype, Outputs]] = []
     spread: list[dict[str, Spread]] = []
     unmatched: list[set[str]] = []
-    tokens = None
-    model = None
-    for folder in (src, dst):
+    tokens: torch.Tensor | None = None
+    model: PreTrainedModel | None = None
+    for folder, what in ((src, "source"), (dst, "grown model")):
         results.append({})
-        for dtype in dict.fromkeys((storage, torch.float32)):
-            del model
-            model, keys = load_model(folder, dtype)
-            tokens = make_tokens(model.config, seed) if tokens is None else tokens
-            results[-1][dtype] = outputs(model, tokens)
+        try:
+            for dtype in dict.fromkeys((storage, torch.float32)):
+                model = None  # the last one is freed before the next one is loaded
+                model, keys = load_model(folder, dtype, strip_prefix if folder == src else "")
+                tokens = make_tokens(model.config, seed) if tokens is None else tokens
+                results[-1][dtype] = outputs(model, tokens)
+            assert model is not None and tokens is not None
+            if half and judged:
+                # The float32 model is the last one loaded, and not needed any more.
+                spread.append(spreads(model, partial(outputs, tokens=tokens), unit_roundoff(storage)))
+        except Exception as error:  # transformers and model classes raise many kinds
+            text = (
+                f"stock transformers cannot load or run the {what}: {type(error).__name__}: {shorten(str(error), 500)}"
+            )
+            if folder == src or _is_memory(error):
+                raise NotCompared(text) from error
+            return LogitsCheck((), 0, 0, problem=text)
         unmatched.append(keys)
-        if half and judged:
-            # The float32 model is the last one loaded, and not needed any more.
-            spread.append(spreads(model, partial(outputs, tokens=tokens), unit_roundoff(storage)))
     assert tokens is not None
     source, target = results
     comparisons = []
@@ -206,4 +243,5 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0) -> LogitsC
                     variance = variance + first.weights + 2 * first.activations + second.activations
                 limit = tail(value.numel()) * variance.sqrt() + (limit or 0.0)
             comparisons.append(compare(name, dtype, value, target[dtype][name], limit, changed))
-    return LogitsCheck(tuple(comparisons), *tokens.shape, tuple(sorted(unmatched[1] - unmatched[0])))
+    sequences, length = tokens.shape
+    return LogitsCheck(tuple(comparisons), sequences, length, tuple(sorted(unmatched[1] - unmatched[0])))

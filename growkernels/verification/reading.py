@@ -45,8 +45,8 @@ class Reading:
         """The index of an entry of the target as it is stored."""
         if len(self.order) < 2:
             return [column]
-        found = [*torch.unravel_index(torch.tensor(row), self.grown.shape[:-1]), column]
-        return [int(found[self.order.index(axis)]) for axis in range(len(self.order))]
+        found = [*map(int, torch.unravel_index(torch.tensor(row), self.grown.shape[:-1])), column]
+        return [found[self.order.index(axis)] for axis in range(len(self.order))]
 
 
 def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, target: Tensors) -> Reading:

@@ -28,6 +28,9 @@ def test_three_functions(src: Path, tmp_path: Path) -> None:
     done = [done for stage, done, total in stages[:-1] if (stage, total) == ("growing", report.nbytes)]
     assert done == sorted(done) and done[-1] == report.nbytes
     assert growkernels.verify(src, tmp_path / "dst").passed
+    assert repr(report.verification) == f"Verification(passed, {len(plan.rules)} tensors, outputs)"
+    assert repr(report).startswith(f"Report({str(src)!r} to {str(tmp_path / 'dst')!r}, {report.nbytes:,} bytes in ")
+    assert len(repr(report)) < 200 + 2 * len(str(tmp_path))
 
 
 def test_unknown_options_are_named(src: Path, tmp_path: Path) -> None:

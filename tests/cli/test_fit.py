@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import growkernels
-from growkernels import api
-from growkernels.api import Fit
+from growkernels import Fit, api
 from growkernels.executors import read_manifest
 from tests.cli.support import json_of, run, save_small, save_tokenizer, snapshot
 

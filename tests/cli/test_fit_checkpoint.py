@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import growkernels
-from growkernels.api import Fit
+from growkernels import Fit
 from growkernels.learning import LearnedGrowth
 from growkernels.learning.state import read_state
 from growkernels.plans import Plan

@@ -107,6 +107,22 @@ def test_plan_and_grow_make_the_same_plan(src: Path, tmp_path: Path) -> None:
     assert planned["summary"] == grown["summary"]
 
 
+def test_plan_says_what_it_has_not_read(src: Path, tmp_path: Path) -> None:
+    """A head that is stored apart though the config ties it: only who reads the weights knows whether it is the embedding."""
+    weights = load_file(src / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"] + 1
+    save_file(weights, src / "model.safetensors", metadata={"format": "pt"})
+    result = run("plan", src, "--width", 2, columns=200)
+    assert result.exit_code == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    assert "lm_head.weight: tied to model.embed_tokens.weight by the class; must equal it, which grow checks" in text
+    assert "lm_head.weight equals" not in text and "lm_head.weight: equals" not in text
+    unread = text.partition("Checked by grow, for no weight was read")[2]
+    assert "weights are finite" in unread and "lm_head.weight: stored apart" in unread
+    refused = run("grow", src, tmp_path / "dst", "--width", 2)
+    assert refused.exit_code == 2 and "lm_head.weight and model.embed_tokens.weight differ" in refused.stderr
+
+
 def test_plan_writes_nothing_but_the_picture(src: Path, tmp_path: Path) -> None:
     before = snapshot(tmp_path)
     result = run("plan", src, "--width", 2, "--depth", 2)

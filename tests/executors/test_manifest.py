@@ -61,6 +61,17 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
     "a rule without a form": (edit(lambda data: data["plan"]["hows"].clear()), "is damaged: IndexError"),
     "rules are numbers": (edit(lambda data: data["plan"].update(rules=[1])), "is damaged: TypeError"),
     "another seed": (edit(lambda data: data["plan"].update(seed=1)), "was altered: its plan does not have the digest"),
+    "brackets": (lambda text: "[" * 100_000, "is damaged: RecursionError"),
+    "no source digest": (
+        edit(lambda data: data.update(source_digest=None)),
+        "is damaged: TypeError source_digest is a",
+    ),
+    "a number for it": (
+        edit(lambda data: data.update(source_digest=5)),
+        "is damaged: TypeError source_digest is a int",
+    ),
+    "versions are text": (edit(lambda data: data.update(versions="x")), "is damaged: TypeError versions is a str"),
+    "a fit that is a list": (edit(lambda data: data.update(fit=[1])), "is damaged: TypeError fit is a list"),
     "newer format": (
         edit(lambda data: data.update(format=3)),
         "has format 3 and noise version 1; growkernels .* reads formats 1 and 2",

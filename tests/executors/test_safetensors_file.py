@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from growkernels.errors import GrowthError
-from growkernels.executors.files.safetensors_file import header, map_bytes, read_header, view
+from growkernels.executors.files.mapped import MappedFile
+from growkernels.executors.files.safetensors_file import header, read_header, view
 from growkernels.plans import DTYPE_BYTES, TensorSpec
 
 specs = st.builds(TensorSpec, st.lists(st.integers(0, 5), max_size=3).map(tuple), st.sampled_from(sorted(DTYPE_BYTES)))
@@ -30,7 +31,7 @@ def test_the_library_reads_what_is_written(wanted: dict[str, TensorSpec]) -> Non
         path = Path(folder) / "model.safetensors"
         path.write_bytes(head + data)
         loaded, found = load_file(path), read_header(path)
-        mapped = map_bytes(path)
+        mapped = MappedFile(path).data
         assert found == entries
         assert {name: entry.spec for name, entry in found.items()} == wanted
         for name, value in loaded.items():
@@ -56,7 +57,7 @@ def test_damage_is_a_clear_error_or_harmless(data: st.DataObject) -> None:
             found = read_header(path)
         except GrowthError:
             return
-        mapped = map_bytes(path)
+        mapped = MappedFile(path).data
         for entry in found.values():
             assert view(mapped, entry).shape == entry.shape
 

@@ -46,7 +46,7 @@ def test_every_format_gives_the_same_tensors(tmp_path: Path, write: Callable[[Pa
     for name, value in expected.items():
         assert source.tensors[name] == TensorSpec(tuple(value.shape), str(value.dtype).removeprefix("torch."))
         assert torch.equal(source.tensor(name), value)
-    assert [path.name for path in source.carried] == ["generation_config.json", "tokenizer.json"]
+    assert [str(path) for path in source.side.carried] == ["generation_config.json", "tokenizer.json"]
     with pytest.raises(GrowthError, match="has no tensor 'nobody'"):
         source.tensor("nobody")
 
@@ -102,21 +102,35 @@ def test_hub_ids_fetch_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.M
 
     def snapshot_download(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         calls.append((name, allow_patterns[-1]))
-        assert not any(
-            fnmatch(variant, p) for p in allow_patterns for variant in ("model.fp16.safetensors", "flax_model.msgpack")
-        )
-        assert ignore_patterns == ["*/*"] and "config.json" in allow_patterns and "tokenizer*" in allow_patterns
-        return str(tmp_path / "cache")
+
+        def fetched(file: str) -> bool:
+            return any(fnmatch(file, p) for p in allow_patterns) and not any(fnmatch(file, p) for p in ignore_patterns)
+
+        for file in (
+            "model.fp16.safetensors",
+            "flax_model.msgpack",
+            "onnx/config.json",
+            "original/params.json",
+            "x.gguf",
+        ):
+            assert not fetched(file)
+        for file in ("config.json", "tokenizer.json", "source.spm", "additional_chat_templates/a.jinja", "LICENSE",
+                     "1_Pooling/config.json", "2_Dense/model.safetensors", "generation_config.json"):  # fmt: skip
+            assert fetched(file)
+        return str(tmp_path / "models--owner--model-1.5" / "snapshots" / "0123")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    write_bin(tmp_path / "blobs")
-    (tmp_path / "cache").mkdir()
-    for path in (tmp_path / "blobs").iterdir():
-        (tmp_path / "cache" / path.name).symlink_to(path)
+    repository = tmp_path / "models--owner--model-1.5"
+    write_bin(repository / "blobs")
+    snapshot = repository / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for path in (repository / "blobs").iterdir():
+        (snapshot / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     source = open_source("owner/model-1.5")
     assert torch.equal(source.tensor("embed.weight"), support.tensors()["embed.weight"])
     assert source.name == "owner/model-1.5"
+    assert [str(path) for path in source.side.carried] == ["generation_config.json", "tokenizer.json"]
     assert calls == [
         ("owner/model-1.5", "model.safetensors.index.json"),
         ("owner/model-1.5", "pytorch_model.bin.index.json"),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from growkernels.errors import GrowthError
-from growkernels.executors import check_destination, staged
-from growkernels.executors.files import staging, stopping
-from tests.executors.support import snapshot
+from growkernels.executors import check_destination, execute, open_source, staged
+from growkernels.executors.files import exchange, shards, staging, stopping
+from tests.executors.support import plan, snapshot, write_source
 
 
 def checkpoint(folder: Path, text: str) -> Path:
@@ -52,7 +54,7 @@ def test_a_relative_path_and_the_current_folder(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_renaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renaming: str, overwrite: bool) -> None:
     if renaming == "plain":
-        monkeypatch.setattr(staging, "_renameat2", lambda *_: errno.EINVAL)
+        monkeypatch.setattr(exchange, "_renameat2", lambda *_: errno.EINVAL)
     if overwrite:
         checkpoint(tmp_path / "dst", "old")
     with staged(tmp_path / "dst", overwrite) as folder:
@@ -65,7 +67,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renaming: str
 ) -> None:
     if renaming == "plain":
-        monkeypatch.setattr(staging, "_renameat2", lambda *_: errno.ENOSYS)
+        monkeypatch.setattr(exchange, "_renameat2", lambda *_: errno.ENOSYS)
     with pytest.raises(GrowthError, match="appeared during the growth"), staged(tmp_path / "dst"):
         (tmp_path / "dst").mkdir()
     assert list(snapshot(tmp_path)) == ["dst"]
@@ -92,13 +94,13 @@ def test_signals_unwind_and_their_handlers_come_back(tmp_path: Path, number: int
 
 
 def test_a_second_signal_waits_for_the_cleaning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove = staging.shutil.rmtree
+    remove = exchange.shutil.rmtree
 
     def interrupted(*args: object, **kwargs: object) -> None:
         signal.raise_signal(signal.SIGINT)
         remove(*args, **kwargs)
 
-    monkeypatch.setattr(staging.shutil, "rmtree", interrupted)
+    monkeypatch.setattr(exchange.shutil, "rmtree", interrupted)
     with pytest.raises(RuntimeError), staged(tmp_path / "dst") as folder:
         fail_half_way(folder, RuntimeError)
     assert snapshot(tmp_path) == {}
@@ -106,13 +108,13 @@ def test_a_second_signal_waits_for_the_cleaning(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_signal_too_late_to_stop_the_run_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = staging._commit
+    commit = staging.commit
 
     def interrupted(*args: object) -> None:
         signal.raise_signal(signal.SIGTERM)
         commit(*args)
 
-    monkeypatch.setattr(staging, "_commit", interrupted)
+    monkeypatch.setattr(staging, "commit", interrupted)
     # The signal's own action ends the process: another one takes its place for the test.
     monkeypatch.setattr(stopping, "_DEFAULTS", {signal.SIGTERM: signal.default_int_handler})
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -246,3 +248,176 @@ def test_what_the_disk_says_is_a_clear_error(tmp_path: Path) -> None:
 def with_error(dst: Path, error: OSError) -> None:
     with staged(dst):
         raise error
+
+
+def add_a_file(dst: Path) -> None:
+    (dst / "thesis.tex").write_text("ten years of work")
+
+
+def become_another_folder(dst: Path) -> None:
+    exchange.shutil.rmtree(dst)
+    dst.mkdir()
+    add_a_file(dst)
+
+
+def change_a_file(dst: Path) -> None:
+    (dst / "config.json").write_text("changed by hand")
+
+
+def add_deep_below(dst: Path) -> None:
+    (dst / "inner").mkdir()
+    add_a_file(dst / "inner")
+
+
+@pytest.mark.parametrize("renaming", ["exchange", "plain"])
+@pytest.mark.parametrize("change", [add_a_file, become_another_folder, change_a_file, add_deep_below])
+def test_what_came_into_the_destination_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], renaming: str
+) -> None:
+    if renaming == "plain":
+        monkeypatch.setattr(exchange, "_renameat2", lambda *_: errno.EINVAL)
+    checkpoint(tmp_path / "dst", "old")
+    after = {}
+
+    def run() -> None:
+        with staged(tmp_path / "dst", overwrite=True):
+            change(tmp_path / "dst")
+            after.update(snapshot(tmp_path / "dst"))
+
+    with pytest.raises(GrowthError, match="was changed during the growth; nothing was replaced"):
+        run()
+    assert snapshot(tmp_path / "dst") == after
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+
+
+@pytest.mark.parametrize("renaming", ["exchange", "plain"])
+def test_what_comes_in_the_last_moment_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renaming: str
+) -> None:
+    """Between the last look at the destination and the renaming there is time for another process."""
+    checkpoint(tmp_path / "dst", "old")
+    real, calls = exchange._renameat2, []
+
+    def late(*arguments: object) -> int:
+        calls.append(arguments)
+        if len(calls) == 1:
+            add_a_file(tmp_path / "dst")
+        return real(*arguments) if renaming == "exchange" else errno.EINVAL
+
+    monkeypatch.setattr(exchange, "_renameat2", late)
+    with pytest.raises(GrowthError, match="was changed during the growth"), staged(tmp_path / "dst", overwrite=True):
+        pass
+    assert (tmp_path / "dst" / "thesis.tex").read_text() == "ten years of work"
+    assert (tmp_path / "dst" / "config.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+
+
+def test_a_destination_that_is_removed_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "dst", "old")
+    with staged(tmp_path / "dst", overwrite=True) as folder:
+        (folder / "file").write_text("new")
+        exchange.shutil.rmtree(tmp_path / "dst")
+    assert list(snapshot(tmp_path)) == ["dst", "dst/file"]
+
+
+def test_a_run_that_cleans_up_between_the_folder_and_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, calls = staging._lock, []
+
+    def late(folder: Path) -> int:
+        calls.append(folder)
+        if len(calls) == 1:
+            staging._remove_leftovers(tmp_path / "dst")
+            assert not folder.exists()
+        return lock(folder)
+
+    monkeypatch.setattr(staging, "_lock", late)
+    with staged(tmp_path / "dst") as folder:
+        (folder / "file").write_text("new")
+    assert len(calls) == 2 and list(snapshot(tmp_path)) == ["dst", "dst/file"]
+
+
+def test_a_run_that_starts_between_the_folder_and_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cleans up, and is at work when this one has its lock: one of the two goes on."""
+    lock, other = staging._lock, tmp_path / ".dst.growkernels-01234567"
+    held = []
+
+    def late(folder: Path) -> int:
+        if not held:
+            other.mkdir()
+            held.append(lock(other))
+        return lock(folder)
+
+    monkeypatch.setattr(staging, "_lock", late)
+    with pytest.raises(GrowthError, match="another growth is writing"), staged(tmp_path / "dst"):
+        raise AssertionError("entered")
+    assert list(tmp_path.iterdir()) == [other]
+    os.close(held[0])
+
+
+def test_folders_that_others_planted_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither taken for a destination that a crash left half renamed, nor for a run at work."""
+    checkpoint(tmp_path / ".dst.growkernels-0123abcd-old", "planted")
+    checkpoint(tmp_path / ".dst.growkernels-0123abce", "planted")
+    held = os.open(tmp_path / ".dst.growkernels-0123abce", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    before = snapshot(tmp_path)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with staged(tmp_path / "dst") as folder:
+        (folder / "file").write_text("new")
+    os.close(held)
+    after = snapshot(tmp_path)
+    assert {path: value for path, value in after.items() if not path.startswith("dst")} == before
+    assert (tmp_path / "dst" / "file").read_text() == "new"
+
+
+@pytest.mark.parametrize("place", ["/proc", "/sys", "/dev/fd", "/proc/self/fdinfo"])
+def test_a_place_that_cannot_hold_files(tmp_path: Path, place: str) -> None:
+    if not Path(place).is_dir():
+        pytest.skip(reason=f"there is no {place}")
+    source = open_source(write_source(tmp_path / "src"))
+
+    def run() -> None:
+        with staged(Path(place) / "dst") as folder:
+            execute(source, plan(), folder)
+
+    with pytest.raises(GrowthError, match=r"cannot be written|is not writable|cannot hold|needs .* free"):
+        run()
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["posix_fallocate", "mmap"])
+def test_a_file_system_without_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(*((os, call) if call == "posix_fallocate" else (shards.mmap, call)), failing)
+    wanted = (
+        "no room for file.safetensors" if number == errno.ENOSPC else "cannot hold file.safetensors: .* choose a place"
+    )
+    with pytest.raises(GrowthError, match=wanted), staged(tmp_path / "dst") as folder:
+        shards.MappedShard(folder, shards.Shard("file.safetensors", b"head", {}))
+    assert snapshot(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("a\0b", "is no path"), ("~nobody-of-that-name/dst", "give the whole path")]
+)
+def test_paths_that_are_none(given: str, message: str) -> None:
+    with pytest.raises(GrowthError, match=message):
+        check_destination(Path(given))
+
+
+def test_a_signal_between_the_folder_and_what_removes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = staging._make
+
+    def interrupted(*args: object) -> object:
+        made = make(*args)
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(staging, "_make", interrupted)
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "dst"):
+        raise AssertionError("entered")
+    assert snapshot(tmp_path) == {}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

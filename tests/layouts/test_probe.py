@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import classes, discover
-from growkernels.layouts import probe as probing
 from growkernels.layouts.families import FAMILIES, HEADS
-from growkernels.layouts.probe import TURNS
+from growkernels.layouts.probe import TURNS, ways_to_turn
 from tests.layouts.support import class_shapes, specs, stored_config
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 3, "vocab_size": 11}
-#: Without a pinned head_dim, heads turn as hidden does.
-TABLES = {"pinned": TURNS, "derived": {knob: pair for knob, pair in TURNS.items() if "heads" not in knob}}
+#: Without a pinned head_dim, heads turn as hidden does; some classes tie kv heads too.
+TABLES = {
+    name: tuple(dict.fromkeys(way.values()))
+    for name, way in zip(("pinned", "tied", "all tied"), ways_to_turn(True, True), strict=True)
+}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -27,7 +29,7 @@ TABLES = {"pinned": TURNS, "derived": {knob: pair for knob, pair in TURNS.items(
 @example([1, 1, 0, 0, 0, 0, 0])
 @example([1, 0, 2, 0, 0, 0, 3])
 def test_no_sum_of_sizes_grows_as_one_size_does(table, sizes):
-    turns = [*TABLES[table].values(), (1, 1)]
+    turns = [*TABLES[table], (1, 1)]
     terms = [(size, pair) for size, pair in zip(sizes, turns, strict=False) if size]
     total = sum(size for size, _ in terms)
     grown = tuple(sum(size * pair[probe] for size, pair in terms) for probe in range(2))
@@ -38,7 +40,7 @@ def test_no_sum_of_sizes_grows_as_one_size_does(table, sizes):
 @pytest.mark.parametrize("table", TABLES)
 def test_turns_are_corners_of_a_convex_polygon(table):
     """Which is why the test above holds for all sizes: a walk around their middle turns to the same side everywhere."""
-    points = [*TABLES[table].values(), (1, 1)]
+    points = [*TABLES[table], (1, 1)]
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     points.sort(key=lambda point: atan2(point[1] - y, point[0] - x))
     for a, b, c in zip(points, points[1:] + points[:1], points[2:] + points[:2], strict=True):
@@ -47,7 +49,7 @@ def test_turns_are_corners_of_a_convex_polygon(table):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_no_product_of_two_sizes_grows_as_one_size_does(table):
-    turns = TABLES[table].values()
+    turns = TABLES[table]
     products = {(a[0] * b[0], a[1] * b[1]) for a, b in combinations_with_replacement(turns, 2)}
     assert len(set(turns)) == len(turns) and not products & set(turns)
 
@@ -88,6 +90,5 @@ def test_the_class_is_built_three_times(family, monkeypatch):
 
     original = classes.build
     monkeypatch.setattr(classes, "build", build)
-    monkeypatch.setattr(probing, "build", build)
     discover(config, tensors)
     assert layers == [3, 1, 1]

@@ -48,13 +48,13 @@ def refused(config, tensors, *words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_type", "mamba", ["'mamba' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
+        ("model_type", "mine", ["'mine' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
         ("model_type", None, ["names no model_type", "llama"]),
         ("auto_map", {"AutoModel": "modeling.Mine"}, ["remote code is never run", "convert the checkpoint"]),
         ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),
         ("peft_type", "LORA", ["adapter", "merge_and_unload"]),
         ("pruned_heads", {"0": [1]}, ["pruned_heads", "differ in width"]),
-        ("is_encoder_decoder", True, ["encoder-decoder"]),
+        ("is_encoder_decoder", True, ["is_encoder_decoder", "encoder of this model"]),
         ("architectures", ["LlamaForVision"], ["'LlamaForVision' is not supported", "LlamaForCausalLM"]),
         ("architectures", None, ["names no architecture", "LlamaForCausalLM"]),
         (
@@ -65,11 +65,11 @@ def refused(config, tensors, *words):
         ("num_hidden_layers", 1, ["is 1 in config.json", r"but 2 \(0 to 1\) in"]),
         ("num_hidden_layers", 10**12, ["is 1000000000000 in config.json, but 2"]),
         ("model_type", ["llama"], ["not supported"]),
-        ("num_attention_heads", 3, ["not a multiple of the number of attention", "Mend"]),
-        ("num_attention_heads", 0, ["cannot read this llama config", "Mend"]),
+        ("num_attention_heads", 3, ["not a multiple of the number of attention", "Fix"]),
+        ("num_attention_heads", 0, ["cannot read this llama config", "Fix"]),
         ("num_key_value_heads", 0, ["kv_heads is 0", "positive whole number"]),
         ("vocab_size", -11, ["vocab is -11", "positive whole number"]),
-        ("hidden_size", "wide", ["hidden_size", "Mend"]),
+        ("hidden_size", "wide", ["hidden_size", "Fix"]),
         (
             "intermediate_size",
             25,
@@ -185,3 +185,24 @@ def test_junk_in_a_config_is_refused_or_harmless(family, key, junk):
     except GrowthError:
         return
     assert layout.tensors.keys() | layout.duplicates.keys() == tensors.keys()
+
+
+def test_what_most_tensors_are_unknown_by_is_not_to_be_removed() -> None:
+    config, tensors = SOUND["llama"]
+    for names, words in (
+        (list(tensors), "config.json names another class than they were saved from, or a wrapper"),
+        (list(tensors)[:1], "name the class that has them in architectures, or remove them if nothing"),
+    ):
+        renamed = {f"x.{name}" if name in names else name: spec for name, spec in tensors.items()}
+        with pytest.raises(GrowthError, match=words):
+            discover(config, renamed)
+
+
+def test_counters_and_empty_tensors_are_named_as_such() -> None:
+    config, tensors = SOUND["llama"]
+    with pytest.raises(GrowthError, match=r"model\.step is a counter, one int64, .* remove it from the checkpoint"):
+        discover(config, {**tensors, "model.step": TensorSpec((), "int64")})
+    with pytest.raises(GrowthError, match="start from the checkpoint before quantization"):
+        discover(config, {**tensors, "model.step": TensorSpec((4, 4), "int8")})
+    with pytest.raises(GrowthError, match=r"is empty, of shape \[0\] .* DeepSpeed ZeRO-3"):
+        discover(config, {name: TensorSpec((0,), spec.dtype) for name, spec in tensors.items()})

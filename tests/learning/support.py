@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from growkernels.executors import execute, open_source
+from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
-from growkernels.learning import start_matrices
 from growkernels.operators import GrowthOptions, make_plan
 from growkernels.plans import Matrices, Plan
 from tests.families import make_variant

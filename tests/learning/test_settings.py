@@ -13,8 +13,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from growkernels import GrowthError
-from growkernels.api import Fit
+from growkernels import Fit, GrowthError
 from growkernels.learning import TextBatches
 from growkernels.learning.checks import MOST, schedule
 from tests.cli.support import save_tokenizer

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from growkernels import GrowthError, LearnedGrowth
 from growkernels.learning import checkpoint
 from growkernels.learning.checkpoint import FitCheckpoint
-from growkernels.learning.state import read_state, write_state
+from growkernels.learning.state import State, read_state, write_state
 from tests.families import make_model
 from tests.learning.support import saved
 from tests.learning.test_growth import BOTH, batches
@@ -195,3 +195,91 @@ def test_the_metadata_is_plain_json(tmp_path: Path) -> None:
     with safe_open(tmp_path / "operator.safetensors", "pt") as file:
         rest = json.loads(file.metadata()["growkernels"])
     assert rest["losses"] == growth.losses and rest["options"]["width"] == 2 and rest["fit"] is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "[" * 100_000,
+        {"options": 5},
+        {"losses": "x"},
+        {"losses": [1]},
+        {"losses": None},
+        {"fit": 5},
+        {"plan_digest": None},
+        {"source_digest": 5},
+    ],
+    ids=lambda rest: str(rest)[:20],
+)
+def test_entries_of_another_kind_are_found(tmp_path: Path, rest: object) -> None:
+    sound = {"format": 3, "options": {}, "plan_digest": "", "source_digest": None, "losses": [1.5], "fit": None}
+    path = tmp_path / "operator.safetensors"
+    text = rest if isinstance(rest, str) else json.dumps({**sound, **rest})
+    save_file({"matrices/hidden": torch.ones(3)}, path, metadata={"growkernels": text})
+    with pytest.raises(GrowthError, match="no half-trained operator, or a damaged one"):
+        read_state(path)
+    save_file({"matrices/hidden": torch.ones(3)}, path, metadata={"growkernels": json.dumps(sound)})
+    assert read_state(path).losses == [1.5]
+
+
+def small_state() -> State:
+    return State({}, "", None, [], None, *({"hidden": torch.ones(2, 2)} for _ in range(3)))
+
+
+@pytest.mark.parametrize("planted", ["link", "dangling link", "pipe", "another user's"])
+def test_what_others_planted_under_the_name_of_the_part_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    part, victim = tmp_path / ".state.partial", tmp_path / "victim"
+    if planted != "dangling link":
+        victim.write_text("precious")
+    if planted == "pipe":
+        os.mkfifo(part)
+    elif planted == "another user's":
+        part.write_text("theirs")
+        theirs = os.open(part, os.O_RDONLY)
+        real, others = os.geteuid(), part.stat().st_ino
+        fstat = os.fstat
+        monkeypatch.setattr(
+            os, "fstat", lambda fd: _owned(fstat(fd), real + 1) if fstat(fd).st_ino == others else fstat(fd)
+        )
+    else:
+        part.symlink_to(victim)
+    write_state(tmp_path / "state", small_state())
+    assert not (tmp_path / "state").is_symlink() and not os.path.lexists(part)
+    assert read_state(tmp_path / "state").matrices["hidden"].equal(torch.ones(2, 2))
+    assert victim.exists() == (planted != "dangling link")
+    if victim.exists():
+        assert victim.read_text() == "precious"
+    if planted == "another user's":
+        assert os.read(theirs, 10) == b"theirs"
+        os.close(theirs)
+
+
+def _owned(status: os.stat_result, user: int) -> os.stat_result:
+    fields = list(status)
+    fields[4] = user
+    return os.stat_result(fields)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.EIO, "was written, but its folder cannot be flushed"), (errno.EINVAL, None)]
+)
+def test_a_folder_that_cannot_be_flushed_after_the_renaming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str | None
+) -> None:
+    """What it held before is not there any more, and nobody may say that it is; some file systems flush no folders."""
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    if message is None:
+        write_state(tmp_path / "state", small_state())
+    else:
+        with pytest.raises(GrowthError, match=message):
+            write_state(tmp_path / "state", small_state())
+    assert read_state(tmp_path / "state").losses == []

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 import growkernels
-from growkernels.executors import fill as fill_module
+from growkernels.executors.sinks.module import ModuleSink
 from growkernels.verification.logits import compare, load_model, outputs
 from tests.end_to_end.support import grown, saved, tokens
 from tests.families import FAMILIES, make_model, variants
@@ -101,8 +101,8 @@ def test_each_parameter_keeps_its_dtype() -> None:
 
 def test_buckets_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     models = [make_model("qwen3")[1] for _ in range(3)]
-    for model, size in zip(models, (fill_module.BUCKET, 10_000, 1), strict=True):
-        monkeypatch.setattr(fill_module.buckets, "__defaults__", (size,))
+    for model, size in zip(models, (ModuleSink.bucket, 10_000, 1), strict=True):
+        monkeypatch.setattr(ModuleSink, "bucket", size)
         growkernels.grow_model(model, width=2, depth=2)
     for model in models[1:]:
         assert_same_model(model, models[0])

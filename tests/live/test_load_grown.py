@@ -55,6 +55,15 @@ def test_by_way_of_another_devices_memory(family: str, options: dict[str, Any], 
     assert snapshot(source) == before
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_a_device_without_memory_for_the_source(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = saved(sources, "llama")
+    wanted = sum(value.nbytes for value in load_file(source / "model.safetensors").values())
+    monkeypatch.setattr(memory, "free_memory", lambda device: wanted - 1)
+    with pytest.raises(GrowthError, match=f"needs {wanted:,} bytes .* more on cpu:0"):
+        growkernels.load_grown(source, width=2)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float16, None])
 def test_the_dtype_is_the_stored_one_or_the_one_asked_for(dtype: Any, sources: Path, tmp_path: Path) -> None:
     source = saved(sources, "llama", "tied", torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What is alive at once while a model grows: the grown model and one bucket."""
+"""What is alive at once while a model grows: both models where they fit, else the grown model and one bucket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 
 import growkernels
 from growkernels import live as live_module
-from growkernels.executors import fill as fill_module
+from growkernels.executors import run as run_module
+from growkernels.executors.sinks.module import ModuleSink
 from tests.families import make_model
 
 #: What plans warn of is tested with the plans.
@@ -51,7 +52,7 @@ def alive() -> int:
     ids=str,
 )
 def test_the_peak_is_the_grown_model_and_one_bucket(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module.buckets, "__defaults__", (BUCKET,))
+    monkeypatch.setattr(ModuleSink, "bucket", BUCKET)
     _, model = make_model("llama", **SIZES)
     ids = torch.arange(9)[None]
     model(ids, labels=ids).loss.backward()
@@ -59,7 +60,7 @@ def test_the_peak_is_the_grown_model_and_one_bucket(options: dict[str, Any], mon
     before = alive()
     assert before >= 2 * small  # parameters and gradients
     optimizer = torch.optim.SGD(model.parameters())  # holds on to the old parameters, as training code does
-    tile, live = fill_module.ops.tile_rules_, []
+    tile, live = run_module.ops.tile_rules_, []
 
     def watched(*arguments: Any) -> None:
         # The peak of every bucket: its targets are there, and its sources are still.
@@ -68,8 +69,10 @@ def test_the_peak_is_the_grown_model_and_one_bucket(options: dict[str, Any], mon
 
     asked: list[int] = []
     monkeypatch.setattr(live_module, "check_memory", lambda device, needed: asked.append(needed))
-    monkeypatch.setattr(fill_module.ops, "tile_rules_", watched)
-    growkernels.grow_model(model, **options)
+    monkeypatch.setattr(live_module, "free_memory", lambda device: 0)
+    monkeypatch.setattr(run_module.ops, "tile_rules_", watched)
+    with pytest.warns(UserWarning, match="does not fit into memory beside the old one.*Save the model first"):
+        growkernels.grow_model(model, **options)
     grown = sum(parameter.nbytes for parameter in model.parameters())
     bucket = max(BUCKET, *(parameter.nbytes for parameter in model.parameters()))
     assert len(live) > 2

@@ -14,8 +14,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 import growkernels
 from growkernels import GrowthError
-from growkernels.executors import fill as fill_module
 from growkernels.executors import memory
+from growkernels.executors import run as run_module
+from growkernels.executors.sinks.module import ModuleSink
 from tests.families import make_model
 from tests.live.support import Untouched, assert_same_model
 
@@ -152,7 +153,7 @@ def test_a_failure_before_the_first_parameter_is_emptied_leaves_the_model(monkey
     def fail(*_: object) -> None:
         raise RuntimeError("no kernel")
 
-    monkeypatch.setattr(fill_module.ops, "tile_rules_", fail)
+    monkeypatch.setattr(run_module.ops, "tile_rules_", fail)
     with pytest.raises(RuntimeError, match="no kernel") as caught:
         growkernels.grow_model(model, width=2, depth=2)
     assert not hasattr(caught.value, "__notes__")
@@ -161,8 +162,8 @@ def test_a_failure_before_the_first_parameter_is_emptied_leaves_the_model(monkey
 
 def test_a_later_failure_says_that_the_model_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     _, model = make_model("llama")
-    monkeypatch.setattr(fill_module.buckets, "__defaults__", (20_000,))
-    tile, calls = fill_module.ops.tile_rules_, []
+    monkeypatch.setattr(ModuleSink, "bucket", 20_000)
+    tile, calls = run_module.ops.tile_rules_, []
 
     def fail(*arguments: Any) -> None:
         calls.append(1)
@@ -170,14 +171,14 @@ def test_a_later_failure_says_that_the_model_is_lost(monkeypatch: pytest.MonkeyP
             raise torch.OutOfMemoryError("no room")
         tile(*arguments)
 
-    monkeypatch.setattr(fill_module.ops, "tile_rules_", fail)
+    monkeypatch.setattr(run_module.ops, "tile_rules_", fail)
     with pytest.raises(torch.OutOfMemoryError) as caught:
         growkernels.grow_model(model, width=2)
     assert "has lost" in caught.value.__notes__[0] and "load it again" in caught.value.__notes__[0]
 
 
 def test_a_callback_that_raises_is_heard_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module.buckets, "__defaults__", (20_000,))
+    monkeypatch.setattr(ModuleSink, "bucket", 20_000)
     (_, model), (_, other) = make_model("llama"), make_model("llama")
     calls: list[int] = []
 
@@ -192,9 +193,9 @@ def test_a_callback_that_raises_is_heard_at_the_end(monkeypatch: pytest.MonkeyPa
 
 
 def test_ctrl_c_is_heard_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill_module.buckets, "__defaults__", (20_000,))
+    monkeypatch.setattr(ModuleSink, "bucket", 20_000)
     (_, model), (_, other) = make_model("llama"), make_model("llama")
-    tile, calls = fill_module.ops.tile_rules_, []
+    tile, calls = run_module.ops.tile_rules_, []
 
     def interrupted(*arguments: Any) -> None:
         calls.append(1)
@@ -202,7 +203,7 @@ def test_ctrl_c_is_heard_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         tile(*arguments)
 
-    monkeypatch.setattr(fill_module.ops, "tile_rules_", interrupted)
+    monkeypatch.setattr(run_module.ops, "tile_rules_", interrupted)
     with pytest.raises(KeyboardInterrupt):
         growkernels.grow_model(model, width=2, depth=2)
     assert len(calls) > 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from growkernels.errors import GrowthError
-from growkernels.learning import start_matrices
+from growkernels.executors.start import start_matrices
 from growkernels.operators import GrowthOptions
 from growkernels.plans import Matrices, Plan
 from growkernels.report.picture import draw_plan

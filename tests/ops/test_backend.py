@@ -10,7 +10,7 @@ from torch._subclasses import FakeTensorMode
 
 from growkernels import ops
 from growkernels.errors import GrowthError
-from growkernels.ops import Noise, Tile
+from growkernels.ops import Noise, Tile, triton_launch
 from growkernels.ops.backends import cpu, cuda, extension, registry, triton
 from tests import emulated
 from tests.ops.tools import data
@@ -158,6 +158,6 @@ def test_tensors_on_several_devices_are_refused() -> None:
 def test_a_triton_that_fuses_is_refused(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], installed: str, refused: bool
 ) -> None:
-    monkeypatch.setattr(triton, "version", lambda name: installed)
-    why = triton.fuses.__wrapped__(*capability)
+    monkeypatch.setattr(triton_launch, "version", lambda name: installed)
+    why = triton_launch.fuses.__wrapped__(*capability)
     assert (f"Triton {installed} fuses" in why and "3.7 or later" in why) if refused else why == ""

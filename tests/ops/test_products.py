@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from growkernels import devices
-from growkernels.ops.backends import triton
+from growkernels.ops.expand import triton
 from growkernels.ops.expand.products import fill_together, products_
 from tests.ops.tools import assert_same_bits, data, laid_out, poisoned
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +104,42 @@ def test_models_are_run_only_where_they_fit(original: Path, target: Path, monkey
     assert "more than a quarter" in skipped.lines()[-1]
     assert growkernels.verify(original, target, logits=True).logits is not None
     assert growkernels.verify(original, target, logits=False).lines()[-1] == "outputs not compared: switched off"
+
+
+def spoil_hows(**changes: object) -> Callable[[dict[str, Any]], None]:
+    return lambda plan: [how["tile"].update(changes) for how in plan["hows"]].clear()
+
+
+NONSENSE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "an axis that is not there": spoil_hows(sum_axis=7),
+    "an axis that is text": spoil_hows(sum_axis="x"),
+    "a divisor that is text": spoil_hows(divisor="2"),
+    "a divisor of zero": spoil_hows(divisor=0),
+    "negative segments": spoil_hows(axes=[[[-5, 64, 2, 1]], [[-7, 48, 2, 1]]]),
+    "absurd segments": spoil_hows(axes=[[[10**18, 64, 2, 1]], [[10**18, 48, 2, 1]]]),
+    "another source": lambda plan: plan["rules"][0].update(sources=["nobody"]),
+    "a dtype of nobody": lambda plan: plan["rules"][0]["spec"].update(dtype="float3"),
+    "a dtype that is a function": lambda plan: plan["rules"][0]["spec"].update(dtype="zeros"),
+    "a shape of text": lambda plan: plan["rules"][0]["spec"].update(shape="64"),
+    "a rule that is a number": lambda plan: plan.update(rules=[5]),
+    "a form that is not there": lambda plan: plan["rules"][0].update(how=10**6),
+    "claims that are text": lambda plan: plan.update(claims=["x"]),
+    "layers that are text": lambda plan: plan.update(layer_index=5),
+    "a key that nobody knows": lambda plan: plan.update(mystery=5),
+}
+
+
+@pytest.mark.parametrize("case", NONSENSE)
+def test_a_manifest_with_a_plan_of_nonsense_is_refused(original: Path, target: Path, case: str) -> None:
+    """Its digest may be right: whoever wrote the plan made it too."""
+    path = target / "growkernels.json"
+    data = json.loads(path.read_text())
+    NONSENSE[case](data["plan"])
+    canonical = json.dumps(data["plan"], sort_keys=True, separators=(",", ":"))
+    path.write_text(json.dumps({**data, "plan_digest": hashlib.sha256(canonical.encode()).hexdigest()}))
+    said, passed = "", False
+    try:
+        passed = growkernels.verify(original, target, logits=False).passed
+    except GrowthError as error:
+        said = str(error)
+    assert not passed and (not said or "growkernels.json" in said or "nobody" in said)

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save
 
 import growkernels
 from growkernels.errors import GrowthError
+from growkernels.executors.files.side_files import report_side_files
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.plans import NOISE_VERSION, Matrices, Plan
 from growkernels.plans.format1 import upgraded
@@ -31,7 +32,8 @@ _FORMAT, _OLD_FORMAT = 2, 1
 class Manifest:
     """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
 
-    `fit`: how learned matrices were trained, where they were.
+    `fit`: how learned matrices were trained, where they were. `side_files`: what became of the source's files beside the
+    weights. `strip_prefix`: what was left out of the names of the source's tensors.
     """
 
     plan: Plan
@@ -41,6 +43,8 @@ class Manifest:
     versions: dict[str, str]
     verification: dict[str, Any] | None
     fit: dict[str, Any] | None = None
+    side_files: dict[str, Any] | None = None
+    strip_prefix: str = ""
 
 
 def write_manifest(
@@ -50,13 +54,25 @@ def write_manifest(
     verification: dict[str, Any] | None = None,
     fit: dict[str, Any] | None = None,
 ) -> None:
-    """Write or replace the manifest of the checkpoint in `folder`.
+    """Write or replace the manifest of the checkpoint in `folder`. Raises GrowthError if the source has changed meanwhile.
 
     plan: as carried out, that `execute` returned; verification: its results as a JSON object, None if there was none; fit:
     likewise, how learned matrices were trained.
     """
-    manifest = Manifest(plan, plan.digest(), source.name, source.digest(), _versions(), verification, fit)
-    data = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
+    source.check_unchanged()
+    side = report_side_files(source.side, plan, source.tensors).to_json()
+    manifest = Manifest(
+        plan,
+        plan.digest(),
+        source.name,
+        source.digest(),
+        _versions(),
+        verification,
+        fit,
+        side,
+        source.strip_prefix,
+    )
+    data: dict[str, Any] = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
     data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
@@ -74,28 +90,42 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         data = json.loads(path.read_bytes())
-        kind, noise = data["format"], data["noise_version"]
-        if kind not in (_OLD_FORMAT, _FORMAT) or noise != NOISE_VERSION:
-            raise GrowthError(
-                f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads formats "
-                f"{_OLD_FORMAT} and {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: "
-                f"{data['versions']}."
-            )
-        wanted = data["plan"].get("matrices")
-        stored = upgraded(data["plan"]) if kind == _OLD_FORMAT else data["plan"]
-        plan = Plan.from_json(stored, None if wanted is None else _matrices(folder, wanted))
-        # Manifests of older versions have no `fit`.
-        held = {"fit": None, **data}
-        manifest = Manifest(plan, **{name: held[name] for name in Manifest.__slots__ if name != "plan"})
-    except GrowthError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        kind, noise, versions = data["format"], data["noise_version"], data["versions"]
+        digest, wanted = json_digest(data["plan"]), data["plan"].get("matrices")
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if kind not in (_OLD_FORMAT, _FORMAT) or noise != NOISE_VERSION:
         raise GrowthError(
-            f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again."
-        ) from error
-    if json_digest(data["plan"]) != manifest.plan_digest:
+            f"{path} has format {kind} and noise version {noise}; growkernels {growkernels.__version__} reads formats "
+            f"{_OLD_FORMAT} and {_FORMAT} and noise version {NOISE_VERSION}. Use the version that wrote it: {versions}."
+        )
+    matrices = None if wanted is None else _matrices(folder, wanted)
+    try:
+        stored = upgraded(data["plan"]) if kind == _OLD_FORMAT else data["plan"]
+        plan = Plan.from_json(stored, matrices)
+        # Manifests of older versions have none of them.
+        held = {"fit": None, "side_files": None, "strip_prefix": "", **data}
+        manifest = Manifest(plan, **{name: _checked(name, held[name]) for name in Manifest.__slots__ if name != "plan"})
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+    if digest != manifest.plan_digest:
         raise GrowthError(f"{path} was altered: its plan does not have the digest that it names. Restore it.")
     return manifest
+
+
+#: What a damaged file can make of reading it.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+
+
+def _damaged(path: Path, error: BaseException) -> GrowthError:
+    return GrowthError(f"{path} is damaged: {type(error).__name__} {error}. Restore it or grow the checkpoint again.")
+
+
+def _checked(name: str, value: Any) -> Any:
+    kinds = {"plan_digest": str, "source": str, "source_digest": str, "versions": dict, "strip_prefix": str}
+    if not isinstance(value, kinds.get(name, dict | None)):
+        raise TypeError(f"{name} is a {type(value).__name__}")
+    return value
 
 
 def _matrices(folder: Path, digest: str) -> Matrices:
@@ -106,7 +136,7 @@ def _matrices(folder: Path, digest: str) -> Matrices:
         )
     try:
         matrices = Matrices(load_file(path))
-    except (ValueError, SafetensorError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, SafetensorError, OSError) as error:
         raise GrowthError(f"{path} is damaged: {error}. Restore it or grow the checkpoint again.") from error
     if matrices.digest() != digest:
         raise GrowthError(f"{path} was altered: its matrices are not those that {MANIFEST} names. Restore it.")

@@ -7,17 +7,17 @@ is wrong with a damaged one.
 from __future__ import annotations
 
 import json
-import mmap
-import tempfile
-import warnings
+from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, NamedTuple
 
 import torch
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.mapped import aligned
 from growkernels.plans import TensorSpec
 
 #: The format's dtypes that torch can hold as they are; others are quantized.
@@ -39,6 +39,11 @@ DTYPES = {
 CODES = {str(dtype).removeprefix("torch."): code for code, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000
 _ALIGNMENT = 64
+#: Larger numbers and more axes are in no file; without a bound, multiplying them would take for ever.
+_LARGEST, _MOST_AXES = 2**63 - 1, 64
+_short = Repr()
+_short.maxstring = _short.maxother = 100
+_short.maxlong = 25
 
 
 class Entry(NamedTuple):
@@ -86,31 +91,40 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"twice in one object: {', '.join(twice)}")
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"twice in one object: {', '.join(twice[:3])}{', ...' if len(twice) > 3 else ''}")
     return result
 
 
 def _entry(path: Path, name: str, value: Any, data: int) -> Entry:
     try:
         code, shape, (start, end) = value["dtype"], value["shape"], value["data_offsets"]
-        numbers = [*shape, start, end]
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"the entry of {name!r} has no dtype, shape and data_offsets: {value!r}") from error
-    if not isinstance(code, str) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise _damaged(
+            path, f"the entry of {name!r} has no dtype, shape and data_offsets: {_short.repr(value)}"
+        ) from error
+    is_list = isinstance(shape, list) and len(shape) <= _MOST_AXES
+    if (
+        not isinstance(code, str)
+        or not is_list
+        or not all(type(n) is int and 0 <= n <= _LARGEST for n in [*shape, start, end])
+    ):
         raise _damaged(
             path,
-            f"{name!r} has dtype {code!r}, shape {shape!r}, data_offsets {[start, end]}; expected a name and numbers",
+            f"{name!r} has dtype {_short.repr(code)}, shape {_short.repr(shape)}, data_offsets "
+            f"{_short.repr([start, end])}; expected a name and numbers",
         )
     dtype = DTYPES.get(code)
     if dtype is None:
         raise GrowthError(
-            f"{path}: {name!r} is stored as {code}, a quantized or unknown format; weights are grown from float64, "
-            f"float32, bfloat16 or float16. Start from the checkpoint before quantization."
+            f"{path}: {name!r} is stored as {_short.repr(code)[1:-1]}, a quantized or unknown format; weights are grown "
+            f"from float64, float32, bfloat16 or float16. Start from the checkpoint before quantization."
         )
-    if end - start != prod(shape) * dtype.itemsize:
+    needed = prod(shape) * dtype.itemsize
+    if end - start != needed:
         raise _damaged(
-            path, f"{name!r}, {code} {shape}, needs {prod(shape) * dtype.itemsize} bytes and has {end - start}"
+            path,
+            f"{name!r}, {code} {_short.repr(shape)}, needs {_short.repr(needed)} bytes and has {end - start}",
         )
     return Entry(dtype, tuple(shape), data + start, data + end)
 
@@ -119,30 +133,13 @@ def _damaged(path: Path, what: str) -> GrowthError:
     return GrowthError(f"{path} is damaged or cut short: {what}. Download or save it again.")
 
 
-def map_bytes(path: Path) -> torch.Tensor:
-    """A file as a read-only uint8 tensor [size]: pages of the file, never a copy. Writing to it ends the process."""
-    with path.open("rb") as file, warnings.catch_warnings():
-        # A private writable map would be quiet, but the kernel refuses one that is larger than RAM and swap.
-        warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        return torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=torch.uint8)
-
-
 def view(data: torch.Tensor, entry: Entry) -> torch.Tensor:
     """One tensor of a mapped file."""
     raw = data[entry.start : entry.end]
     if entry.start % entry.dtype.itemsize:
         # Old files have headers of any length. Unaligned tensors move to an unlinked file, not to memory.
-        raw = _aligned(raw)
+        raw = aligned(raw)
     return raw.view(entry.dtype).reshape(entry.shape)
-
-
-def _aligned(raw: torch.Tensor) -> torch.Tensor:
-    if not len(raw):
-        return raw.clone()
-    with tempfile.TemporaryFile() as file:
-        file.write(raw.numpy().data)
-        file.flush()
-        return torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=torch.uint8)
 
 
 def header(specs: Mapping[str, TensorSpec]) -> tuple[bytes, dict[str, Entry]]:

@@ -100,12 +100,15 @@ class MappedShard:
                 os.posix_fallocate(file.fileno(), 0, shard.nbytes)
                 file.write(shard.header)
                 file.flush()
+                pages = mmap.mmap(file.fileno(), shard.nbytes)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                    raise
-                raise GrowthError(f"no room for {shard.file}, {shard.nbytes:,} bytes: {error.strerror}.") from error
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise GrowthError(f"no room for {shard.file}, {shard.nbytes:,} bytes: {error.strerror}.") from error
+                raise GrowthError(
+                    f"{folder.parent} cannot hold {shard.file}: {error.strerror}. Weights are written by memory map; "
+                    f"choose a place on another file system."
+                ) from error
             self._path, self._entries = folder / shard.file, shard.entries
-            pages = mmap.mmap(file.fileno(), shard.nbytes)
             with suppress(OSError):
                 # One fault for 2 MiB and not for every 4 KiB: half the time in the kernel (ext4, Linux 6.18).
                 pages.madvise(mmap.MADV_HUGEPAGE)

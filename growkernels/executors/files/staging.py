@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.exchange import NotRestored, commit, contents, remove, sync_all
+from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.stopping import Stoppable
 
-_AT_FDCWD, _NOREPLACE, _EXCHANGE = -100, 1, 2
-_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 #: What the operating system says of the place that the user named; every other error is ours.
 _USERS = (
     errno.ENOSPC,
@@ -37,7 +35,7 @@ def check_destination(dst: Path, source: Path | None = None, overwrite: bool = F
 
     source: the folder that is read, if any; neither folder may hold the other.
     """
-    given = dst.expanduser()
+    given = user_path(dst)
     path = given.resolve() if given.name in ("", "..") else given.parent.resolve() / given.name
     if not path.parent.is_dir():
         raise GrowthError(f"{dst}: the folder {path.parent} does not exist; make it first.")
@@ -72,52 +70,111 @@ def _has_weights(folder: Path) -> bool:
 def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> Iterator[Path]:
     """A hidden empty folder beside `dst` that becomes `dst` when the block ends well, and vanishes when it does not.
 
-    Everything is flushed to disk before the renaming, which is one step: a crash leaves what was there or what is new.
-    SIGTERM and SIGHUP end the block as Ctrl-C does. What a killed run of the same `dst` left is removed first. Raises
-    GrowthError if `dst` may not be written (`check_destination`) or another run is at work on it.
+    Files are flushed to the disk, then their folders, before the renaming, which is one step, and the parent folder after
+    it: a crash leaves what was there or what is new. What `dst` holds is replaced only if it is still what it was at the
+    start. SIGTERM and SIGHUP end the block as Ctrl-C does. What a killed run of the same `dst` left is removed first.
+    Raises GrowthError if `dst` may not be written (`check_destination`), cannot be, or another run is at work on it.
     """
     path = check_destination(dst, source, overwrite)
-    _remove_leftovers(path)
-    # Once more: the cleaning may have put back what a crash had left half renamed.
-    check_destination(dst, source, overwrite)
-    folder = path.parent / f".{path.name}.growkernels-{secrets.token_hex(4)}"
-    lock = -1
     with Stoppable() as run:
+        # Until the folder is known to what removes it.
+        run.deaf = True
+        folder, lock = _make(path, dst)
+        finished = True
         try:
             try:
-                folder.mkdir()
-                lock = _lock(folder)
+                run.hear()
+                # Once more: the cleaning may have put back what a crash had left half renamed.
+                check_destination(dst, source, overwrite)
+                before = contents(path)
                 yield folder
-                for part in [folder, *folder.rglob("*")]:
-                    _sync(part)
+                with _written(dst):
+                    sync_all(folder)
             finally:
                 run.deaf = True
-            _commit(folder, path, overwrite)
+            with _written(dst):
+                commit(folder, path, before)
         except OSError as error:
-            if error.errno not in _USERS:
+            if error.errno not in _USERS and not str(error.filename).startswith(str(folder)):
                 raise
-            raise GrowthError(f"{dst} cannot be written: {error}. It is as it was before.") from error
+            raise _cannot_write(dst, error) from error
+        except NotRestored:
+            finished = False
+            raise
         finally:
-            # After an exchange this is what `dst` held before.
-            shutil.rmtree(folder, ignore_errors=True)
+            if finished:
+                # After an exchange this is what `dst` held before.
+                remove(folder)
+            os.close(lock)
+
+
+@contextmanager
+def _written(dst: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(dst, error) from error
+
+
+def _cannot_write(dst: Path, error: OSError) -> GrowthError:
+    return GrowthError(f"{dst} cannot be written: {error}. It is as it was before.")
+
+
+def _make(path: Path, dst: Path) -> tuple[Path, int]:
+    """A new hidden folder beside `path` and the lock that marks it as held by a live process.
+
+    Between the two, a run that cleans up may take the folder for a dead one's: then this one begins again, and finds that
+    run at work.
+    """
+    while True:
+        try:
+            _remove_leftovers(path)
+            folder = path.parent / f".{path.name}.growkernels-{secrets.token_hex(4)}"
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise GrowthError(
+                f"{dst} cannot be written: {error}. {path.parent} holds no new folder of files; choose another place."
+            ) from error
+        lock = -1
+        try:
+            lock = _lock(folder)
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                _remove_leftovers(path, besides=folder)
+                return folder, lock
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            remove(folder)
             if lock >= 0:
                 os.close(lock)
+            raise
+        if lock >= 0:
+            os.close(lock)
 
 
 def _lock(folder: Path) -> int:
     """Mark the folder as held by a live process, as far as the file system can."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove staging folders of `path` that no live process holds."""
+def _remove_leftovers(path: Path, besides: Path | None = None) -> None:
+    """Remove this user's staging folders of `path` that no live process holds."""
     ours = re.compile(re.escape(f".{path.name}.growkernels-") + "[0-9a-f]{8}(-old)?")
-    for folder in [p for p in path.parent.iterdir() if ours.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for folder in [p for p in path.parent.iterdir() if ours.fullmatch(p.name) and p != besides]:
         try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            # A file, a link, another user's folder, or gone since.
+            continue
+        try:
+            # In a folder that others may write to, a name proves nothing.
+            if os.fstat(lock).st_uid != os.geteuid():
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise GrowthError(
@@ -130,49 +187,6 @@ def _remove_leftovers(path: Path) -> None:
             if folder.name.endswith("-old") and not path.exists():
                 folder.rename(path)
             else:
-                shutil.rmtree(folder)
+                remove(folder)
         finally:
             os.close(lock)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _commit(folder: Path, path: Path, overwrite: bool) -> None:
-    try:
-        _rename(folder, path, _EXCHANGE if overwrite and path.exists() else _NOREPLACE)
-    except FileExistsError as error:
-        raise GrowthError(f"{path} appeared during the growth; nothing was replaced. Name another folder.") from error
-    _sync(path.parent)
-
-
-def _rename(folder: Path, path: Path, flag: int) -> None:
-    """Rename in one step; where the file system cannot, in two, whose gap the next run's cleaning mends."""
-    code = _renameat2(folder, path, flag)
-    if code == 0:
-        return
-    if code not in _UNSUPPORTED:
-        raise OSError(code, os.strerror(code), str(path))
-    if flag == _NOREPLACE:
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        folder.rename(path)
-        return
-    old = folder.with_name(f"{folder.name}-old")
-    path.rename(old)
-    folder.rename(path)
-    shutil.rmtree(old)
-
-
-def _renameat2(old: Path, new: Path, flag: int) -> int:
-    """Linux's rename with flags; returns 0 or the number of the error."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return errno.ENOSYS
-    done = libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), ctypes.c_uint(flag)) == 0
-    return 0 if done else ctypes.get_errno()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
-_DEFAULTS = {
+_DEFAULTS: dict[int, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGHUP: signal.SIG_DFL,
@@ -16,7 +18,7 @@ _DEFAULTS = {
 class Stoppable:
     """A block that Ctrl-C, SIGTERM and SIGHUP end by an exception: the first raises, later ones do not disturb the cleaning.
 
-    Once `deaf` is set nothing raises; a signal that came too late to stop the block is raised at its end. Signals that
+    While `deaf` is set nothing raises; a signal that came too late to stop the block is raised at its end. Signals that
     somebody else handles are left alone, as are all of them outside the main thread.
     """
 
@@ -24,6 +26,13 @@ class Stoppable:
         self.deaf = False
         self._late: int | None = None
         self._mine: list[int] = []
+
+    def hear(self) -> None:
+        """Let signals end the block again, with what came while it was deaf."""
+        self.deaf = False
+        if self._late is not None:
+            number, self._late = self._late, None
+            self._stop(number, None)
 
     def __enter__(self) -> Stoppable:
         if threading.current_thread() is threading.main_thread():

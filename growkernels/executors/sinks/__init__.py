@@ -1,1 +1,1 @@
-"""Where grown tensors go: files and live models."""
+"""Where grown tensors go: files and modules."""

@@ -39,7 +39,7 @@ class _Place:
 
 
 class Graft:
-    """The change of a live model into `after`, found and checked first, then made by `apply`."""
+    """The change of a live model into `after`, found, checked and worked out first, then made by `apply`."""
 
     def __init__(self, model: nn.Module, before: nn.Module, after: nn.Module, origin: Mapping[str, str]) -> None:
         """`before`, `after`: the model's class, fresh from the old and the new config, buffers on the CPU.
@@ -56,13 +56,15 @@ class Graft:
             taken.add(name)
             _check(name, place)
             self._places.append(place)
-
-    def apply(self) -> None:
-        """Change the live model, whose grown parameters are those of `after`."""
         results = {id(place.after): place.result for place in self._places}
         configs: dict[int, PreTrainedConfig] = {}
-        states = [_state(place, results, configs) for place in self._places]
-        for place, state in zip(self._places, states, strict=True):
+        self._states = [_state(place, results, configs) for place in self._places]
+
+    def apply(self) -> None:
+        """Change the live model, whose grown parameters are by now those of `after`."""
+        for place, state in zip(self._places, self._states, strict=True):
+            state["_parameters"] = place.after._parameters
+        for place, state in zip(self._places, self._states, strict=True):
             place.result.__dict__.clear()
             place.result.__dict__.update(state)
 
@@ -85,11 +87,10 @@ def _check(name: str, place: _Place) -> None:
 
 
 def _state(place: _Place, results: Mapping[int, nn.Module], configs: dict[int, PreTrainedConfig]) -> dict[str, Any]:
-    """The attributes of a module of the grown model."""
+    """The attributes of a module of the grown model, but for its parameters."""
     live, before, after = vars(place.live), vars(place.before), vars(place.after)
     state = _merged(live, before, after, configs, mine=place.stays)
     children = {name: child and results[id(child)] for name, child in after["_modules"].items()}
-    state["_parameters"] = dict(after["_parameters"])
     state["_buffers"] = _buffers(live["_buffers"], before["_buffers"], after["_buffers"], place.stays)
     if place.stays:
         children |= {name: child for name, child in live["_modules"].items() if name not in before["_modules"]}
@@ -117,6 +118,8 @@ def _merged(
             if id(new) not in configs:
                 configs[id(new)] = _grown_config(live[name], old, new)
             state[name] = configs[id(new)]
+        elif name == "config" and new is not _MISSING and not _plain(new):
+            state[name] = new  # the config of a class that is not of transformers, which alone knows what it is
         elif _changed(old, new):
             if new is _MISSING:
                 state.pop(name, None)

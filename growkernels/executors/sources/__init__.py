@@ -1,1 +1,1 @@
-"""Where source tensors come from: checkpoints and live models."""
+"""Where source tensors come from: checkpoints, live models, and either of them on another device."""

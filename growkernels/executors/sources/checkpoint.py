@@ -16,112 +16,163 @@ import torch
 import xxhash
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.mapped import MappedFile, cannot_open
+from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.pickle_file import load_pickle
-from growkernels.executors.files.safetensors_file import map_bytes, read_header, view
+from growkernels.executors.files.safetensors_file import Entry, read_header, view
+from growkernels.executors.files.side_files import SideFiles, find_side_files, is_lfs_pointer
+from growkernels.executors.sources.other_formats import describe
+from growkernels.executors.sources.wrappers import check_wrappers, strip
 from growkernels.plans import TensorSpec
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
-#: Files that a grown checkpoint takes over as they are.
-CARRIED = (
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.tiktoken",
-    "sentencepiece*.model",
-    "spiece.model",
-    "chat_template.*",
-    "LICENSE*",
-    "NOTICE*",
+#: Kinds of small files that are fetched from the hub; which of them go along is decided where they are.
+_SMALL = (
+    *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.vocab", "*.bpe", "*.spm", "*.codes", "*.py"),
+    *("tokenizer*", "vocab*", "LICENSE*", "NOTICE*", "COPYING*", "USE_POLICY*"),
+    *("[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin"),
 )
+_NOT_FETCHED = ("onnx/*", "openvino/*", "original/*", "checkpoint-*/*", "gguf/*", ".*")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HASHED_AT_ONCE = 8 << 20
+#: An index of a million tensors has some 100 MB.
+_LARGEST_JSON = 1 << 30
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Source:
     """A checkpoint: its stored config, its tensors in file order, and views of them.
 
-    `name` is what the user gave, `path` the folder. `files` are config and weights; `carried` are the tokenizer and
-    generation files that go along with a grown model.
+    `name` is what the user gave, `path` the folder, `side` what else it holds.
     """
 
     name: str
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorSpec]
-    files: tuple[Path, ...]
-    carried: tuple[Path, ...]
-    _views: Mapping[str, Callable[[], torch.Tensor]] = field(repr=False)
-    _lock: Lock = field(default_factory=Lock, repr=False)
+    side: SideFiles
+    _mapped: tuple[MappedFile, ...]
+    _views: Mapping[str, tuple[MappedFile, Callable[[], torch.Tensor]]]
+    #: What is left out of the names that the files hold.
+    strip_prefix: str = ""
+    _lock: Lock = field(default_factory=Lock)
     _digest: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Config and weights."""
+        return tuple(file.path for file in self._mapped)
+
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor as a read-only view of its file, no copy in memory. Raises GrowthError if there is none."""
+        """The tensor as a read-only view of its file, no copy in memory.
+
+        Raises GrowthError if there is none, or if the file is not any more what was opened.
+        """
         if name not in self._views:
             raise GrowthError(f"{self.name} has no tensor {name!r}; it has {', '.join(list(self._views)[:3])}, ...")
-        return self._views[name]()
+        file, view = self._views[name]
+        file.check()
+        return view()
+
+    def check_unchanged(self) -> None:
+        """Raise GrowthError if config or weights have been changed, replaced or removed since they were opened."""
+        for file in self._mapped:
+            file.check()
+
+    def device(self, name: str) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    def free(self, name: str) -> None:
+        """Nothing to give back: a tensor is pages of a file."""
+
+    def __repr__(self) -> str:
+        return f"Source({self.name!r}, {len(self.tensors)} tensors)"
 
     def digest(self, proceed: Callable[[], bool] = lambda: True) -> str:
         """Identity of config and weights, hexadecimal SHA-256 of the files' names, sizes and XXH3-128; computed once.
 
         XXH3 runs at the speed of memory, where a cryptographic hash would take as long as the growth: it tells an
         altered or damaged source from the one that grew, but is no defense against forgery. `proceed` is asked between
-        pieces; if it says no, the digest is left undone and "" returned.
+        pieces; if it says no, the digest is left undone and "" returned. Raises GrowthError if a file has changed.
         """
         with self._lock:
             if self._digest is None:
                 lines = []
-                for file in self.files:
-                    data, hasher = map_bytes(file).numpy().data, xxhash.xxh3_128()
+                for file in self._mapped:
+                    file.check()
+                    data, hasher = file.data.numpy().data, xxhash.xxh3_128()
                     for start in range(0, len(data), _HASHED_AT_ONCE):
                         if not proceed():
                             return ""
+                        file.check()
                         hasher.update(data[start : start + _HASHED_AT_ONCE])
-                    lines.append(f"{file.name} {len(data)} {hasher.hexdigest()}\n")
+                    lines.append(f"{file.path.name} {len(data)} {hasher.hexdigest()}\n")
                 self._digest = hashlib.sha256("".join(lines).encode()).hexdigest()
             return self._digest
 
 
-def open_source(name: str | Path) -> Source:
+def open_source(name: str | Path, strip_prefix: str = "") -> Source:
     """Open a folder, or a checkpoint of the Hugging Face hub by its id (fetched through huggingface_hub, in part).
 
     Takes model.safetensors or pytorch_model.bin, whole or in shards with an index, beside a config.json; safetensors
-    first, as transformers does. Raises GrowthError for everything missing, damaged or inconsistent.
+    first, as transformers does. `strip_prefix`: what a wrapper put before names of tensors, such as "module.", to be left
+    out of them. Raises GrowthError for everything missing, damaged or inconsistent.
     """
     folder = _folder(str(name))
+    try:
+        return _open(str(name), folder, strip_prefix)
+    except OSError as error:
+        raise cannot_open(Path(error.filename or folder), error) from error
+
+
+def _open(name: str, folder: Path, strip_prefix: str) -> Source:
+    first = [MappedFile(path) for path in (folder / "config.json",) if path.is_file()]
     config = _json_object(folder / "config.json")
     shards, index, listed = _weight_files(folder)
-    views: dict[str, Callable[[], torch.Tensor]] = {}
+    first += [MappedFile(index)] if index else []
+    weights = [MappedFile(path) for path in shards]
+    views: dict[str, tuple[MappedFile, Callable[[], torch.Tensor]]] = {}
     tensors: dict[str, TensorSpec] = {}
     home: dict[str, Path] = {}
-    for path in shards:
-        for tensor, (spec, get) in _open_weights(path).items():
+    for file in weights:
+        for tensor, (spec, get) in _open_weights(file).items():
             if tensor in home:
                 raise GrowthError(
-                    f"{tensor!r} is both in {home[tensor].name} and in {path.name} of {folder}; remove one."
+                    f"{tensor!r} is both in {home[tensor].name} and in {file.path.name} of {folder}; remove one."
                 )
-            tensors[tensor], views[tensor], home[tensor] = spec, get, path
-    for tensor, file in listed.items():
-        if tensor not in home or home[tensor].name != file:
+            tensors[tensor], views[tensor], home[tensor] = spec, (file, get), file.path
+    for tensor, shard in listed.items():
+        if tensor not in home or home[tensor].name != shard:
             raise GrowthError(
-                f"{index} says that {tensor!r} is in {file}, but it is not. Shards and index are not of one "
+                f"{index} says that {tensor!r} is in {shard}, but it is not. Shards and index are not of one "
                 f"checkpoint: download or save it again."
             )
     if not tensors:
         raise GrowthError(f"{folder} holds no tensors in {', '.join(path.name for path in shards)}.")
-    files = (folder / "config.json", *([index] if index else []), *shards)
-    carried = sorted({p for pattern in CARRIED for p in folder.glob(pattern) if p.is_file()})
-    return Source(str(name), folder, config, tensors, files, tuple(carried), views)
+    if strip_prefix:
+        tensors, views = strip(tensors, strip_prefix), strip(views, strip_prefix)
+    check_wrappers(list(tensors))
+    files = (*first, *weights)
+    return Source(
+        name,
+        folder,
+        config,
+        tensors,
+        find_side_files(folder, [file.path for file in files]),
+        files,
+        views,
+        strip_prefix,
+    )
 
 
 def _folder(name: str) -> Path:
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return path.resolve()
     if path.exists():
+        if (what := describe(path)) is not None:
+            raise GrowthError(f"{name} {what}.")
         raise GrowthError(f"{name} is a file; expected the folder of a checkpoint, with config.json and its weights.")
     if not _HUB_ID.fullmatch(name):
         raise GrowthError(
@@ -137,11 +188,11 @@ def _download(name: str) -> Path:
     # Whole names: a repository may hold other variants beside (model.fp16.safetensors).
     safetensors = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
     pickles = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
-    small = ["config.json", *CARRIED]
+    fetch = partial(snapshot_download, name, ignore_patterns=list(_NOT_FETCHED))
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*small, *safetensors], ignore_patterns=["*/*"]))
+        folder = Path(fetch(allow_patterns=[*_SMALL, *safetensors]))
         if not any(path for pattern in safetensors for path in folder.glob(pattern)):
-            folder = Path(snapshot_download(name, allow_patterns=[*small, *pickles], ignore_patterns=["*/*"]))
+            folder = Path(fetch(allow_patterns=[*_SMALL, *pickles]))
     except Exception as error:
         # Some errors are of the HTTP library, which another major version of the hub's library replaces by another one.
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -154,8 +205,16 @@ def _download(name: str) -> Path:
 
 def _json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
+        whole = any((path.parent / name).is_file() for name in (_SAFETENSORS, _PICKLE))
+        if not whole and (what := describe(path.parent)) is not None:
+            raise GrowthError(f"{path.parent} {what}.")
         present = ", ".join(sorted(p.name for p in path.parent.iterdir())[:10]) or "nothing"
         raise GrowthError(f"{path.parent} has no {path.name}; it holds {present}. Expected a Hugging Face checkpoint.")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise GrowthError(
+            f"{path} has {path.stat().st_size:,} bytes, which no such file has. Download or save it again."
+        )
+    _check_fetched(path)
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -176,6 +235,8 @@ def _weight_files(folder: Path) -> tuple[list[Path], Path | None, dict[str, str]
             if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
                 raise GrowthError(f"{index} has no weight_map of tensor names to files. Download or save it again.")
             return [_shard(index, file) for file in dict.fromkeys(listed.values())], index, listed
+    if (what := describe(folder)) is not None:
+        raise GrowthError(f"{folder} {what}.")
     present = ", ".join(sorted(p.name for p in folder.iterdir())[:10])
     raise GrowthError(
         f"{folder} has no weights; expected {_SAFETENSORS} or {_PICKLE}, whole or in shards with an index. It holds "
@@ -192,15 +253,21 @@ def _shard(index: Path, file: str) -> Path:
     return index.parent / file
 
 
-def _open_weights(path: Path) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
-    if path.suffix == ".safetensors":
-        data = map_bytes(path) if path.stat().st_size else torch.empty(0, dtype=torch.uint8)
-        return {name: (entry.spec, partial(view, data, entry)) for name, entry in read_header(path).items()}
-    return {
-        name: (TensorSpec(tuple(t.shape), str(t.dtype).removeprefix("torch.")), partial(_same, t))
-        for name, t in load_pickle(path).items()
-    }
+def _check_fetched(path: Path) -> None:
+    if is_lfs_pointer(path):
+        raise GrowthError(
+            f"{path} is a pointer of git-lfs and not the file itself: fetch it with git lfs pull, or download the "
+            f"checkpoint from the hub."
+        )
 
 
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
+def _open_weights(file: MappedFile) -> dict[str, tuple[TensorSpec, Callable[[], torch.Tensor]]]:
+    _check_fetched(file.path)
+    if file.path.suffix == ".safetensors":
+        entries = read_header(file.path)
+        return {name: (entry.spec, partial(_view, file, entry)) for name, entry in entries.items()}
+    return {name: (stored.spec, stored.view) for name, stored in load_pickle(file).items()}
+
+
+def _view(file: MappedFile, entry: Entry) -> torch.Tensor:
+    return view(file.data, entry)

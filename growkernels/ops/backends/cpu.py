@@ -15,6 +15,7 @@ def _why_not() -> str:
 
 
 def _on_huge_pages(tensor: Tensor) -> None:
+    assert EXTENSION is not None
     EXTENSION.ask_for_huge_pages(tensor.data_ptr(), tensor.nbytes)
 
 

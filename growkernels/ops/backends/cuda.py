@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from growkernels.ops.backends.extension import CUDA_REMEDY, EXTENSION, MISSING, REMEDY
 from growkernels.ops.backends.registry import DEFAULT, Backend
-from growkernels.ops.backends.triton import TRITON, fastest_products_
+from growkernels.ops.backends.triton import TRITON
 from growkernels.ops.expand.cost import GPU_RATES
 from growkernels.ops.expand.products import products_
+from growkernels.ops.expand.triton import fastest_products_
 
 
 def _why_not() -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.library import Library
 
 from growkernels.errors import GrowthError
-from growkernels.ops import autograd
 from growkernels.ops.backends.extension import CUDA_REMEDY
 from growkernels.ops.backends.functional import replicate, tile
 from growkernels.ops.expand import dense
 from growkernels.ops.expand.cost import Rates
-from growkernels.ops.schemas import SCHEMAS, define
+from growkernels.ops.library import SCHEMAS, define
+from growkernels.ops.versions import raising_versions
 
 #: Installed packages name their backends, objects of class Backend, in this group of entry points.
 ENTRY_POINTS = "growkernels.backends"
@@ -40,9 +40,10 @@ class Backend:
         devices: types of devices whose tensors it takes, such as "cpu"; none for any device.
         why_not: says why it cannot run in this process, and what to do; empty if it can. Called once, on registration.
         implementations: gives functions by the names of ops, with the parameters of their schemas. Called once, if the
-            backend can run. May leave out ops that a C++ library registers in `namespace`; `tile` and `replicate`, which
-            follow from `tile_` and `replicate_`; `expand`, `expand_` and `expand_backward`, which follow from `mix_`,
-            `inner_products_`, `products_` and `rates`.
+            backend can run. In-place ops refuse what does not fit by a GrowthError, before they write; version counters
+            are raised for them. May leave out ops that a C++ library registers in `namespace`; `tile` and `replicate`,
+            which follow from `tile_` and `replicate_`; `expand`, `expand_` and `expand_backward`, which follow from
+            `mix_`, `inner_products_`, `products_` and `rates`.
         rates: how fast its devices multiply matrices. Not needed where `implementations` has `expand`.
         default_for: types of devices on whose tensors it runs unasked, if no backend that was registered before it does.
         namespace: of its ops in `torch.ops`; `growkernels_` and the name by default.
@@ -62,15 +63,11 @@ class Backend:
     fresh: Callable[[Tensor], None] | None = None
 
 
-#: The overload of every op, by name, of one namespace.
-Ops = namedtuple("Ops", [schema.partition("(")[0] for schema in SCHEMAS])
-
-
 class Registered(NamedTuple):
-    """A backend, its ops, and why it cannot run, empty if it can."""
+    """A backend, the overloads of its ops by name, and why it cannot run, empty if it can."""
 
     backend: Backend
-    ops: Ops
+    ops: SimpleNamespace
     why_not: str
 
 
@@ -121,8 +118,8 @@ def register_installed() -> None:
             warnings.warn(f"growkernels goes without backend {entry.name!r}: {FAILED[entry.name]}", stacklevel=2)
 
 
-def ops_of(name: str | None, tensor: Tensor) -> Ops:
-    """The ops for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
+def ops_of(name: str | None, tensor: Tensor) -> SimpleNamespace:
+    """The ops by name for a tensor like this: of a backend, or of GROWKERNELS_BACKEND, or else of the default of its device.
 
     Raises GrowthError for a backend that cannot run or does not take such tensors, and for a device that none serves.
     """
@@ -161,7 +158,6 @@ def refusal(name: str | None, device: str) -> str:
 def _library(namespace: str) -> Library:
     if namespace not in _LIBRARIES:
         _LIBRARIES[namespace] = define(namespace)
-        autograd.register(_LIBRARIES[namespace])
     return _LIBRARIES[namespace]
 
 
@@ -172,14 +168,15 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["tile"] = partial(tile, functions["tile_"])
     if "replicate_" in functions:
         derived["replicate"] = partial(replicate, functions["replicate_"])
-    if "expand" not in functions:
+    if "expand" not in functions and backend.rates is not None:  # `register_backend` saw to one of the two
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
-    for name, function in {**derived, **functions}.items():
+    for name, function in raising_versions({**derived, **functions}).items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
 
-def _ops(namespace: str) -> Ops:
-    return Ops(*(getattr(getattr(torch.ops, namespace), name).default for name in Ops._fields))
+def _ops(namespace: str) -> SimpleNamespace:
+    names = [schema.partition("(")[0] for schema in SCHEMAS]
+    return SimpleNamespace(**{name: getattr(getattr(torch.ops, namespace), name).default for name in names})
 
 
 _library(DEFAULT)

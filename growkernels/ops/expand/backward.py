@@ -16,32 +16,30 @@ from torch import Tensor
 
 from growkernels.ops.expand.cost import goes_by_inner
 from growkernels.ops.expand.forward import Products
-from growkernels.ops.expand.packing import Expansion
+from growkernels.ops.expand.packing import Parts
 
 
-def add_gradients(products: Products, grads: Sequence[Tensor], totals: Expansion) -> None:
+def add_gradients(products: Products, grads: Sequence[Tensor], totals: Parts[Tensor | None]) -> None:
     """Add, to the gradients that `totals` has tensors for, those from the target layers' gradients."""
-    weights = products.expansion.weights
+    weights = products.expansion.layers
     depth = None if totals.depth is None else totals.depth.new_zeros(totals.depth.shape, dtype=torch.float64)
     if products.depth is None:
         for batch, operands in products.batches():
             _add(products, grads[batch], operands, None, totals, totals.weights[batch], None)
     elif products.order.mix_first:
         for batch, operands in products.batches():
-            of_operands = [
-                None if depth is None else torch.zeros_like(operand, dtype=products.wide) for operand in operands
-            ]
-            _add(products, grads[batch], operands, None, totals, of_operands, None)
+            zeros = [torch.zeros_like(operand, dtype=products.wide) for operand in operands if depth is not None]
+            _add(products, grads[batch], operands, None, totals, zeros or [None] * len(operands), None)
             if depth is not None:
-                products.ops.inner_products_(depth[batch], of_operands, weights)
+                products.ops.inner_products_(depth[batch], zeros, weights)
     else:
         _add(products, grads, weights, products.depth, totals, totals.weights, depth)
-    if depth is not None:
+    if depth is not None and totals.depth is not None:
         totals.depth.add_(depth)
 
 
 class _Rows(NamedTuple):
-    """The same rows of every operand's matrix, and, where they lie one below the other, all of them as one matrix."""
+    """The same rows of every operand's matrix, and, where they follow one another in memory, all of them as one matrix."""
 
     parts: Sequence[Tensor]
     whole: Tensor | None
@@ -66,11 +64,13 @@ def _add(
     grads: Sequence[Tensor],
     operands: Sequence[Tensor],
     coefficients: Tensor | None,
-    totals: Expansion,
+    totals: Parts[Tensor | None],
     of_operands: Sequence[Tensor | None],
     of_depth: Tensor | None,
 ) -> None:
-    grads, operands, of_operands = (products.turned(tensors) for tensors in (grads, operands, of_operands))
+    grads, operands = products.turned(grads), products.turned(operands)
+    if not products.order.b_first:
+        of_operands = [None if total is None else total.t() for total in of_operands]
     of_b, of_a = (totals.b, totals.a) if products.order.b_first else (totals.a, totals.b)
     layers, learned = len(operands), slice(products.a.kept, None)
     wants_operands = any(total is not None for total in of_operands)
@@ -88,15 +88,16 @@ def _add(
             inner, upstream = _inner(products, upstream), upstream.columns(learned)
         elif of_a is not None:
             upstream = _mixed(products, [part[:, learned] for part in parts], layers, coefficients)
-        if of_a is not None:
-            lefts = left.parts if upstream.whole is None else [left.whole]
-            products.ops.products_([of_a], [part.t() for part in upstream.fewest], lefts, True)
-        if by_inner:
-            of_targets = _inner(products, _as_factors(products, parts))
-            products.ops.inner_products_(of_depth, of_targets.parts, left.parts)
-            inner = _mixed(products, of_targets.parts, layers, coefficients) if wants_inner else None
-        elif of_depth is not None:
-            _add_of_depth(products, of_depth, parts, left, rows)
+        if left is not None:
+            if of_a is not None:
+                lefts = left.parts if upstream.whole is None else [left.whole]
+                products.ops.products_([of_a], [part.t() for part in upstream.fewest], lefts, True)
+            if by_inner:
+                of_targets = _inner(products, _as_factors(products, parts))
+                products.ops.inner_products_(of_depth, of_targets.parts, left.parts)
+                inner = _mixed(products, of_targets.parts, layers, coefficients) if wants_inner else None
+            elif of_depth is not None:
+                _add_of_depth(products, of_depth, parts, left, rows)
         if inner is not None:
             _add_of_factors(products, inner, operands, rows, of_b, of_operands)
 

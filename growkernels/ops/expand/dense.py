@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from torch.library import Library
 
+from growkernels.ops.checks import check_dtype
 from growkernels.ops.expand import cost
 from growkernels.ops.expand.backward import add_gradients
 from growkernels.ops.expand.cost import Rates
 from growkernels.ops.expand.formats import Formats, wide_dtype
 from growkernels.ops.expand.forward import Products
-from growkernels.ops.expand.packing import empty_targets, unpack
+from growkernels.ops.expand.packing import distribute, empty_targets
 from growkernels.ops.expand.saved import SAVING, empty_saved, unpack_saved
+from growkernels.ops.raw_arguments import check_backward, check_needed, check_stacks, check_targets
 
 
 def expand_(
@@ -30,7 +32,8 @@ def expand_(
 ) -> None:
     wide = wide_dtype(outs, weights, matrices)
     first = 0
-    stacks = unpack(weights, matrices, layout)
+    stacks = check_stacks(weights, matrices, layout)
+    check_targets(outs, stacks, [*weights, *matrices])
     for expansion, of_stack in zip(stacks, unpack_saved(saved, len(stacks)), strict=True):
         targets = outs[first : first + expansion.target_layers]
         formats = Formats.of(expansion, wide, rates)
@@ -49,6 +52,9 @@ def expand(
     dtype: torch.dtype,
     needed: Sequence[bool],
 ) -> tuple[list[Tensor], list[Tensor]]:
+    check_stacks(weights, matrices, layout)
+    check_dtype("dtype", dtype)
+    check_needed(needed, [*weights, *matrices])
     outs = empty_targets(weights, matrices, layout, dtype)
     saved = empty_saved(ops.name, weights, matrices, layout, dtype, needed)
     if fresh is not None:
@@ -69,13 +75,15 @@ def expand_backward(
     needed: Sequence[bool],
 ) -> list[Tensor]:
     inputs = [*weights, *matrices]
+    stacks = check_stacks(weights, matrices, layout)
+    check_backward(grads, stacks, saved, needed, len(inputs))
     wide = wide_dtype(grads, inputs)
     totals = [
         tensor.new_zeros(tensor.shape, dtype=wide) if wanted else None
         for tensor, wanted in zip(inputs, needed, strict=True)
     ]
     count = len(weights)
-    stacks, of_stacks = unpack(weights, matrices, layout), unpack(totals[:count], totals[count:], layout)
+    of_stacks = distribute(totals[:count], totals[count:], layout)
     for grad, expansion, of, of_stack in zip(grads, stacks, of_stacks, unpack_saved(saved, len(stacks)), strict=True):
         formats = Formats.of(expansion, wide, rates)
         weights_needed = any(total is not None for total in of.weights)

@@ -25,18 +25,32 @@ def expand(
     *,
     backend: str | None = None,
 ) -> Tensor:
-    """A stack of layers grown by learned matrices: `target_l = B (sum_j depth[l, j] W_j) A^T`.
+    """Grow a stack of layers by learned matrices, `target_l = B (sum_j depth[l, j] W_j) A^T`: LiGO, arXiv 2303.00980.
 
-    weights: [L1, O, I], or a list of [O, I] that is read where it lies; b: [O', O]; a: [I', I]; depth: [L2, L1], None for
-    layer l from layer l; L2 may be less than L1: a few of the target's layers at a time. With `structured`, `b` [O' - O, O]
-    and `a` [I' - I, I] are the rows below an identity, and only they are multiplied. b=None or a=None leaves that side as it
-    is. Vectors, [L1, O] or a list of [O], have one side: `b`, or `a`. Returns [L2, O', I'] ([L2, O']) of `dtype`, the weights'
-    by default. Dtypes: float32/bfloat16/float16/float64 in any mix; arithmetic in float32, in float64 if a tensor is; on a
+    Dtypes are float32, bfloat16, float16 and float64 in any mix; arithmetic is in float32, in float64 if a tensor is. On a
     GPU, where weights, b and a are all bfloat16, the factors of products are rounded to it. Under `torch.autocast` what is
-    multiplied by b or a is cast to its dtype, with them, as by `torch.mm`; what is only mixed or copied is not. Differentiable
-    once in weights, b, a and depth, by reverse mode; for that a call saves at most half as much as its result, and backward
-    computes the rest again. Raises GrowthError for shapes, dtypes and devices that do not fit, and under transforms of
-    `torch.func`. LiGO, arXiv 2303.00980.
+    multiplied by b or a is cast to its dtype, with them, as by `torch.mm`; what is only mixed or copied is not.
+    First-order reverse-mode autograd in weights, b, a and depth: a call saves at most half the size of its result for
+    backward, and backward computes the rest again.
+
+    Args:
+        weights: [L1, O, I], or a list of [O, I] that are read in place; vectors: [L1, O], or a list of [O].
+        b: [O', O], or None for the identity.
+        a: [I', I], or None for the identity. Vectors have one side: `b`, or `a`.
+        depth: [L2, L1]; None for layer l from layer l. L2 may be less than L1: a few of the target's layers at a time.
+        structured: `b` [O' - O, O] and `a` [I' - I, I] are the rows below an identity, and only they are multiplied.
+        dtype: of the result; None: that of the weights.
+        backend: "cpu", "cuda", "triton" or "eager"; None chooses by the device.
+
+    Returns:
+        [L2, O', I'], or [L2, O'] of vectors.
+
+    Raises:
+        GrowthError: shapes, dtypes or devices do not fit, or a transform of `torch.func` follows a tensor.
+
+    Example:
+        >>> ops.expand([torch.randn(4, 4) for _ in range(2)], torch.randn(8, 4), torch.randn(8, 4)).shape
+        torch.Size([2, 8, 8])
     """
     return expand_many([Expansion(weights, b, a, depth, structured)], dtype, backend=backend)[0]
 
@@ -51,10 +65,19 @@ def expand_(
     *,
     backend: str | None = None,
 ) -> None:
-    """`expand` into `out`, [L2, O', I'] or a list of [O', I'], any strides and supported dtypes, overlapping no input.
+    """Write what `expand` returns into memory that is there.
 
-    Records no gradient and, as `out=` forms of torch, does not follow `torch.autocast`. Raises GrowthError for arguments that
-    do not fit.
+    Records no gradient and, as `out=` forms of torch, does not follow `torch.autocast`.
+
+    Args:
+        out: [L2, O', I'] or a list of [O', I'], any strides and supported dtypes, overlapping no input.
+        weights, b, a, depth, structured, backend: as in `expand`.
+
+    Raises:
+        GrowthError: arguments do not fit.
+
+    Example:
+        >>> ops.expand_(torch.empty(1, 8, 4), torch.randn(1, 4, 4), torch.randn(8, 4), None)
     """
     expand_many_([out], [Expansion(weights, b, a, depth, structured)], backend=backend)
 
@@ -62,15 +85,29 @@ def expand_(
 def expand_many(
     expansions: Sequence[Expansion], dtype: torch.dtype | None = None, *, backend: str | None = None
 ) -> list[Tensor]:
-    """`expand` for the modules of a model in one call; a matrix that several share has its gradient summed once.
+    """Grow the stacks of several modules in one call, as `expand` grows one.
 
-    Returns one tensor for each; `dtype` by default that of its layers, which must then agree.
+    A matrix that several share has its gradient summed once.
+
+    Args:
+        expansions: one for each module.
+        dtype: of the results; None: that of each one's layers, which must then agree.
+        backend: as in `expand`.
+
+    Returns:
+        One tensor for each.
+
+    Raises:
+        GrowthError: as in `expand`.
+
+    Example:
+        >>> ops.expand_many([ops.Expansion(queries, b, a, depth), ops.Expansion(keys, b, a, depth)])
     """
     stacks = [cast_factors(stack) for stack in _all_checked("expand", expansions)]
     if dtype is not None:
         check_dtype("dtype", dtype)
     dtypes = [_dtype(stack) if dtype is None else dtype for stack in stacks]
-    grown: list[Tensor] = [*expansions]
+    grown: dict[int, Tensor] = {}
     for each in dict.fromkeys(dtypes):
         places = [k for k, other in enumerate(dtypes) if other == each]
         some = [stacks[k] for k in places]
@@ -79,13 +116,24 @@ def expand_many(
         targets, _ = ops_of(backend, some[0].weights[0]).expand(weights, matrices, layout, each, needed)
         for k, target in zip(places, targets, strict=True):
             grown[k] = target.squeeze(1) if _are_vectors(expansions[k]) else target
-    return grown
+    return [grown[k] for k in range(len(stacks))]
 
 
 def expand_many_(
     outs: Sequence[Tensor | Sequence[Tensor]], expansions: Sequence[Expansion], *, backend: str | None = None
 ) -> None:
-    """`expand_` for the modules of a model in one call: `outs[k]` from `expansions[k]`."""
+    """Write what `expand_many` returns into memory that is there: `outs[k]` from `expansions[k]`.
+
+    Args:
+        outs: for each expansion what `expand_` takes.
+        expansions, backend: as in `expand_many`.
+
+    Raises:
+        GrowthError: arguments do not fit.
+
+    Example:
+        >>> ops.expand_many_([queries_out, keys_out], [queries, keys])
+    """
     stacks = _all_checked("expand_", expansions)
     if not hasattr(outs, "__len__"):
         raise GrowthError(f"outs is of type {type(outs).__name__}; expected a list with an out for each expansion")
@@ -170,9 +218,9 @@ def _checked(op: str, expansion: Expansion) -> Expansion:
     if len(shape) == 1 and b is not None and a is not None:
         raise GrowthError(f"layers of shape {tuple(shape)} have one side, but b and a are both given; give one of them")
     sizes = (shape[0], shape[-1])
-    for name, matrix, size in zip("ba", (b, a), sizes, strict=True):
-        if matrix is not None:
-            _check_side(name, matrix, size, structured)
+    for name, side, size in zip("ba", (b, a), sizes, strict=True):
+        if side is not None:
+            _check_side(name, side, size, structured)
     if depth is not None and (depth.ndim != 2 or depth.shape[1] != len(layers) or not len(depth)):
         raise GrowthError(
             f"depth has shape {tuple(depth.shape)}; expected [L2, {len(layers)}], a row for each target layer, one at least, "

@@ -30,7 +30,8 @@ class Formats(NamedTuple):
 
     def rate(self, rates: Rates) -> int:
         """What products cost beside mixes: that of the factors' dtype."""
-        return rates.bfloat16 if self.factor == torch.bfloat16 else rates.float32
+        halves = rates.bfloat16 if self.factor == torch.bfloat16 else None
+        return rates.float32 if halves is None else halves
 
 
 def wide_dtype(*groups: Sequence[Tensor]) -> torch.dtype:

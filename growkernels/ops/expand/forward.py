@@ -84,9 +84,9 @@ class Products:
         """Target layers that are grown together."""
         return max(1, self.tuning.together // self.expansion.weights[0].numel())
 
-    def turned(self, matrices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def turned(self, matrices: Sequence[Tensor]) -> list[Tensor]:
         """As they are, or transposed for A first."""
-        return list(matrices) if self.order.b_first else [None if m is None else m.t() for m in matrices]
+        return list(matrices) if self.order.b_first else [matrix.t() for matrix in matrices]
 
     def empty(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """A buffer whose elements lie in memory in the order of the target's."""
@@ -98,7 +98,7 @@ class Products:
     def first_of(self, layers: int, rows: slice) -> Tensor:
         """`B X` of these target rows, layer below layer: where it was saved or will be, else memory for it."""
         first, count, columns = rows.start - self.b.kept, layers * (rows.stop - rows.start), self.a.size
-        if not self.saves_first(rows):
+        if self.saved.first is None or first < 0:
             return self.empty(count, columns, self.factor)
         start = layers * first * columns
         return self._shaped(self.saved.first[start : start + count * columns], count, columns)
@@ -117,7 +117,7 @@ class Products:
 
     def batches(self, blocks: Sequence[Tensor] | None = None) -> Iterator[tuple[slice, Sequence[Tensor]]]:
         """Target layers that are grown together, and what they are grown from: layers, or mixes of them (in `blocks`)."""
-        weights, layers = self.expansion.weights, self.expansion.target_layers
+        weights, layers = self.expansion.layers, self.expansion.target_layers
         for first in range(0, layers, self.together):
             batch = slice(first, min(first + self.together, layers))
             if self.depth is None:
@@ -125,7 +125,7 @@ class Products:
                 continue
             if blocks is None:
                 shape = batch.stop - first, *weights[0].shape
-                mixed = weights[0].new_empty(shape, dtype=self.factor).unbind()
+                mixed: Sequence[Tensor] = weights[0].new_empty(shape, dtype=self.factor).unbind()
             else:
                 mixed = blocks[batch]
             self.ops.mix_(mixed, weights, self.depth[batch])
@@ -178,7 +178,7 @@ class Products:
 
     def write(self, outs: Sequence[Tensor]) -> None:
         """Write the target layers."""
-        weights = self.expansion.weights
+        weights = self.expansion.layers
         if self.depth is not None and self.expansion.b is None and self.expansion.a is None:
             self.ops.mix_(outs, weights, self.depth)
         elif self.depth is None or self.order.mix_first:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from growkernels.errors import GrowthError
 
 
 class Expansion(NamedTuple):
     """One module's layers and their growth: `target[l] = B (sum_j depth[l, j] weights[j]) A^T`.
 
-    weights: [L1, O, I], or L1 tensors [O, I], read where they lie; vectors: [L1, O], or L1 tensors [O].
+    weights: [L1, O, I], or L1 tensors [O, I], read in place; vectors: [L1, O], or L1 tensors [O].
     b: B [O', O], a: A [I', I], depth: [L2, L1]; None is the identity. A vector has one side: give `b` or `a`.
     structured: `b` and `a` hold only the rows below an identity, [O' - O, O] and [I' - I, I].
     """
@@ -22,6 +24,11 @@ class Expansion(NamedTuple):
     a: Tensor | None = None
     depth: Tensor | None = None
     structured: bool = False
+
+    @property
+    def layers(self) -> Sequence[Tensor]:
+        """The source layers one by one."""
+        return self.weights.unbind() if isinstance(self.weights, Tensor) else self.weights
 
     @property
     def target_layers(self) -> int:
@@ -40,6 +47,19 @@ class Expansion(NamedTuple):
         return matrix.shape[0] + size if self.structured else matrix.shape[0]
 
 
+T = TypeVar("T")
+
+
+class Parts(NamedTuple, Generic[T]):
+    """What belongs to each tensor of an expansion, such as its gradient; None for a matrix that is the identity."""
+
+    weights: Sequence[T]
+    b: T | None
+    a: T | None
+    depth: T | None
+    structured: bool
+
+
 _NUMBERS = 5
 
 
@@ -49,7 +69,7 @@ def pack(expansions: Sequence[Expansion]) -> tuple[list[Tensor], list[Tensor], l
     matrices: list[Tensor] = []
     layout: list[int] = []
     for expansion in expansions:
-        weights += expansion.weights
+        weights += expansion.layers
         layout.append(len(expansion.weights))
         for matrix in (expansion.b, expansion.a, expansion.depth):
             at = next((k for k, other in enumerate(matrices) if other is matrix), len(matrices))
@@ -60,18 +80,34 @@ def pack(expansions: Sequence[Expansion]) -> tuple[list[Tensor], list[Tensor], l
     return weights, matrices, layout
 
 
-def unpack(
-    weights: Sequence[Tensor | None], matrices: Sequence[Tensor | None], layout: Sequence[int]
-) -> list[Expansion]:
-    """The inverse of `pack`; from lists of gradients the gradients of each expansion, None where there is none."""
-    expansions: list[Expansion] = []
+def unpack(weights: Sequence[Tensor], matrices: Sequence[Tensor], layout: Sequence[int]) -> list[Expansion]:
+    """The inverse of `pack`. Raises GrowthError for numbers that do not fit the lists."""
+    return [Expansion(*parts) for parts in distribute(weights, matrices, layout)]
+
+
+def distribute(weights: Sequence[T], matrices: Sequence[T], layout: Sequence[int]) -> list[Parts[T]]:
+    """What belongs to the tensors that `pack` gave, expansion by expansion.
+
+    Raises GrowthError for numbers that do not fit the lists.
+    """
+    found: list[Parts[T]] = []
     first = 0
+    if len(layout) % _NUMBERS or sum(layout[::_NUMBERS]) != len(weights):
+        raise GrowthError(
+            f"layout has {len(layout)} numbers, for {sum(layout[::_NUMBERS])} of {len(weights)} weights; expected "
+            f"{_NUMBERS} a stack, and all weights"
+        )
     for at in range(0, len(layout), _NUMBERS):
         count, *where, structured = layout[at : at + _NUMBERS]
+        if count < 1 or structured not in (0, 1) or not -1 <= min(where) <= max(where) < len(matrices):
+            raise GrowthError(
+                f"layout has {list(layout[at : at + _NUMBERS])} for a stack; expected its number of weights, where b, a and "
+                f"depth are in {len(matrices)} matrices (-1: none), and 0 or 1"
+            )
         b, a, depth = (None if k < 0 else matrices[k] for k in where)
-        expansions.append(Expansion(weights[first : first + count], b, a, depth, bool(structured)))
+        found.append(Parts(weights[first : first + count], b, a, depth, bool(structured)))
         first += count
-    return expansions
+    return found
 
 
 def empty_targets(

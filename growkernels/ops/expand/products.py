@@ -8,12 +8,15 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from growkernels.ops.raw_arguments import check_products
+
 
 def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
     """`outs[g] = sum of left[p] @ right[p]` over its pairs, as many for every out; with `add`, added to what it holds.
 
     left, right: matrices of one dtype and any strides. Accumulated in float32 (float64 of float64), rounded once where stored.
     """
+    check_products(outs, left, right)
     terms = len(left) // len(outs)
     for g, out in enumerate(outs):
         pairs = zip(left[g * terms : (g + 1) * terms], right[g * terms : (g + 1) * terms], strict=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from growkernels.ops.arithmetic import load, store
-from growkernels.ops.expand.packing import Expansion, empty_targets, unpack
+from growkernels.ops.expand.packing import Expansion, distribute, empty_targets, unpack
 
 
 def _dense(matrix: Tensor | None, size: int, structured: bool) -> np.ndarray:
@@ -69,19 +68,19 @@ def expand_backward(
     inputs = [*weights, *matrices]
     totals = [np.zeros(tensor.shape) for tensor in inputs]
     count = len(weights)
-    of_expansions = unpack(totals[:count], totals[count:], layout)
+    of_expansions = distribute(totals[:count], totals[count:], layout)
     for grad, expansion, of in zip(grads, unpack(weights, matrices, layout), of_expansions, strict=True):
         v, g = _Values(expansion), load(grad, np.float64)
         of_source = v.b.T @ g @ v.a
         for total, of_weight in zip(of.weights, np.tensordot(v.depth.T, of_source, 1), strict=True):
             total += of_weight
-        for total, product in (
+        for wanted, product in (
             (of.b, np.einsum("lpi,loi->po", g @ v.a, v.mixed)),
             (of.a, np.einsum("lpq,lpi->qi", g, v.b @ v.mixed)),
             (of.depth, np.einsum("loi,joi->lj", of_source, v.w)),
         ):
-            if total is not None:
-                total += product[len(product) - len(total) :]
+            if wanted is not None:
+                wanted += product[len(product) - len(wanted) :]
     return [
         store(total, tensor.dtype).to(tensor.device)
         for tensor, total, wanted in zip(inputs, totals, needed, strict=True)
@@ -119,9 +118,3 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
         pairs = [(load(left[p], np.float64), load(right[p], np.float64)) for p in range(g * terms, (g + 1) * terms)]
         total = sum((first @ second for first, second in pairs), load(out, np.float64) if add else np.zeros(out.shape))
         out.copy_(store(total, out.dtype))
-
-
-#: Implementations by op name.
-IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (expand_, expand, expand_backward, mix_, inner_products_, products_)
-}

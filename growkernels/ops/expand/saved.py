@@ -16,7 +16,7 @@ from torch import Tensor
 from growkernels.ops.expand import cost
 from growkernels.ops.expand.cost import Rates, Sides, work
 from growkernels.ops.expand.formats import Formats, wide_dtype
-from growkernels.ops.expand.packing import Expansion, unpack
+from growkernels.ops.expand.packing import Expansion, Parts, distribute, unpack
 
 #: Of the result's bytes, what may be saved at most.
 SHARE = 0.5
@@ -46,8 +46,9 @@ def empty_saved(
     formats = saved_formats(namespace, weights, matrices, layout, dtype, needed)
     if not formats:
         return []
-    rates, count, sizes = SAVING[namespace, weights[0].device.type], len(weights), []
-    of_stacks = unpack(needed[:count], needed[count:], layout)
+    rates, count = SAVING[namespace, weights[0].device.type], len(weights)
+    sizes: list[int] = []
+    of_stacks = distribute(needed[:count], needed[count:], layout)
     for k, (expansion, of) in enumerate(zip(unpack(weights, matrices, layout), of_stacks, strict=True)):
         sizes += _sizes(expansion, of, Formats(*formats[2 * k : 2 * k + 2]), dtype, rates)
     return [weights[0].new_empty(size, dtype=each) for size, each in zip(sizes, formats, strict=True)]
@@ -78,7 +79,7 @@ def unpack_saved(saved: Sequence[Tensor], stacks: int) -> list[Saved]:
 
 
 def _sizes(
-    expansion: Expansion, needed: Expansion, formats: Formats, dtype: torch.dtype, rates: Rates
+    expansion: Expansion, needed: Parts[bool], formats: Formats, dtype: torch.dtype, rates: Rates
 ) -> tuple[int, int]:
     """Elements of T and of E that are saved: those that spare most operations within the share."""
     rate = formats.rate(rates)

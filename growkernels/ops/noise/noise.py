@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 
 import torch
 from torch import Tensor
@@ -13,12 +12,15 @@ from growkernels.ops.backends import ops_of
 from growkernels.ops.checks import (
     check_devices,
     check_dtype,
+    check_gradients,
+    check_inference,
     check_integer,
     check_key,
     check_number,
     check_signs,
     check_tensor,
     check_tensors,
+    is_nan,
     refuse,
 )
 from growkernels.ops.transforms import check_transforms
@@ -33,6 +35,8 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
     check_transforms("normal_", (out,))
     check_dtype("out", out.dtype)
     check_signs(out)
+    check_inference((out,))
+    check_gradients((out,), ())
     check_integer("field", field)
     check_integer("start", start)
     if start < 0:
@@ -64,7 +68,7 @@ def mean_square(
     for tensor, divisor in zip(tensors, divisors, strict=True):
         check_tensor("a tensor", tensor)
         check_dtype("a tensor", tensor.dtype)
-        if not divisor or isnan(divisor):
+        if not divisor or is_nan(divisor):
             raise GrowthError(f"divisor is {divisor}; expected a number other than zero")
     if not tensors:
         return torch.empty(0, dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from growkernels.ops.transforms import check_transforms
 def _check(
     blocks: Sequence[Tensor],
     index: Sequence[int],
-    scale: float | Sequence[float] | None,
+    scale: Any,
     noise_alpha: float,
     noise_std: float | None,
 ) -> tuple[list[float], float]:
@@ -73,12 +74,28 @@ def replicate(
     *,
     backend: str | None = None,
 ) -> list[Tensor]:
-    """Output k is `(1 - a) * (scale[k] * blocks[index[k]]) + a * (noise_std * z)`, a = noise_alpha.
+    """Copy tensors by an index list, with scale and noise: Gstack (arXiv 2405.15319) and its noise after stacking.
 
-    blocks: tensors of any shapes, strides and supported dtypes; returns contiguous tensors of the blocks' shapes and dtypes.
-    `z` is field 1 of the noise, counted over the outputs laid end to end. Differentiable in the blocks by reverse
-    mode. Raises GrowthError for arguments out of range, and under transforms of `torch.func`. Gstack (arXiv 2405.15319) and
-    its noise after stacking.
+    Output k is `(1 - noise_alpha) * (scale[k] * blocks[index[k]]) + noise_alpha * (noise_std * z)`, where `z` is field 1 of
+    the noise, counted over the outputs laid end to end. Differentiable in the blocks by reverse mode.
+
+    Args:
+        blocks: tensors of any shapes and strides, float32, bfloat16, float16 or float64.
+        index: the block of every output.
+        scale: one factor, or one for each output; None: 1.
+        noise_alpha: share of the noise, 0 to 1.
+        noise_std: standard deviation of the noise; needed where there is any.
+        key: 64-bit key of the noise, as `noise_key` makes it.
+        backend: "cpu", "cuda", "triton" or "eager"; None chooses by the device.
+
+    Returns:
+        Contiguous tensors of the blocks' shapes and dtypes, one for each index.
+
+    Raises:
+        GrowthError: arguments are out of range, or a transform of `torch.func` follows a block.
+
+    Example:
+        >>> ops.replicate([a, b, c], index=[0, 1, 2, 0, 1, 2])
     """
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
     check_transforms("replicate", blocks)
@@ -105,9 +122,17 @@ def replicate_(
     *,
     backend: str | None = None,
 ) -> None:
-    """`replicate` into `outs`, each of its block's shape, any strides and supported dtype, overlapping no block.
+    """Write what `replicate` returns into tensors that are there. Records no gradient.
 
-    Records no gradient. Raises GrowthError for arguments that do not fit.
+    Args:
+        outs: one tensor for each index, of its block's shape, any strides and supported dtype, overlapping no block.
+        blocks, index, scale, noise_alpha, noise_std, key, backend: as in `replicate`.
+
+    Raises:
+        GrowthError: arguments do not fit.
+
+    Example:
+        >>> ops.replicate_([out], [weight], index=[0])
     """
     scales, std = _check(blocks, index, scale, noise_alpha, noise_std)
     check_tensors("outs", outs)
@@ -129,6 +154,8 @@ def replicate_(
 
 
 def _check_tensors(outs: Sequence[Tensor], blocks: Sequence[Tensor], index: Sequence[int]) -> None:
+    for block in blocks:
+        check_tensor("the source", block)
     for out, i in zip(outs, index, strict=True):
         check_target(out, blocks[i], tuple(blocks[i].shape), f"block {i}")
     check_memory(outs, blocks)

@@ -43,6 +43,10 @@ class Jobs(NamedTuple):
     copies: list[tuple[Tensor, Tensor]]
 
 
+#: Numbers of a rule that are not integers.
+_SCALARS = 9
+
+
 def signed(key: int) -> int:
     """An unsigned 64-bit key as the signed integer that op schemas carry; what does not fit stays for the op to refuse."""
     return key - 2**64 if 2**63 <= key < 2**64 else key
@@ -153,19 +157,28 @@ def _joined(axes: Sequence[tuple[IndexVector, int]], own_copies: bool) -> IndexV
 
 
 def unpack(layout: Sequence[int], scalars: Sequence[float]) -> list[RuleNumbers]:
-    """The rules of packed numbers, in matrix form; keys stay signed."""
+    """The rules of packed numbers, in matrix form; keys stay signed. Raises GrowthError for lists that are not whole rules."""
     found: list[RuleNumbers] = []
     at = 0
-    for start in range(0, len(scalars), 9):
+    if len(scalars) % _SCALARS:
+        raise GrowthError(f"{len(scalars)} scalars; expected {_SCALARS} for each rule")
+    for start in range(0, len(scalars), _SCALARS):
         axes = []
         for _ in range(2):
-            end = at + 1 + 4 * layout[at]
+            segments = layout[at] if at < len(layout) else 0
+            if segments < 0:
+                raise GrowthError(f"layout gives {segments} segments")
+            end = at + 1 + 4 * segments
             axes.append(tuple(layout[at + 1 : end]))
             at = end
-        divisor, shift, std, c0, s0, c1, s1, c2, s2 = scalars[start : start + 9]
+        if at + 2 > len(layout):
+            raise GrowthError("layout ends in the middle of a rule")
+        divisor, shift, std, c0, s0, c1, s1, c2, s2 = scalars[start : start + _SCALARS]
         fill = ((c0, s0), (c1, s1), (c2, s2))
         found.append(RuleNumbers(axes[0], axes[1], divisor, shift, bool(layout[at]), std, layout[at + 1], fill))
         at += 2
+    if at != len(layout):
+        raise GrowthError("layout has numbers left over after the last rule")
     return found
 
 

@@ -9,7 +9,18 @@ import numpy as np
 import torch
 
 from growkernels.ops.arithmetic import CHUNK, compute_dtype, load, store
-from growkernels.ops.noise.reference import NEW_BOTH_FIELD, NEW_COLUMN_FIELD, NEW_ROW_FIELD, WIDTH_FIELD, z
+from growkernels.ops.noise.reference import (
+    NEW_BOTH_FIELD,
+    NEW_COLUMN_FIELD,
+    NEW_ROW_FIELD,
+    WIDTH_FIELD,
+    mean_square,
+    z,
+)
+from growkernels.ops.noise.reference import (
+    noise_std as std_of_signal,
+)
+from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.rules.index import IndexVector
 from growkernels.rules.tile import Tile
 
@@ -117,3 +128,16 @@ def tile_rules_(outs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], t
                 band, strip = range(top, min(top + step, rows)), range(left, min(left + CHUNK, cols))
                 part = tile_rule_slice(weight, tile, tuple(out.shape), band, strip, out.dtype)
                 target[band.start : band.stop, strip.start : strip.stop].copy_(part)
+
+
+def tile_numbers(
+    weight: torch.Tensor, n_out: int, n_in: int, diagonal: bool, noise_std: float, snr_db: float | None, key: int
+) -> RuleNumbers:
+    """The general rule that `tile` stands for; measures the noise if `snr_db` asks for it."""
+    if weight.ndim == 1:
+        return RuleNumbers((0, 1, 1, 1), (0, weight.shape[0], n_out, 1))
+    divisor = 1.0 if diagonal else float(n_in)
+    if snr_db is not None:
+        noise_std = std_of_signal(float(mean_square([weight], [divisor])), snr_db)
+    rows, cols = (0, weight.shape[0], n_out, 1), (0, weight.shape[1], n_in, 1)
+    return RuleNumbers(rows, cols, divisor, 0.0, diagonal, noise_std, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -25,10 +26,13 @@ from growkernels.ops.checks import (
 )
 from growkernels.ops.tile.packing import pack, tiled_shape
 from growkernels.ops.transforms import check_transforms
-from growkernels.rules.tile import Tile, Variant
+from growkernels.rules.tile import Tile
+from growkernels.rules.variant import Variant
 
 #: Elements up to which a call's own cost matters: the functional op's layer for gradients, in Python, takes 6 of 12 us.
 _SMALL = 1 << 16
+#: Bytes that a 64-bit process can address.
+_ADDRESSES = 1 << 47
 _DIAGONAL = {"symmetric": False, "diagonal": True}
 
 
@@ -79,12 +83,14 @@ def tile(
     ops = ops_of(backend, weight)
     key = check_key(key)
     try:
-        if transformed or weight.requires_grad or weight.numel() > _SMALL or torch.compiler.is_compiling():
+        # Sizes are looked at last: in a traced graph that would be a guard.
+        if transformed or weight.requires_grad or torch.compiler.is_compiling() or weight.numel() > _SMALL:
             return ops.tile(weight, n_out, n_in, diagonal, std, snr_db, key, dtype)
         out = weight.new_empty(tiled_shape(weight, n_out, n_in), dtype=dtype)
         ops.tile_(out, weight, n_out, n_in, diagonal, std, snr_db, key)
         return out
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, OverflowError) as error:
+        _check_size(weight, n_out, n_in, dtype)
         refuse(error)
 
 
@@ -163,6 +169,16 @@ def tile_rules_(
         refuse(error)
     for out, matrix in jobs.copies:
         out.copy_(matrix.view(out.shape))
+
+
+def _check_size(weight: Tensor, n_out: int, n_in: int, dtype: torch.dtype) -> None:
+    """What no machine has memory for."""
+    shape = tiled_shape(weight, n_out, n_in)
+    if prod(shape) * dtype.itemsize >= _ADDRESSES:
+        raise GrowthError(
+            f"n_out={n_out} and n_in={n_in} copies of a weight of shape {tuple(weight.shape)} are more than a machine can have "
+            f"memory for; expected numbers of copies that fit it"
+        )
 
 
 def _check_target(out: Tensor, weight: Tensor, n_out: int, n_in: int) -> None:

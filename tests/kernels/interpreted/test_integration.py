@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from growkernels import ops
-from growkernels.ops.backends import triton
+from growkernels.ops.backends.triton import TRITON
 from tests.ops import test_expand_integration, test_integration
 from tests.ops.tensors import assert_same_bits, data
 
 
-@pytest.mark.parametrize("name", sorted(triton.IMPLEMENTATIONS))
+@pytest.mark.parametrize("name", sorted({"tile", "replicate", *TRITON.implementations()}))
 def test_opcheck(name: str) -> None:
     # The first sample: what the others add is the same for every backend. `mean_square` takes the interpreter half a second.
     some = {"test_utils": "test_schema"} if name == "mean_square" else {}

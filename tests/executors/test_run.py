@@ -1,4 +1,4 @@
-"""Buckets: what goes together, when a source is let go of, and what that costs at most."""
+"""Buckets: what is computed together, when a source is freed, and what that costs at most."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
-from growkernels.executors.fill import buckets, fill, most_alive, prepare, unchanged
+from growkernels.executors.preflight import Preflight, prepare
+from growkernels.executors.run import buckets, peak_memory, run, unchanged
 from growkernels.ops.backends import registry
 from growkernels.plans import Rule, TensorSpec, Tile
 
@@ -18,7 +19,7 @@ DRAWS = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=1, ma
 
 
 class Weights:
-    """A source of six matrices that notes what is let go of, and refuses to give it again."""
+    """A source of six matrices that refuses to give again what was freed."""
 
     name = "weights"
 
@@ -30,12 +31,31 @@ class Weights:
     def tensor(self, name: str) -> torch.Tensor:
         return self._values[name]
 
-    def forget(self, name: str) -> None:
+    def device(self, name: str) -> torch.device:
+        return torch.device("cpu")
+
+    def free(self, name: str) -> None:
         del self._values[name]
 
     @property
     def nbytes(self) -> int:
         return sum(value.nbytes for value in self._values.values())
+
+
+class Memory:
+    """A sink that holds what it is given, and knows the most that was in use with its source."""
+
+    def __init__(self, bucket: int, source: Weights) -> None:
+        self.bucket, self.source = bucket, source
+        self.start, self.most = source.nbytes, 0
+        self.made: dict[str, torch.Tensor] = {}
+
+    def empty(self, rule: Rule, device: torch.device) -> torch.Tensor:
+        return torch.full(rule.spec.shape, torch.nan, device=device)
+
+    def done(self, rule: Rule, tensor: torch.Tensor) -> None:
+        self.made[rule.target] = tensor
+        self.most = max(self.most, sum(value.nbytes for value in self.made.values()) + self.source.nbytes - self.start)
 
 
 def rules_of(draw: Draw) -> list[Rule]:
@@ -52,7 +72,7 @@ def rules_of(draw: Draw) -> list[Rule]:
 @example([(0, 1), (1, 1), (0, 2)], 1)
 def test_every_rule_is_in_one_bucket_beside_those_of_its_source(draw: Draw, size: int) -> None:
     rules = rules_of(draw)
-    lists = list(buckets(rules, size))
+    lists = [bucket.rules for bucket in buckets(rules, size)]
     flat = [rule for bucket in lists for rule in bucket]
     assert sorted(rule.target for rule in flat) == sorted(rule.target for rule in rules)
     sources = [rule.source for rule in flat]
@@ -61,24 +81,46 @@ def test_every_rule_is_in_one_bucket_beside_those_of_its_source(draw: Draw, size
 
 
 @given(DRAWS, st.integers(1, 600))
-def test_sources_are_let_go_of_once_and_not_too_early(draw: Draw, size: int) -> None:
+def test_sources_are_freed_once_and_not_too_early(draw: Draw, size: int) -> None:
     weights, rules = Weights(), rules_of(draw)
     wanted = {rule.target: weights.tensor(rule.source).repeat(rule.how.n_out, 1) for rule in rules}
-    start, made, most = weights.nbytes, {}, 0
-
-    def put(rule: Rule, value: torch.Tensor) -> None:
-        nonlocal most
-        made[rule.target] = value
-        most = max(most, sum(value.nbytes for value in made.values()) + weights.nbytes - start)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "__defaults__", (size,))
-        expected = most_alive(weights, rules, lambda name: True)[torch.device("cpu")]
-        fill(weights, rules, lambda device: {}, put, weights.forget)
-    assert most == expected
+    sink = Memory(size, weights)
+    expected = peak_memory(weights, rules, size, lambda name: True)[torch.device("cpu")]
+    done = run(weights, rules, sink, lambda device: {})
+    assert sorted(rule.target for rule in done) == sorted(wanted)
+    assert sink.most == expected
     assert {f"w{number}" for number, _ in draw} == {f"w{i}" for i in range(6)} - set(weights._values)
-    assert made.keys() == wanted.keys()
-    assert all(torch.equal(made[name], wanted[name]) for name in made)
+    assert sink.made.keys() == wanted.keys()
+    assert all(torch.equal(sink.made[name], wanted[name]) for name in wanted)
+
+
+class Files(Weights):
+    """A source that can be read again, as files can, and notes what is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[str, None] = {}
+        self.most = 0
+
+    def tensor(self, name: str) -> torch.Tensor:
+        self.held[name] = None
+        self.most = max(self.most, len(self.held))
+        return super().tensor(name)
+
+    def free(self, name: str) -> None:
+        del self.held[name]
+
+
+@given(DRAWS)
+def test_one_tensor_at_a_time_in_the_order_of_the_rules(draw: Draw) -> None:
+    source, rules = Files(), rules_of(draw)
+    sink = Memory(0, source)
+    calls: list[tuple[int, int]] = []
+    done = run(source, rules, sink, lambda device: {}, Preflight(source), lambda *now: calls.append(now))
+    assert done == tuple(rules) and list(sink.made) == [rule.target for rule in rules]
+    assert source.most == 1 and not source.held
+    sizes = [rule.spec.nbytes for rule in rules]
+    assert calls == [(sum(sizes[: i + 1]), sum(sizes)) for i in range(len(sizes))]
 
 
 def test_what_does_not_change_is_found_once() -> None:

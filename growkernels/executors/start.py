@@ -10,7 +10,7 @@ import torch
 
 from growkernels import ops
 from growkernels.layouts import ModelLayout
-from growkernels.operators import GrowthOptions
+from growkernels.options import GrowthOptions
 from growkernels.plans import Learned, LearnedPart, Matrices, Plan, Rule, noise_key
 
 

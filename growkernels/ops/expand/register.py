@@ -1,4 +1,4 @@
-"""Fake kernels and gradients of `expand` and its parts, the same for every backend."""
+"""The schemas of `expand` and its parts, with their fake kernels and gradients, which are the same for every backend."""
 
 from __future__ import annotations
 
@@ -12,11 +12,28 @@ from torch._ops import OpOverload
 from growkernels.errors import GrowthError
 from growkernels.ops.expand.packing import empty_targets
 from growkernels.ops.expand.saved import empty_saved, saved_formats
+from growkernels.ops.fakes import fake_in_place
 from growkernels.ops.transforms import check_batched
 
-
-def _fake_nothing(*_: Any) -> None:
-    """In-place ops return nothing."""
+#: `layout` packs, for each stack in the order of `weights`: number of its weights, then where `b`, `a` and `depth` are in
+#: `matrices` (-1: none), structured (0 or 1). `needed` asks for gradients of `weights`, then of `matrices`. In `expand` it says
+#: which there will be ([]: none): for those, and no others, `expand_backward` may be given what it `saved`; it takes [] as
+#: well, and then works more. `products_` has as many pairs of `left` and `right` for every one of `outs`, the first ones for
+#: the first.
+SCHEMAS = (
+    "expand_(Tensor(a!)[] outs, Tensor[] weights, Tensor[] matrices, int[] layout) -> ()",
+    (
+        "expand(Tensor[] weights, Tensor[] matrices, int[] layout, ScalarType dtype, bool[] needed)"
+        " -> (Tensor[] targets, Tensor[] saved)"
+    ),
+    (
+        "expand_backward(Tensor[] grads, Tensor[] weights, Tensor[] matrices, int[] layout, Tensor[] saved, bool[] needed)"
+        " -> Tensor[]"
+    ),
+    "mix_(Tensor(a!)[] outs, Tensor[] sources, Tensor coefficients) -> ()",
+    "inner_products_(Tensor(a!) out, Tensor[] left, Tensor[] right) -> ()",
+    "products_(Tensor(a!)[] outs, Tensor[] left, Tensor[] right, bool add) -> ()",
+)
 
 
 def _fake_expand(
@@ -61,20 +78,21 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[list[Tensor], list[T
 
 def _backward(op: OpOverload, ctx: Any, grads: list[Tensor | None], _: list[None]) -> tuple[Any, ...]:
     of_weights, of_matrices = ctx.needs_input_grad[:2]
-    needed, nothing = [*of_weights, *of_matrices], None if ctx.needed else []
+    needed = [*of_weights, *of_matrices]
+    nothing: list[None] | None = None if ctx.needed else []
     like = next((grad for grad in grads if grad is not None), None)
     if like is None:
         return [None] * len(of_weights), [None] * len(of_matrices), None, None, nothing
-    grads = [
+    given = [
         like.new_zeros(()).expand(shape) if grad is None else grad
         for grad, shape in zip(grads, ctx.shapes, strict=True)
     ]
-    check_batched("the gradient of expand", grads)
+    check_batched("the gradient of expand", given)
     inputs, saved = list(ctx.saved_tensors[: len(needed)]), list(ctx.saved_tensors[len(needed) :])
     if list(ctx.needed) != needed:
         # What was saved lies in the order of the work that other gradients would have had.
         saved = []
-    found = iter(op(grads, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
+    found = iter(op(given, inputs[: ctx.count], inputs[ctx.count :], ctx.layout, saved, needed))
     totals = [next(found) if wanted else None for wanted in needed]
     return totals[: ctx.count], totals[ctx.count :], None, None, nothing
 
@@ -93,7 +111,7 @@ def register(library: torch.library.Library) -> None:
     """Register for one library; before any of its ops is called."""
     ns = library.ns
     for name in ("expand_", "mix_", "inner_products_", "products_"):
-        torch.library.register_fake(f"{ns}::{name}", _fake_nothing, lib=library)
+        torch.library.register_fake(f"{ns}::{name}", fake_in_place, lib=library)
     torch.library.register_fake(f"{ns}::expand", partial(_fake_expand, ns), lib=library)
     torch.library.register_fake(f"{ns}::expand_backward", _fake_backward, lib=library)
     backward = partial(_backward, getattr(torch.ops, ns).expand_backward.default)

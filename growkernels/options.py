@@ -1,14 +1,18 @@
-"""What a user can ask of a growth."""
+"""The options of a growth: their values and checks, and the keywords by which public functions take them.
+
+A new option is a field of `GrowthOptions`, its keyword beside it, and a row of help in `growkernels.cli.options`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 from growkernels.errors import GrowthError
-from growkernels.rules.tile import Variant
+from growkernels.rules.variant import Variant
 
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
@@ -73,6 +77,58 @@ class GrowthOptions:
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
+
+
+class GrowthKeywordsButDtype(TypedDict, total=False):
+    """`GrowthOptions` as keyword arguments, for functions that take a dtype of their own."""
+
+    depth: int | None
+    layers: str | None
+    depth_operator: str
+    width: int | None
+    ffn: int | None
+    width_operator: str
+    variant: Variant
+    noise_snr_db: float | None
+    seed: int
+    untie: bool
+    depth_init: DepthInit
+    width_init: WidthInit
+    init_noise: float
+
+
+class GrowthKeywords(GrowthKeywordsButDtype, total=False):
+    """`GrowthOptions` as keyword arguments: what editors complete and type checkers check."""
+
+    dtype: str
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def spelled_out(**defaults: Any) -> Callable[[_Function], _Function]:
+    """Name the options in the signature of a function that takes them as `**options`: for `help` and notebooks.
+
+    defaults: those that the function gives other defaults than `GrowthOptions` does.
+    """
+
+    def change(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        options = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(field.name, field.default),
+                annotation=field.type,
+            )
+            for field in fields(GrowthOptions)
+            if field.name not in signature.parameters
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return function
+
+    return change
 
 
 def _ratio(value: object, name: str, noun: str) -> int | None:

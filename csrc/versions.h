@@ -1,0 +1,15 @@
+// Version counters: how autograd notices that a tensor it saved was overwritten.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <vector>
+
+namespace gk {
+
+// Raise the counters of tensors that are about to be written. Refuses what torch's own in-place ops refuse: a leaf that
+// requires grad, or a view of one, while gradients are recorded, and an inference tensor outside of inference mode.
+void raise_version(const torch::stable::Tensor& out);
+void raise_version(const std::vector<torch::stable::Tensor>& outs);
+
+}  // namespace gk

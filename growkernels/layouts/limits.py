@@ -1,0 +1,43 @@
+"""Configs that no model has: refused by their numbers and kinds, before anything is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from growkernels.errors import GrowthError
+from growkernels.layouts.checks import check_layers
+from growkernels.layouts.family import Family
+from growkernels.layouts.keys import LAYER_LISTS, LAYER_NUMBERS
+
+#: transformers makes lists as long as these say, over and over.
+_MOST_LAYERS, _MOST_LABELS = 100_000, 100_000
+#: Keys that some families set layer by layer and others once.
+_MAY_BE_NUMBERS = ("intermediate_size", "activation_sparsity_pattern")
+
+
+def check_config(family: Family, config: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise GrowthError for a config whose lists would take for ever to build, or are no lists.
+
+    names: those of the stored tensors.
+    """
+    for key, value in config.items():
+        if "layers" in key and isinstance(value, int) and value > _MOST_LAYERS:
+            check_layers(family, names, value)
+    for key in ("num_labels", "id2label", "label2id"):
+        value = config.get(key)
+        count = len(value) if isinstance(value, dict | list) else value
+        if isinstance(count, int) and count > _MOST_LABELS:
+            raise _refused(key, count, f"more than {_MOST_LABELS:,} labels are not supported")
+    for key in (*LAYER_LISTS, *LAYER_NUMBERS):
+        value = config.get(key)
+        if value is not None and not isinstance(value, list) and key not in _MAY_BE_NUMBERS:
+            raise _refused(key, value, "expected a list")
+    for key in LAYER_NUMBERS:
+        if not all(type(number) is int for number in config.get(key) or ()):
+            raise _refused(key, config[key], "expected a list of layer numbers")
+
+
+def _refused(key: str, value: object, why: str) -> GrowthError:
+    shown = f"{value:,}" if isinstance(value, int) and value < 10**30 else f"a {type(value).__name__}"
+    return GrowthError(f"config.json sets {key} to {shown}: {why}. Correct config.json.")

@@ -1,0 +1,38 @@
+"""Which tensors write the residual stream: what operators set to zero so that a new layer starts as the identity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from growkernels.layouts.base import TensorLayout
+from growkernels.layouts.classes import Parameter
+from growkernels.layouts.keys import words
+from growkernels.layouts.probe import Probed
+
+#: Last names of the modules whose output is added to the stream, in classes whose shapes cannot tell.
+_NAMES = frozenset(
+    words(
+        "o_proj out_proj c_proj dense_4h_to_h fc2 fc_out down_proj w2 output_linear linear_out out_lin lin2 wo "
+        "attn_ffn_output proj_down attention_out project_out"
+    )
+)
+_INSIDE = frozenset(("heads", "kv_heads", "ffn", "inner"))
+
+
+def writes_stream(parameter: Parameter, probed: Probed) -> bool:
+    """Whether what a weight puts out is added to the residual stream."""
+    if probed.input_axis is None or probed.output_axis is None or str(probed.axes[probed.output_axis]) != "hidden":
+        return False
+    summed = {part.symbol for part in probed.axes[probed.input_axis].parts}
+    return summed <= _INSIDE or parameter.name.rpartition(".")[0].rpartition(".")[2] in _NAMES
+
+
+def with_biases(layouts: dict[str, TensorLayout]) -> dict[str, TensorLayout]:
+    """The layouts with the biases marked whose weights write the stream."""
+    weights = {tensor.parameter for tensor in layouts.values() if tensor.writes_stream}
+    # Of modules with one weight, and of stacks that have their bias beside them.
+    biases = {f"{name.removesuffix('.weight')}.bias" for name in weights} | {f"{name}_bias" for name in weights}
+    return {
+        name: replace(tensor, writes_stream=True) if tensor.parameter in biases else tensor
+        for name, tensor in layouts.items()
+    }

@@ -1,0 +1,227 @@
+"""Growing every twin in every way and comparing it with its source, as stock code reloads both."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import PreTrainedConfig, PreTrainedModel
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.executors.sources.checkpoint import open_source
+from growkernels.layouts import discover
+from tests.coverage import twins
+from tests.coverage.exact import casts_left_out
+from tests.coverage.sizes import COUNTS, LAYERS, SINGLE
+
+#: One step's outcome: `exact` with its error, `differs` with it, `refused` or `failed` with the reason.
+Step = dict[str, Any]
+
+#: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
+BOUND = 1e-11
+#: The same for classes that run in float32.
+SINGLE_BOUND = 2e-6
+
+#: Orders of layers that are tried until the config can say one.
+_ODD = ("0,1,1,2,3,2,3", "0,1,2,3,1,2,3", "0,1,2,2,3", "0,1,0,1,2,3", "0,1,2,2,1,3")
+#: What classes set by a layer's place in the config, and not by what it is.
+_NUMBERS = ("layer_idx", "layer_id", "layer_number", "kv_shared_layer_index")
+_ODD_OTHER = {6: ("0,1,1,2,3,2,3,4,5", "0,1,2,3,2,3,4,5"), 2: ("0,1,1",)}
+
+
+class Twin:
+    """A twin on disk, and what the stock class makes of it."""
+
+    def __init__(self, name: str, folder: Path, **changes: Any) -> None:
+        self.name, self.folder = name, folder
+        self.source = folder / "source"
+        config = twins.make_config(name, **changes)
+        twins.make_model(name, config).save_pretrained(self.source)
+        self.model = self.load(self.source)
+        self.inputs = twins.make_inputs(name, self.model.config)
+        self.outputs = self.run(self.model)
+        self.layers = COUNTS.get(name.partition("@")[0], LAYERS)
+
+    @property
+    def single(self) -> bool:
+        """Whether its class runs in float32 only."""
+        return self.name.partition("@")[0] in SINGLE
+
+    def load(self, folder: Path) -> PreTrainedModel:
+        """A checkpoint as stock code reads it. Raises AssertionError for parameters that it lacks or has over."""
+        kind = getattr(transformers, twins.architecture(self.name))
+        # Some classes keep single parameters in float32 when they are loaded: these too stay what they are.
+        with casts_left_out():
+            model, found = kind.from_pretrained(
+                folder,
+                config=kind.config_class.from_pretrained(folder),
+                dtype=torch.float32 if self.single else torch.float64,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+        strays = [*found["missing_keys"], *found["unexpected_keys"], *map(str, found["mismatched_keys"])]
+        assert not strays, f"stock code did not find or did not use {', '.join(sorted(strays)[:3])}"
+        twins.run_plainly(model.config)
+        return model.eval()
+
+    def run(self, model: PreTrainedModel) -> torch.Tensor:
+        """The outputs of a model on the twin's inputs, float64 throughout where its class can."""
+        with casts_left_out():
+            return twins.run(model, self.inputs)
+
+    def grow(self, name: str, **options: Any) -> PreTrainedModel:
+        """Grow the twin's checkpoint into a folder of its own and load it."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        growkernels.grow_checkpoint(self.source, target, no_verify=True, **options)
+        return self.load(target)
+
+    def error(self, outputs: torch.Tensor, wanted: torch.Tensor) -> float:
+        """The largest difference over the largest output; hidden states of a wider model are copies side by side."""
+        copies = outputs.unflatten(-1, (-1, wanted.shape[-1]))
+        return float((copies - wanted.unsqueeze(-2)).abs().max() / wanted.abs().max())
+
+    def wider(self, name: str, **options: Any) -> float:
+        """The error of a growth that keeps the function."""
+        return self.error(self.run(self.grow(name, **options)), self.outputs)
+
+    def deeper(self, name: str, orders: Sequence[str]) -> float:
+        """The error of a growth in depth against the source with its own layers in that order."""
+        for place, order in enumerate(orders):
+            try:
+                model = self.grow(name, layers=order)
+                break
+            except GrowthError:
+                if place + 1 == len(orders):
+                    raise
+        layout = discover(*_read(self.source))
+        return self.error(self.run(model), self.run(self.rewired(model, layout.stacks, order)))
+
+    def rewired(self, target: PreTrainedModel, stacks: Sequence[str], order: str) -> PreTrainedModel:
+        """The target with the source's own layers in its places: they keep what they are, but for their number."""
+        model = copy.deepcopy(target)
+        for path in stacks:
+            places, layers = model.get_submodule(path), self.model.get_submodule(path)
+            for place, source in enumerate(map(int, order.split(","))):
+                layer = copy.deepcopy(layers[source])
+                for moved, there in zip(layer.modules(), places[place].modules(), strict=True):
+                    for key in _NUMBERS:
+                        if hasattr(there, key):
+                            setattr(moved, key, getattr(there, key))
+                    if isinstance(getattr(there, "config", None), PreTrainedConfig):
+                        moved.config = there.config
+                places[place] = layer
+        return model
+
+    def both(self) -> float:
+        """The error of depth and width at once against depth alone."""
+        deep = self.run(self.grow("deep", depth=2))
+        return self.error(self.run(self.grow("both", depth=2, width=2, noise_snr_db=None)), deep)
+
+    def live(self) -> float:
+        """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference.
+
+        Without noise: a stack of experts in memory takes noise of its own, not that of the tensors that a file has of it.
+        """
+        self.grow("file", width=2, noise_snr_db=None)
+        model = growkernels.grow_model(self.load(self.source), width=2, noise_snr_db=None)
+        shutil.rmtree(self.folder / "live", ignore_errors=True)
+        model.save_pretrained(self.folder / "live")
+        first, second = (load_file(self.folder / name / "model.safetensors") for name in ("file", "live"))
+        return _largest_gap(first, second)
+
+    def loaded(self) -> float:
+        """0.0 where `load_grown` gives the bits that stock code reads from the grown checkpoint, noise and all."""
+        wanted = self.grow("file", width=2).state_dict()
+        return _largest_gap(wanted, growkernels.load_grown(self.source, width=2).state_dict())
+
+
+def _largest_gap(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
+    assert first.keys() == second.keys(), f"other tensors: {sorted(first.keys() ^ second.keys())[:3]}"
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
+
+
+def steps(twin: Twin) -> dict[str, Callable[[], float]]:
+    """What is done with a twin, by name."""
+    odd = _ODD if twin.layers == LAYERS else _ODD_OTHER[twin.layers]
+    stack = ",".join(map(str, list(range(twin.layers)) * 2))
+    return {
+        "width 2": partial(twin.wider, "width", width=2, noise_snr_db=None),
+        "width 3": partial(twin.wider, "width", width=3, noise_snr_db=None),
+        "width 2, ffn 3": partial(twin.wider, "width", width=2, ffn=3, noise_snr_db=None),
+        "noise": partial(twin.wider, "width", width=2),
+        "stack": partial(twin.deeper, "depth", [stack]),
+        "odd list": partial(twin.deeper, "depth", odd),
+        "depth and width": twin.both,
+        "live": twin.live,
+        "loaded": twin.loaded,
+    }
+
+
+def sweep(name: str, only: Sequence[str] = ()) -> dict[str, Step]:
+    """Every step of a twin, or those named, each with its outcome."""
+    outcome: dict[str, Step] = {}
+    # Some classes compile functions when they are imported: before any cast is left out.
+    getattr(transformers, twins.architecture(name))
+    with TemporaryDirectory() as folder:
+        try:
+            twin = Twin(name, Path(folder))
+        except Exception as error:
+            return {"build": _failed(error)}
+        bound = SINGLE_BOUND if twin.single else BOUND
+        for step, work in steps(twin).items():
+            if not only or step in only:
+                outcome[step] = _outcome(work, bound)
+        if not only or "tie" in only:
+            outcome["tie"] = _flipped(twin, bound)
+    return outcome
+
+
+def _flipped(twin: Twin, bound: float) -> Step:
+    """Width 2 of the twin whose head is tied if it was not, and the other way round."""
+    tied = bool(twin.model.config.tie_word_embeddings)
+    try:
+        other = Twin(twin.name, twin.folder / "flipped", tie_word_embeddings=not tied)
+    except Exception as error:
+        return {"outcome": "not run", "reason": f"the class refuses it: {_first_line(error)}"}
+    return _outcome(partial(other.wider, "width", width=2, noise_snr_db=None), bound)
+
+
+def _outcome(work: Callable[[], float], bound: float) -> Step:
+    try:
+        error = work()
+    except GrowthError as refusal:
+        return {"outcome": "refused", "reason": str(refusal)}
+    except Exception as error:
+        return _failed(error)
+    return {"outcome": "exact" if error <= bound else "differs", "error": error}
+
+
+def _failed(error: Exception) -> Step:
+    places = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-3:]]
+    return {"outcome": "failed", "reason": f"{type(error).__name__}: {_first_line(error)}", "at": " ".join(places)}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "")[:300]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Any]:
+    source = open_source(folder)
+    return source.config, source.tensors
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Results as JSON, sorted so that a diff shows what changed."""
+    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
