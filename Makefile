@@ -91,8 +91,9 @@ sanitize: $(BUILD)
 	    $(abspath $(BIN))/python -P $(CURDIR)/tests/installed.py --instrumented -m "not slow" tests/native tests/ops tests/cuda
 
 # What a user gets who installs into a fresh environment, with the lowest versions that are allowed and with the newest.
-SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end tests/ops
-oldest newest:
+SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end/test_digests.py \
+    tests/end_to_end/test_width.py $(addprefix tests/ops/test_,tile.py replicate.py expand.py integration.py plugins.py)
+oldest newest: $(EMULATED)
 	rm -rf build/$@
 	$(PYTHON) -m venv build/$@
 	$(PYTHON) requirements/bounds.py $@ >build/$@/versions.txt

@@ -33,7 +33,7 @@ OUT = ROOT / "out"
 STEPS, BATCH, PEAK = 340, 8, 3e-3
 #: Training that follows each growth, a few seconds: a low peak, as the models are trained already.
 MORE_STEPS, MORE_BATCH, MORE_PEAK = 8, 4, 1e-4
-#: Stretches of 256 bytes of held-out text that every loss is taken over.
+#: Windows of 256 bytes of held-out text that every loss is taken over.
 WINDOWS = 24
 
 GROWTHS = {

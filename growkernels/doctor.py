@@ -15,7 +15,7 @@ import torch
 import growkernels
 from growkernels.devices import cuda_device
 from growkernels.ops.backends import registry
-from growkernels.ops.backends.extension import EXTENSION, MISSING, REMEDY
+from growkernels.ops.backends.extension import BUILD, EXTENSION, MISSING
 from growkernels.plans import NOISE_VERSION
 
 _PACKAGES = (
@@ -115,7 +115,9 @@ def _remedies(active: dict[str, Any], versions: dict[str, str | None], machine: 
     if active["extension"] is None:
         if machine["compiler"] is None:
             remedies.append("No C++ compiler was found: install one (Debian, Ubuntu: apt-get install g++ python3-dev).")
-        remedies.append(f"Growth runs on the slow eager reference: {MISSING}. To use the compiled kernels, {REMEDY}.")
+        remedies.append(
+            f"Growth runs on the slow eager reference: {MISSING}. To build the kernels, {BUILD} (with -v to see why it fails)."
+        )
     elif active["forced"] == "eager":
         remedies.append(
             "GROWKERNELS_BACKEND=eager forces the slow eager reference; unset it to use the compiled kernels."

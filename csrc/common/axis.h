@@ -10,8 +10,8 @@
 
 namespace gk {
 
-// A stretch of visits inside one segment: `count` source (or new) indices from the segment's `offset`-th on. A visit is
-// one source index of one segment: it is read once and written to all its copies.
+// A contiguous range of source positions (visits) inside one segment: `count` source (or new) indices from the
+// segment's `offset`-th on. A visit is one source index of one segment: it is read once and written to all its copies.
 struct Part {
   Segment segment;
   int64_t first_target, offset, count;
@@ -19,7 +19,7 @@ struct Part {
   int64_t source(int64_t i) const { return segment.start + offset + i; }
   int64_t target(int64_t i, int64_t copy) const { return first_target + segment.target(offset + i, copy); }
 
-  // Calls run(i, target, n) for the stretches of visits whose copies lie side by side.
+  // Calls run(i, target, n) for the ranges of visits whose copies lie side by side.
   template <class Run>
   void for_each_run(int64_t copy, const Run& run) const {
     const int64_t group = segment.group_length();

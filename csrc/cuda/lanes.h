@@ -1,4 +1,5 @@
-// Where a thread of a GPU kernel is, and how it meets the others. `Lanes` on a GPU; tests/emulated/emulate.h has the CPU's.
+// Where a thread of a GPU kernel is, and how it meets the others. `Lanes` on a GPU; tests/emulated/emulate.h has the
+// CPU's.
 //
 // A kernel is a trivially copyable struct of parameters with
 //

@@ -9,7 +9,7 @@
 
 namespace gk::cuda {
 
-// The coefficients [outs, sources], where they lie.
+// The coefficients [outs, sources], read in place.
 struct Coefficients {
   const char* data;
   int64_t strides[2];

@@ -11,7 +11,7 @@
 
 namespace gk::cuda {
 
-// A stretch of `count` vectors or elements of a source, and its copies. `first_element`: the noise's at its beginning;
+// A range of `count` vectors or elements of a source, and its copies. `first_element`: the noise's at its beginning;
 // `moves`: bits go over as they are.
 struct VectorGroup {
   const char* source;

@@ -18,7 +18,7 @@ Divisor divisor(int64_t value) {
   return {uint32_t(value), uint32_t((power + value - 1) / value), shift};
 }
 
-// A stretch of an axis, in elements, as Span describes it. In a fill each target index is a visit, and its own source.
+// A range of an axis, in elements, as Span describes it. In a fill each target index is a visit, and its own source.
 struct Stretch {
   int64_t source, target, count, group, source_jump, target_jump, copies, pitch;
   int64_t first_visit = -1;

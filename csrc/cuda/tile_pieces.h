@@ -1,7 +1,7 @@
 // `tile` as its kernels see it: rectangles of visits, one beside the other in a table, cut into tasks of equal size.
 //
 // A visit is one source index of an axis: it is read once and written to all its copies. A piece is the rectangle of a
-// stretch of row visits and a stretch of column visits, or one of entries to be filled. Numbers inside a piece fit 32
+// range of row visits and a range of column visits, or one of entries to be filled. Numbers inside a piece fit 32
 // bits; offsets are 64 bits wide.
 #pragma once
 

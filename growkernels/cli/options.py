@@ -57,7 +57,7 @@ GROWTH: dict[str, Help] = {
     "noise_snr_db": Help(
         WIDTH,
         "DB",
-        "Noise that tells the copies apart, DB decibels below the weights; it cancels over the copies, so that the "
+        "Noise that separates the copies, DB decibels below the weights; it cancels over the copies, so that the "
         "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout.",
     ),
     "seed": Help(

@@ -101,7 +101,7 @@ def build(
     except Exception as error:  # model classes raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         source = "transformers" if family is None or family.build is None else "its own function"
-        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Mend config.json.") from error
+        raise GrowthError(f"{source} cannot build {architecture}: {reason}. Fix config.json.") from error
 
 
 def _as_model(module: nn.Module) -> PreTrainedModel:

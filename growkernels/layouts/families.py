@@ -65,7 +65,7 @@ def find(model_type: object) -> Family | None:
             family = point.load()
             if not isinstance(family, Family):
                 raise GrowthError(
-                    f"the entry point {point.name!r} of {ENTRY_POINTS} gives {family!r}; expected a Family. Mend or remove "
+                    f"the entry point {point.name!r} of {ENTRY_POINTS} gives {family!r}; expected a Family. Fix or remove "
                     f"the package {point.dist.name if point.dist else point.value}."
                 )
             FAMILIES.setdefault(family.model_type, family)

@@ -55,7 +55,7 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         raise GrowthError(
-            f"transformers cannot read this {family.model_type} config: {reason}. Mend config.json."
+            f"transformers cannot read this {family.model_type} config: {reason}. Fix config.json."
         ) from error
     if not isinstance(loaded.dtype, torch.dtype | None):
         given = stored["torch_dtype"] if stored.get("dtype") is None else stored["dtype"]

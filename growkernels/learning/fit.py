@@ -35,7 +35,7 @@ class Fit:
         steps: training steps in all.
         lr: peak learning rate of AdamW, followed by a cosine down to a tenth of it.
         warmup: steps up to that peak; None: a tenth of all.
-        batch: windows a step. Where they lie follows from the growth's seed.
+        batch: windows a step. Their positions follow from the growth's seed.
         length: tokens a window; fewer where the model or the text has fewer.
         checkpoint: file that keeps the state, written every half minute at most, at the end and at an interruption. A fit
             whose file exists continues from it, to the bits of one without a pause. The file stays.

@@ -26,7 +26,9 @@ def make_claims(
     """One claim for each part of the growth: depth, width, and a change of dtype."""
     claims = []
     if list(layer_index) != list(range(layout.num_layers)):
-        other = Claim("depth", "no", "the layers run in an order that they were not trained in; training mends it")
+        other = Claim(
+            "depth", "no", "the layers run in an order that they were not trained in; further training recovers it"
+        )
         claims.append(depth.claim if options.layers is None else other)
     if max(ratios.values()) > 1:
         claims.append(_width_claim(rules, width))
@@ -149,6 +151,6 @@ def _still_equal(rules: Sequence[Rule]) -> list[str]:
     names = ", ".join(grown)
     warning = (
         f"Noise goes into the layers only: the copies that {names} puts out start equal, and stay equal in training unless "
-        "dropout or a tied embedding tells them apart."
+        "dropout or a tied embedding separates them."
     )
     return [warning]

@@ -16,6 +16,8 @@ GSTACK = DepthOperator(
     name="gstack",
     layers=layers,
     claim=Claim(
-        "depth", "no", "stacked layers are applied to what the layers below them already computed; training mends it"
+        "depth",
+        "no",
+        "stacked layers are applied to what the layers below them already computed; further training recovers it",
     ),
 )

@@ -17,6 +17,8 @@ INTERPOLATE = DepthOperator(
     name="interpolate",
     layers=layers,
     claim=Claim(
-        "depth", "no", "each layer is applied several times in a row, to what it already computed; training mends it"
+        "depth",
+        "no",
+        "each layer is applied several times in a row, to what it already computed; further training recovers it",
     ),
 )

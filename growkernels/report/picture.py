@@ -33,7 +33,7 @@ class _Matrix(NamedTuple):
 
 
 class _Band(NamedTuple):
-    """A stretch of an axis that is one copy of one part: where it lies (0 to 1), and which."""
+    """A range of an axis that is one copy of one part: its bounds (0 to 1), and which."""
 
     start: float
     size: float

@@ -238,7 +238,7 @@ def test_general_gathers(dtype: torch.dtype, noise_std: float) -> None:
                 assert set(launches) == ({NOISY_VECTORS} if noise_std else {VECTORS, NOISY_VECTORS})
             elif some_cols == listed_cols:
                 assert NOISY_ELEMENTS in launches
-    # Visits in order share quads over the bounds of segments; those of different numbers of copies are told apart.
+    # Visits in order share quads over the bounds of segments; those of different numbers of copies are distinguished.
     steps = tuple(n for start in range(0, 80, 4) for n in (start, 4, 2, 1))
     grow(weight, replace(rule, cols=steps))
     mixed = tuple(n for i in range(30) for n in (i, 2, 1 + i % 3, 1))

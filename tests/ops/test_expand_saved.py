@@ -158,4 +158,4 @@ def test_one_graph_serves_many_shapes() -> None:
         gradients = [torch.autograd.grad(each, inputs, data(tuple(each.shape), seed=9)) for each in grown]
         for gradient, expected in zip(gradients[1], gradients[0], strict=True):
             assert_same_bits(gradient, expected)
-    assert counter.frame_count <= 3  # sizes that are equal are told apart
+    assert counter.frame_count <= 3  # sizes that are equal are distinguished

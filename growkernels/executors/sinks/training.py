@@ -7,12 +7,12 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 
-def watch_optimizers(model: nn.Module, emptied: Iterable[nn.Parameter], kept: Iterable[nn.Parameter]) -> None:
+def watch_optimizers(model: nn.Module, emptied: Iterable[Tensor], kept: Iterable[Tensor]) -> None:
     """Warn at the next step of an optimizer that trains a grown model only in part, once.
 
     It does if it holds parameters that the growth emptied; or if all optimizers that step hold some that were kept, and none

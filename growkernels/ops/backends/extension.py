@@ -6,9 +6,9 @@ from importlib import import_module
 from types import ModuleType
 
 #: Builds the kernels for what is installed by then.
-_BUILD = "run `pip install --no-deps --no-cache-dir --force-reinstall .` in the source tree"
-REMEDY = f"install a C++ compiler, then {_BUILD}"
-CUDA_REMEDY = f"{_BUILD} where nvcc is, or install triton"
+BUILD = "run `pip install --no-deps --no-cache-dir --force-reinstall .` in the source tree"
+REMEDY = f"install a C++ compiler, then {BUILD}"
+CUDA_REMEDY = f"{BUILD} where nvcc is, or install triton"
 
 
 def _load() -> tuple[ModuleType | None, str]:

@@ -39,7 +39,7 @@ def add_gradients(products: Products, grads: Sequence[Tensor], totals: Parts[Ten
 
 
 class _Rows(NamedTuple):
-    """The same rows of every operand's matrix, and, where they lie one below the other, all of them as one matrix."""
+    """The same rows of every operand's matrix, and, where they follow one another in memory, all of them as one matrix."""
 
     parts: Sequence[Tensor]
     whole: Tensor | None

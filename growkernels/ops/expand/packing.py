@@ -14,7 +14,7 @@ from growkernels.errors import GrowthError
 class Expansion(NamedTuple):
     """One module's layers and their growth: `target[l] = B (sum_j depth[l, j] weights[j]) A^T`.
 
-    weights: [L1, O, I], or L1 tensors [O, I], read where they lie; vectors: [L1, O], or L1 tensors [O].
+    weights: [L1, O, I], or L1 tensors [O, I], read in place; vectors: [L1, O], or L1 tensors [O].
     b: B [O', O], a: A [I', I], depth: [L2, L1]; None is the identity. A vector has one side: give `b` or `a`.
     structured: `b` and `a` hold only the rows below an identity, [O' - O, O] and [I' - I, I].
     """
