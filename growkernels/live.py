@@ -25,7 +25,7 @@ from growkernels.executors.sinks.module import ModuleSink
 from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
-from growkernels.executors.sources.model import LiveSource, open_model
+from growkernels.executors.sources.model import LiveSource, open_model, remember_seed
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass, split_layer
 from growkernels.layouts.families import FAMILIES
@@ -102,7 +102,7 @@ def grow_model(
     if source.frees_early:
         warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
-    with plain_tensors(), _critical(source, model), torch.no_grad():
+    with plain_tensors(), _critical(source), torch.no_grad():
         for name, rule in kept.items():
             sink.put(rule.target, source.parameters[name])
         run(source, changing, sink, matrices, progress=progress)
@@ -110,6 +110,7 @@ def grow_model(
         source.empty()
     emptied = [parameter for name, parameter in source.parameters.items() if name not in kept]
     watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
+    remember_seed(model, plan.seed)
     progress.raise_again()
     return model
 
@@ -192,6 +193,7 @@ def load_grown(
         generation = read_generation_config(growth.source.path, growth.layout.architecture)
         if generation is not None:
             model.generation_config = generation
+    remember_seed(model, plan.seed)
     return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
@@ -249,7 +251,7 @@ def _fits_beside(source: LiveSource, rules: Sequence[Rule], bucket: int) -> bool
 
 
 @contextmanager
-def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
+def _critical(source: LiveSource) -> Iterator[None]:
     """Critical section of a growth in place: signals are deferred until it completes. A failure says what is lost."""
     with Stoppable() as stopping:
         stopping.deaf = True
@@ -257,16 +259,10 @@ def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
             yield
         except BaseException as error:
             if source.emptied:
-                first, origin = source.emptied[0], model.name_or_path
+                first, origin = source.emptied[0], source.origin
                 error.add_note(
                     f"The model was being grown in place and has lost {len(source.emptied)} of {len(source.parameters)} "
                     f"weights, {first} first: load it again"
-                    + (
-                        f", {type(model).__name__}.from_pretrained({origin!r})."
-                        if origin
-                        else " from where it was saved."
-                    )
+                    + (f", {source.name}.from_pretrained({origin!r})." if origin else " from where it was saved.")
                 )
-            else:
-                error.add_note("The model is as it was before.")
             raise

@@ -60,6 +60,7 @@ class Graft:
         results = {id(place.after): place.result for place in self._places}
         configs: dict[int, PreTrainedConfig] = {}
         self._states = [_state(place, results, configs) for place in self._places]
+        self._fresh = [dict(place.after._buffers) for place in self._places]
 
     @property
     def uncompiled(self) -> list[str]:
@@ -69,9 +70,10 @@ class Graft:
         return list(dict.fromkeys(names[id(m)] for m in copied if m._compiled_call_impl is not None))
 
     def apply(self) -> None:
-        """Change the live model, whose grown parameters are by now those of `after`."""
-        for place, state in zip(self._places, self._states, strict=True):
+        """Change the live model, whose grown parameters and stored buffers are by now those of `after`."""
+        for place, state, fresh in zip(self._places, self._states, self._fresh, strict=True):
             state["_parameters"] = place.after._parameters
+            state["_buffers"] |= {name: b for name, b in place.after._buffers.items() if b is not fresh[name]}
         for place, state in zip(self._places, self._states, strict=True):
             place.result.__dict__.clear()
             place.result.__dict__.update(state)
