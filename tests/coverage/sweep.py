@@ -143,7 +143,10 @@ class Twin:
 
     def loaded(self) -> float:
         """0.0 where `load_grown` gives the bits that stock code reads from the grown checkpoint, noise and all."""
-        wanted = self.grow("file", width=2).state_dict()
+        self.grow("file", width=2)
+        # Casts as they are: some classes keep single parameters in float32.
+        kind = getattr(transformers, twins.architecture(self.name))
+        wanted = kind.from_pretrained(self.folder / "file", dtype="auto").state_dict()
         return _largest_gap(wanted, growkernels.load_grown(self.source, width=2).state_dict())
 
 
