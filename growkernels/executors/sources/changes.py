@@ -34,8 +34,8 @@ def _check_module(path: str, module: nn.Module) -> None:
         assert isinstance(module.parametrizations, nn.ModuleDict)
         tensor = next(iter(module.parametrizations))
         raise GrowthError(
-            f"{path}.{tensor} is parametrized: what it is made of cannot be grown. Call torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}) first, which keeps its "
-            f"values."
+            f"{path}.{tensor} is parametrized: what it is made of cannot be grown. Call "
+            f"torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}) first, which keeps its values."
         )
     for mask in module._buffers:
         tensor = mask.removesuffix(_MASK)
