@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sources.changes import check_changes
 from growkernels.layouts.checks import find_architecture
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.discover import find_row
@@ -134,6 +135,7 @@ def open_model(model: nn.Module) -> LiveSource:
         fresh = ModelClass(declared, type(model).__name__, config, next(model.parameters()).dtype)
     else:
         _check_kind(model)
+        check_changes(model)
         assert isinstance(model, PreTrainedModel)
         config = _stored_config(model)
         family = find_row(config)
