@@ -172,7 +172,9 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
     if "expand" not in functions and backend.rates is not None:  # `register_backend` saw to one of the two
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
     # The op that it calls raises the versions.
-    calling = {"tile_rules_traced_": partial(_call, getattr(torch.ops, library.ns).tile_rules_.default)}
+    calling: dict[str, Callable[..., Any]] = {
+        "tile_rules_traced_": partial(_call, getattr(torch.ops, library.ns).tile_rules_.default)
+    }
     for name, function in {**raising_versions({**derived, **functions}), **calling}.items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
 
