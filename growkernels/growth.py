@@ -10,13 +10,14 @@ from typing import Any, Generic, TypeVar, overload
 
 from growkernels.errors import GrowthError
 from growkernels.executors import Source, check_duplicates, open_source
+from growkernels.executors.files.manifest import grown_with_seed
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, of_a_model
 from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
 from growkernels.operators import make_plan
 from growkernels.options import GrowthOptions
-from growkernels.plans import Plan
+from growkernels.plans import Plan, Tile
 
 #: Called with the stage ("fitting", "growing", "verifying"), and with the steps or bytes so far and in all.
 OnProgress = Callable[[str, int, int], None]
@@ -63,7 +64,9 @@ class Growth(Generic[S]):
         else:
             layout = discover(source.config, source.tensors)
             read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
-        return Growth(source, layout, make_plan(layout, wanted) if plan is None else plan)
+        if plan is None:
+            plan = _planned(source, layout, wanted, seeded="seed" in options)
+        return Growth(source, layout, plan)
 
     @property
     def options(self) -> GrowthOptions:
@@ -88,3 +91,21 @@ class Growth(Generic[S]):
 
     def __repr__(self) -> str:
         return f"Growth({self.source!r}, {self.plan!r})"
+
+
+def _planned(source: Source | LiveSource, layout: ModelLayout, options: GrowthOptions, seeded: bool) -> Plan:
+    """The plan; without a seed of the user's (`seeded`), a source that was grown itself does not get its own normals again."""
+    last = None if seeded else _last_seed(source)
+    if last is None:
+        return make_plan(layout, options)
+    plan = make_plan(layout, replace(options, seed=(last + 1) % 2**64))
+    if not (plan.is_learned or any(isinstance(rule.how, Tile) and rule.how.is_random for rule in plan.rules)):
+        return plan
+    text = f"the source was grown with seed {last} itself; seed {plan.seed} is taken, so that its noise is not drawn again."
+    return replace(plan, warnings=(*plan.warnings, text))
+
+
+def _last_seed(source: Source | LiveSource) -> int | None:
+    if isinstance(source, LiveSource):
+        return grown_with_seed(Path(source.origin)) if source.last_seed is None else source.last_seed
+    return grown_with_seed(source.path)

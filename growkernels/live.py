@@ -22,9 +22,10 @@ from growkernels.executors.preflight import prepare
 from growkernels.executors.run import peak_memory, run, unchanged
 from growkernels.executors.sinks.graft import Graft
 from growkernels.executors.sinks.module import ModuleSink
+from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
-from growkernels.executors.sources.model import LiveSource, open_model
+from growkernels.executors.sources.model import LiveSource, open_model, remember_seed
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
@@ -52,7 +53,8 @@ def grow_model(
     """Grow a live model of transformers in place, on the devices it is on.
 
     Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
-    are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer.
+    are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer:
+    the next step of an old one warns that it does not train them.
     In depth growth, layers keep their modules, parameters and memory in the first place where they stand. Memory at the
     peak: that of both models where it can be had, so that a growth that fails leaves the model as it was; else that of the
     grown model and 256 MiB, which is warned of. What the plan warns of comes as Python warnings before the work starts.
@@ -92,15 +94,24 @@ def grow_model(
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
         source.frees_early = not _fits_beside(source, changing, sink.bucket)
     growth.warn()
+    if graft.uncompiled:
+        warnings.warn(
+            f"{', '.join(graft.uncompiled[:3])} and their like were compiled by themselves (module.compile()); copies of them "
+            f"are not: compile the layers again.",
+            stacklevel=2,
+        )
     if source.frees_early:
         warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
-    with plain_tensors(), _critical(source, model), torch.no_grad():
+    with plain_tensors(), _critical(source), torch.no_grad():
         for name, rule in kept.items():
             sink.put(rule.target, source.parameters[name])
         run(source, changing, sink, matrices, progress=progress)
         graft.apply()
         source.empty()
+    emptied = [parameter for name, parameter in source.parameters.items() if name not in kept]
+    watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
+    remember_seed(model, plan.seed)
     progress.raise_again()
     return model
 
@@ -183,6 +194,7 @@ def load_grown(
         generation = read_generation_config(growth.source.path, growth.layout.architecture)
         if generation is not None:
             model.generation_config = generation
+    remember_seed(model, plan.seed)
     return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
@@ -240,7 +252,7 @@ def _fits_beside(source: LiveSource, rules: Sequence[Rule], bucket: int) -> bool
 
 
 @contextmanager
-def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
+def _critical(source: LiveSource) -> Iterator[None]:
     """Critical section of a growth in place: signals are deferred until it completes. A failure says what is lost."""
     with Stoppable() as stopping:
         stopping.deaf = True
@@ -248,16 +260,10 @@ def _critical(source: LiveSource, model: PreTrainedModel) -> Iterator[None]:
             yield
         except BaseException as error:
             if source.emptied:
-                first, origin = source.emptied[0], model.name_or_path
+                first, origin = source.emptied[0], source.origin
                 error.add_note(
                     f"The model was being grown in place and has lost {len(source.emptied)} of {len(source.parameters)} "
                     f"weights, {first} first: load it again"
-                    + (
-                        f", {type(model).__name__}.from_pretrained({origin!r})."
-                        if origin
-                        else " from where it was saved."
-                    )
+                    + (f", {source.name}.from_pretrained({origin!r})." if origin else " from where it was saved.")
                 )
-            else:
-                error.add_note("The model is as it was before.")
             raise

@@ -28,8 +28,8 @@ class GrowthOptions:
 
     `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
     `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
-    copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1. `dtype`: of the stored target. `untie`:
-    give the target its own LM head.
+    copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1; where it is not given and the source was
+    grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages

@@ -58,7 +58,9 @@ def test_every_import_is_declared() -> None:
     """What is imported comes with Python, is required, or belongs to an extra and is asked for before it is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *project["optional-dependencies"]["plot"]]
-    declared = {re.match(r"[\w-]+", need)[0] for need in needs} | {"triton", "growkernels"}
+    modules = {"pyyaml": "yaml"}
+    packages = [re.match(r"[\w-]+", need)[0] for need in needs]
+    declared = {modules.get(package, package) for package in packages} | {"triton", "growkernels"}
     files = [*(ROOT / "growkernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
     nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

@@ -14,8 +14,8 @@ from benchmarks.case import untouched_never as touched
 from benchmarks.cases.models import ONE_BY_ONE
 from growkernels import ops
 from growkernels.ops import Tile
-from growkernels.ops.backends.eager import tile_spec
 from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile.reference import tile_numbers
 
 SIDE, CALLS, STD = 8, 1000, 0.003
 #: How the names of these cases begin.
@@ -65,7 +65,7 @@ def _tile(setting: Setting) -> list[Provider]:
 
 def _tile_noise(setting: Setting) -> list[Provider]:
     weight, out = _weight(setting), touched((2 * SIDE, 2 * SIDE), torch.float32, setting.device)
-    spec = tile_spec(weight, 2, 2, False, STD, None, 1).tile()
+    spec = tile_numbers(weight, 2, 2, False, STD, None, 1).tile()
     return [
         Provider(
             OURS,

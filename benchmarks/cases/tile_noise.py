@@ -12,8 +12,8 @@ from benchmarks import checks, rivals
 from benchmarks.case import COMPILED, EAGER, NORMAL, OURS, PAPER, Case, Provider, Setting, Work, data, in_place, short
 from benchmarks.case import untouched_never as touched
 from growkernels import ops
-from growkernels.ops.backends.eager import tile_spec
 from growkernels.ops.noise import reference as noise_reference
+from growkernels.ops.tile.reference import tile_numbers
 
 KEY, SNR_DB, STD = 0x9E3779B97F4A7C15, 10.0, 0.003
 #: The provider of a case with SNR that is told the size it would measure.
@@ -36,7 +36,7 @@ def _build(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     side = setting.side
     weight = data((side, side), dtype, setting.device)
     out = touched((n * side, n * side), dtype, setting.device)
-    spec = tile_spec(weight, n, n, False, STD, None, KEY).tile()
+    spec = tile_numbers(weight, n, n, False, STD, None, KEY).tile()
     compiled = rivals.compiled(rivals.tile_noisy)
 
     def ours(backend: str | None) -> list[Tensor]:
@@ -63,7 +63,7 @@ def _build_snr(setting: Setting, dtype: torch.dtype, n: int) -> list[Provider]:
     weight = data((side, side), dtype, setting.device)
     out = touched((n * side, n * side), dtype, setting.device)
     std = noise_reference.noise_std(float(checks.expected_mean_square([weight], [n])), SNR_DB)
-    spec = tile_spec(weight, n, n, False, std, None, KEY).tile()
+    spec = tile_numbers(weight, n, n, False, std, None, KEY).tile()
     compiled = rivals.compiled(rivals.tile_snr)
 
     def ours(backend: str | None) -> list[Tensor]:

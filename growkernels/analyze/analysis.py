@@ -26,7 +26,7 @@ class Analysis:
         checkpoint: As it was named.
         layers: How many it has.
         nbytes: Of its tensors.
-        layout_known: Whether fused matrices could be split into their parts, and units told from other rows.
+        layout_known: Whether fused matrices could be split into their parts and units counted.
         verdict: Where it comes from, by its copies in width.
         findings: What to mind, in words.
         symmetry: Matrix by matrix.

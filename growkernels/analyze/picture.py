@@ -26,7 +26,7 @@ def draw_analysis(analysis: Analysis, path: str | Path) -> None:
         GrowthError: The file cannot be written, or matplotlib is not installed.
     """
     figure = new_figure(19, 9.5, dpi=110)
-    figure.suptitle(f"{analysis.checkpoint}: {analysis.verdict.origin}", color=_INK, fontsize=14)
+    figure.suptitle(f"{Path(analysis.checkpoint).name}: {analysis.verdict.origin}", color=_INK, fontsize=14)
     axes = figure.subplots(2, 3)
     _symmetry(figure, axes[0, 0], analysis)
     _layers(figure, axes[0, 1], analysis)

@@ -64,7 +64,8 @@ GROWTH: dict[str, Help] = {
         WIDTH,
         "S",
         "Seed of the noise, and of the start and the batches of learned growth. Same seed, same bits, on any machine; "
-        "of a fit, on the same machine with as many threads.",
+        "of a fit, on the same machine with as many threads. By default 0; where the source was grown itself, the seed after "
+        "its own.",
     ),
     "depth_init": Help(
         LEARNED, "NAME", "Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/]."

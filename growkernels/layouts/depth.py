@@ -42,7 +42,8 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
         elif key in LAYER_NUMBERS and isinstance(value, list):
             first = LAYER_NUMBERS[key]
             values[path] = [target + first for target, source in enumerate(index) if source + first in value]
-        elif key in FIRST_LAYERS and isinstance(value, int):
+        elif key in FIRST_LAYERS and isinstance(value, int) and hasattr(type(text_config(loaded)), key):
+            # Configs written for several families have keys that the class does not read: those stay as they are.
             said = _first_layers(loaded, knobs, key, value, index)
             if said is not None:
                 values[path] = said

@@ -120,7 +120,8 @@ def _ranking(at: str, value: float, losses: Mapping[str, Sequence[float]]) -> Ra
         )
     else:
         ranges = " and ".join(f"{row.name} ({row.best:.4f} to {row.worst:.4f})" for row in (first, second))
-        reason = f"the losses of {ranges} overlap"
+        ahead = sum(one < two for one, two in zip(losses[first.name], losses[second.name], strict=True))
+        reason = f"the losses of {ranges} overlap; {first.name} is ahead in {ahead} of {seeds} seeds"
     return Ranking(at, value, tuple(standings), first.name, clear, reason)
 
 

@@ -138,8 +138,8 @@ def race(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    place = _open_folder(Path(folder), source.path, request)
-    parts = _split(Path(text), place)
+    root = _open_folder(Path(folder), source.path, request)
+    parts = _split(Path(text), root)
     source_flops = 0.0 if seen is None else _per_token(source.config)[0] * seen
     curves: dict[str, tuple[Curve, ...]] = {}
     advance = on_step or (lambda name, number, step: None)
@@ -147,13 +147,13 @@ def race(
         for candidate in chosen:
             runs = []
             for number in numbers:
-                run = _Run(src, source, candidate, configs[candidate.name], number, schedule, place, parts)
+                run = _Run(src, source, candidate, configs[candidate.name], number, schedule, root, parts)
                 points = run.points(partial(advance, candidate.name, number))
                 runs.append(_curve(points, run, costs[candidate.name][0], source_flops))
             curves[candidate.name] = tuple(runs)
     result = RaceResult(
         source.name,
-        place,
+        root,
         schedule,
         numbers,
         source_flops,
@@ -165,8 +165,8 @@ def race(
     if find_spec("matplotlib") is None:
         warnings.warn("no picture of the race: it needs matplotlib (`pip install matplotlib`).", stacklevel=2)
     else:
-        draw_race(result.curves, result.at_flops or result.at_steps, source_flops, place / _PICTURE)
-    write_json(place / _RESULT, result.to_json())
+        draw_race(result.curves, result.at_flops or result.at_steps, source_flops, root / _PICTURE)
+    write_json(root / _RESULT, result.to_json())
     return result
 
 
@@ -260,7 +260,8 @@ class _Run:
         done = self.folder / f"{self._name}.json"
         if done.is_file():
             return [(step, loss) for step, loss in json.loads(done.read_text())["points"]]
-        batches, held_out = (self._batches(file) for file in self.texts)
+        # The loss is taken on the same windows for every seed: the spread is that of the training alone.
+        batches, held_out = self._batches(self.texts[0], self.seed), self._batches(self.texts[1], 0)
         state = self.folder / f"{self._name}.state"
         points = train(self._build, batches, held_out, self.schedule, self.seed, state, on_step)
         write_json(done, {"points": points})
@@ -276,9 +277,14 @@ class _Run:
     def _grown(self) -> Path:
         return self.folder / f"{self._name}.grown"
 
-    def _batches(self, file: Path) -> TextBatches:
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of a window of the text that is trained on."""
+        return self._batches(self.texts[0], self.seed).length
+
+    def _batches(self, file: Path, seed: int) -> TextBatches:
         schedule = self.schedule
-        return TextBatches(file, self.source.path, self.config, schedule.batch, schedule.length, self.seed)
+        return TextBatches(file, self.source.path, self.config, schedule.batch, schedule.length, seed)
 
     def _build(self) -> torch.nn.Module:
         import transformers
@@ -308,7 +314,7 @@ class _Run:
 
 def _curve(points: list[tuple[int, float]], run: _Run, per_token: float, source_flops: float) -> Curve:
     schedule = run.schedule
-    tokens = schedule.batch * run._batches(run.texts[0]).length
+    tokens = schedule.batch * run.window_tokens
     start = 0.0 if run.candidate.scratch is not None else source_flops
     # A step of a fit runs the grown model forwards and backwards, on windows like those of the training.
     start += run.candidate.fit_steps * tokens * per_token

@@ -107,7 +107,7 @@ CASES = {
     "layers against config": Bad(lambda src: config(src, num_hidden_layers=3), ("number of layers is 3", "but 2")),
     "a tensor too few": Bad(lambda src: weights(src, lambda t: t.pop("model.norm.weight")), ("model.norm.weight", "missing")),
     "a tensor of another name": Bad(lambda src: weights(src, swap_name), ("mystery",)),
-    "unknown architecture": Bad(lambda src: config(src, model_type="mamba"), ("'mamba' is not supported", "llama")),
+    "unknown architecture": Bad(lambda src: config(src, model_type="unheard"), ("'unheard' is not supported", "llama")),
     "quantized": Bad(lambda src: config(src, quantization_config={"bits": 4}), ("quantized", "before quantization")),
     "remote code": Bad(lambda src: config(src, auto_map={"AutoModel": "m.M"}), ("remote code is never run",)),
     "pickle that needs code": Bad(pickle_code, ("pytorch_model.bin", "code from a checkpoint is never run")),
@@ -199,9 +199,9 @@ def test_a_tied_copy_that_differs(src: Path, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("command", ["plan", "inspect"])
 def test_other_commands_refuse_alike(src: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    config(src, model_type="mamba")
+    config(src, model_type="unheard")
     options = ["--width", "2"] if command == "plan" else []
-    refused(tmp_path, monkeypatch, [command, src, *options], ("'mamba' is not supported",))
+    refused(tmp_path, monkeypatch, [command, src, *options], ("'unheard' is not supported",))
 
 
 def test_verify_refuses_what_was_not_grown_or_not_from_there(

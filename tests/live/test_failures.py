@@ -28,7 +28,7 @@ IDS = torch.arange(9)[None]
 PLACES: dict[str, tuple[Any, str]] = {
     "the op": (run_module.ops, "tile_rules_"),
     "memory for a target": (ModuleSink, "empty"),
-    "a parameter": (ModuleSink, "put"),
+    "a parameter": (ModuleSink, "_set"),
     "the graft": (Graft, "apply"),
     "the state of a module": (graft_module, "_state"),
     "its buffers": (graft_module, "_buffers"),

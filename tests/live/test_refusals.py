@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 import growkernels
 from growkernels import GrowthError
+from growkernels import live as live_module
 from growkernels.executors import memory
 from growkernels.executors import run as run_module
 from growkernels.executors.sinks.module import ModuleSink
@@ -85,7 +86,11 @@ CASES: dict[str, tuple[Callable[[Model], object], dict[str, Any], str]] = {
     "replaced module": (own_norm, {"depth": 2}, "model.norm is a OwnNorm, where the class has a LlamaRMSNorm"),
     "patched forward": (patched, {"depth": 2}, "model.layers.0.mlp has a forward of its own"),
     "unknown parameter": (value_head, {"width": 2}, "value_head.weight.* unknown to LlamaForCausalLM"),
-    "config of another model": (other_config, {"width": 2}, r"has shape \[40, 32\], but config.json gives \[48, 32\]"),
+    "config of another model": (
+        other_config,
+        {"width": 2},
+        r"has shape \[40, 32\], but the model's config gives \[48, 32\]",
+    ),
     "ties that differ": (untied_by_hand, {"width": 2}, "lm_head.weight and model.embed_tokens.weight differ"),
     "nothing to grow": (lambda model: None, {}, "nothing to grow"),
     "unknown option": (lambda model: None, {"widht": 2}, "unknown option widht"),
@@ -172,6 +177,7 @@ def test_a_later_failure_says_that_the_model_is_lost(monkeypatch: pytest.MonkeyP
         tile(*arguments)
 
     monkeypatch.setattr(run_module.ops, "tile_rules_", fail)
+    monkeypatch.setattr(live_module, "free_memory", lambda device: 0)  # else the old weights stay to the end
     with pytest.raises(torch.OutOfMemoryError) as caught:
         growkernels.grow_model(model, width=2)
     assert "has lost" in caught.value.__notes__[0] and "load it again" in caught.value.__notes__[0]

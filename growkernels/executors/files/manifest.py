@@ -128,6 +128,23 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
+def grown_with_seed(folder: Path) -> int | None:
+    """The seed that the checkpoint in `folder` was grown with; None if it has no manifest, and so was not grown.
+
+    Raises GrowthError if the manifest does not name one.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        seed = json.loads(path.read_bytes())["seed"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise GrowthError(f"{path} is damaged: {type(error).__name__}. Restore it, or choose a seed.") from error
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+        raise GrowthError(f"{path} is damaged: it names no seed from 0 to 2**64 - 1. Restore it, or choose a seed.")
+    return seed
+
+
 def _matrices(folder: Path, digest: str) -> Matrices:
     path = folder / MATRICES
     if not path.is_file():

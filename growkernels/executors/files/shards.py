@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from growkernels.errors import GrowthError
+from growkernels.executors.files.mapped import cannot_open
 from growkernels.executors.files.pages import start_write_back
 from growkernels.executors.files.safetensors_file import Entry, header, view
 from growkernels.plans import TensorSpec
@@ -95,13 +96,21 @@ class MappedShard:
 
         Raises GrowthError if there is no room.
         """
-        with (folder / shard.file).open("xb+") as file:
+        try:
+            opened = (folder / shard.file).open("xb+")
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise cannot_open(folder / shard.file, error) from error
+            raise
+        with opened as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, shard.nbytes)
                 file.write(shard.header)
                 file.flush()
                 pages = mmap.mmap(file.fileno(), shard.nbytes)
             except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise cannot_open(folder / shard.file, error) from error
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise GrowthError(f"no room for {shard.file}, {shard.nbytes:,} bytes: {error.strerror}.") from error
                 raise GrowthError(

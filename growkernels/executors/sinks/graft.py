@@ -47,7 +47,8 @@ class Graft:
         `origin` maps the path of every module of `after` to that of the live module it continues: the first to name one
         takes it over, others are copies. Raises GrowthError for modules that are not those of the class.
         """
-        live, fresh = dict(model.named_modules()), dict(before.named_modules())
+        self._live = live = dict(model.named_modules())
+        fresh = dict(before.named_modules())
         self._places: list[_Place] = []
         taken: set[str] = set()
         for path, module in after.named_modules():
@@ -59,11 +60,20 @@ class Graft:
         results = {id(place.after): place.result for place in self._places}
         configs: dict[int, PreTrainedConfig] = {}
         self._states = [_state(place, results, configs) for place in self._places]
+        self._fresh = [dict(place.after._buffers) for place in self._places]
+
+    @property
+    def uncompiled(self) -> list[str]:
+        """Paths of live modules that are compiled by themselves and have copies, which are not."""
+        names = {id(module): name for name, module in self._live.items()}
+        copied = [place.live for place in self._places if not place.stays]
+        return list(dict.fromkeys(names[id(m)] for m in copied if m._compiled_call_impl is not None))
 
     def apply(self) -> None:
-        """Change the live model, whose grown parameters are by now those of `after`."""
-        for place, state in zip(self._places, self._states, strict=True):
+        """Change the live model, whose grown parameters and stored buffers are by now those of `after`."""
+        for place, state, fresh in zip(self._places, self._states, self._fresh, strict=True):
             state["_parameters"] = place.after._parameters
+            state["_buffers"] |= {name: b for name, b in place.after._buffers.items() if b is not fresh[name]}
         for place, state in zip(self._places, self._states, strict=True):
             place.result.__dict__.clear()
             place.result.__dict__.update(state)

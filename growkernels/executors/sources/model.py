@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
@@ -15,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
+from growkernels.executors.sources.changes import check_changes
 from growkernels.layouts.checks import find_architecture
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.discover import find_row
@@ -23,6 +25,10 @@ from growkernels.rules.tensor import TensorSpec
 
 #: Where wrappers keep the model itself.
 _WRAPPERS = {"_orig_mod": "torch.compile", "module": "a wrapper such as DistributedDataParallel"}
+
+
+#: Seeds that models were grown with.
+_SEEDS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 @dataclass(eq=False, repr=False)
@@ -41,6 +47,9 @@ class LiveSource:
     fresh: ModelClass
     kept: Collection[str] = ()
     frees_early: bool = False
+    #: That of the growth that made the model what it is, if one did in this process; and the folder it was loaded from.
+    last_seed: int | None = None
+    origin: str = ""
     emptied: list[str] = field(default_factory=list)
     tensors: dict[str, TensorSpec] = field(init=False)
 
@@ -126,6 +135,7 @@ def open_model(model: nn.Module) -> LiveSource:
         fresh = ModelClass(declared, type(model).__name__, config, next(model.parameters()).dtype)
     else:
         _check_kind(model)
+        check_changes(model)
         assert isinstance(model, PreTrainedModel)
         config = _stored_config(model)
         family = find_row(config)
@@ -135,7 +145,13 @@ def open_model(model: nn.Module) -> LiveSource:
     for name, parameter in (*model.named_parameters(), *((name, model.get_buffer(name)) for name in buffers)):
         _check_parameter(name, parameter)
         parameters[fresh.file_name(name)] = parameter
-    return LiveSource(type(model).__name__, config, parameters, fresh)
+    origin = getattr(model, "name_or_path", "")
+    return LiveSource(type(model).__name__, config, parameters, fresh, last_seed=_SEEDS.get(model), origin=origin)
+
+
+def remember_seed(model: nn.Module, seed: int) -> None:
+    """Let the next growth of a model know the seed of its last one."""
+    _SEEDS[model] = seed
 
 
 def _check_kind(model: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.library import Library
 
 from growkernels.errors import GrowthError
@@ -170,8 +171,16 @@ def _implement(library: Library, device: str, backend: Backend, functions: Mappi
         derived["replicate"] = partial(replicate, functions["replicate_"])
     if "expand" not in functions and backend.rates is not None:  # `register_backend` saw to one of the two
         derived |= dense.implementations(library, device, backend.rates, backend.fresh)
-    for name, function in raising_versions({**derived, **functions}).items():
+    # The op that it calls raises the versions.
+    calling: dict[str, Callable[..., Any]] = {
+        "tile_rules_traced_": partial(_call, getattr(torch.ops, library.ns).tile_rules_.default)
+    }
+    for name, function in {**raising_versions({**derived, **functions}), **calling}.items():
         torch.library.impl(f"{library.ns}::{name}", device, function, lib=library)
+
+
+def _call(op: OpOverload, *arguments: Any) -> None:
+    op(*arguments)
 
 
 def _ops(namespace: str) -> SimpleNamespace:

@@ -54,55 +54,55 @@ def signed(key: int) -> int:
 
 def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile]) -> Jobs:
     """The arguments of `tile_rules_`. Raises GrowthError for tensors without the rule's number of axes."""
-    jobs = Jobs([], [], [], [], [])
+    places: list[Tensor] = []
+    sources: list[Tensor] = []
+    layout: list[int] = []
+    scalars: list[float] = []
+    copies: list[tuple[Tensor, Tensor]] = []
     for out, weight, tile in zip(outs, weights, tiles, strict=True):
         count = len(tile.axes)
         if out.ndim != count or weight.ndim != count:
             raise GrowthError(
                 f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; the rule has {count} axes, expected as many"
             )
-        packed = packed_form(tile, weight.shape)
-        jobs.layout.extend(packed.layout)
-        jobs.scalars.extend(packed.scalars)
+        packed = packed_form(tile, weight)
+        layout += packed.layout
+        scalars += packed.scalars
         if packed.order is None:
-            jobs.outs.append(out)
-            jobs.weights.append(weight)
+            places.append(out)
+            sources.append(weight)
             continue
-        matrix = as_matrix(out, packed)
+        matrix = as_matrix(out, packed.order, packed.rows)
         if matrix is None:
             stored = out.permute(packed.order)
             matrix = torch.empty(_matrix_shape(stored.shape, packed.rows), dtype=out.dtype, device=out.device)
-            jobs.copies.append((stored, matrix))
-        source = as_matrix(weight, packed)
+            copies.append((stored, matrix))
+        source = as_matrix(weight, packed.order, packed.rows)
         if source is None:
             stored = weight.permute(packed.order)
             source = stored.reshape(_matrix_shape(stored.shape, packed.rows))
-        jobs.outs.append(matrix)
-        jobs.weights.append(source)
-    return jobs
+        places.append(matrix)
+        sources.append(source)
+    return Jobs(places, sources, layout, scalars, copies)
 
 
-def packed_form(tile: Tile, shape: Sequence[int]) -> Packed:
+def packed_form(tile: Tile, weight: Tensor) -> Packed:
     """The rule as numbers, for a source of this shape."""
     if torch.compiler.is_compiling():
-        return _pack(tile, tuple(shape))
-    kept: Packed | None = vars(tile).get(_KEPT)
-    if kept is None or kept.shape not in (None, shape):
-        kept = _pack(tile, tuple(shape))
-        vars(tile)[_KEPT] = kept
+        return _pack(tile, tuple(weight.shape))
+    kept: Packed | None = tile.__dict__.get(_KEPT)
+    if kept is None or (kept.shape is not None and kept.shape != weight.shape):
+        kept = tile.__dict__[_KEPT] = _pack(tile, tuple(weight.shape))
     return kept
 
 
-def as_matrix(tensor: Tensor, packed: Packed) -> Tensor | None:
-    """A view of the tensor as a matrix or vector; None if its strides allow none."""
-    order = packed.order
-    if order is None:
-        return tensor
-    if packed.rows == 1 and len(order) == 2:
-        return tensor.permute(order)
+def as_matrix(tensor: Tensor, order: tuple[int, ...], rows: int) -> Tensor | None:
+    """A view of the tensor as a matrix or vector, its axes in this order; None if its strides allow none."""
+    if order == (1, 0):
+        return tensor.t()
     moved = tensor.permute(order)
     try:
-        return moved.view(_matrix_shape(moved.shape, packed.rows))
+        return moved.view(_matrix_shape(moved.shape, rows))
     except RuntimeError:
         return None
 

@@ -22,7 +22,9 @@ SCHEMAS = (
         "tile(Tensor weight, SymInt n_out, SymInt n_in, bool diagonal, float noise_std, float? snr_db, SymInt key,"
         " ScalarType dtype) -> Tensor"
     ),
-    "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, SymInt[] layout, float[] scalars) -> ()",
+    "tile_rules_(Tensor(a!)[] outs, Tensor[] weights, int[] layout, float[] scalars) -> ()",
+    # What graphs call, so that one serves all numbers. Eager calls do not: SymInts take 1 of 4 us for each small tensor.
+    "tile_rules_traced_(Tensor(a!)[] outs, Tensor[] weights, SymInt[] layout, float[] scalars) -> ()",
 )
 
 
@@ -61,7 +63,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 
 def register(library: torch.library.Library) -> None:
     """Register fakes and gradients for a library; before any of its ops is called."""
-    for name in ("tile_", "tile_rules_"):
+    for name in ("tile_", "tile_rules_", "tile_rules_traced_"):
         torch.library.register_fake(f"{library.ns}::{name}", fake_in_place, lib=library)
     torch.library.register_fake(f"{library.ns}::tile", _fake, lib=library)
     torch.library.register_autograd(f"{library.ns}::tile", _backward, setup_context=_setup, lib=library)

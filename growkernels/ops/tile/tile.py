@@ -163,7 +163,9 @@ def tile_rules_(
         _check_rules(outs, weights, specs)
     try:
         jobs = pack(outs, weights, specs)
-        ops_of(backend, outs[0]).tile_rules_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
+        ops = ops_of(backend, outs[0])
+        write = ops.tile_rules_traced_ if torch.compiler.is_compiling() else ops.tile_rules_
+        write(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
