@@ -27,8 +27,9 @@ from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, open_model, remember_seed
 from growkernels.growth import Growth, OnProgress
-from growkernels.layouts.classes import ModelClass, split_layer
+from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.stacks import Stacks
 from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
 
@@ -88,7 +89,7 @@ def grow_model(
         sink = _empty_model(growth, parameter)
         matrices = cache(partial(open_matrices, plan))
         rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
-        graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, plan.layer_index))
+        graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, Stacks(growth.layout.stacks), plan.layer_index))
         source.kept = kept = unchanged(source, rules)
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
         source.frees_early = not _fits_beside(source, changing, sink.bucket)
@@ -208,11 +209,11 @@ def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Pa
     return ModuleSink(model, grown.find, parameter)
 
 
-def _origins(model: nn.Module, layer_index: Sequence[int]) -> dict[str, str]:
+def _origins(model: nn.Module, stacks: Stacks, layer_index: Sequence[int]) -> dict[str, str]:
     """The path of every module, and of the module of the source that it continues or copies."""
     origins = {}
     for path, _ in model.named_modules():
-        group, layer = split_layer(f"{path}.")
+        group, layer = stacks.split(f"{path}.")
         origin = group if layer is None else group.replace("{}", str(layer_index[layer]))
         origins[path] = origin.removesuffix(".")
     return origins
