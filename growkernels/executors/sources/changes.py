@@ -14,7 +14,8 @@ def check_changes(model: nn.Module) -> None:
     """Raise GrowthError for a model that is pruned, parametrized or quantized, shares modules, or has its weights elsewhere."""
     paths: dict[int, str] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        if id(module) in paths:
+        # An activation has no weights: some classes hold one for all layers.
+        if id(module) in paths and any(True for _ in module.parameters()):
             raise GrowthError(
                 f"{path} and {paths[id(module)]} are one module, whose weights train together; grown layers would not: give "
                 f"each a module of its own (copy.deepcopy) first."
