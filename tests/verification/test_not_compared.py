@@ -11,7 +11,8 @@ import pytest
 import transformers
 
 import growkernels
-from growkernels import GrowthError, api
+from growkernels import GrowthError
+from growkernels.errors import VerificationFailed
 from growkernels.verification import logits
 from tests.end_to_end.support import saved
 from tests.families import make_model
@@ -35,7 +36,7 @@ def test_an_attention_of_a_package_that_is_not_here(src: Path, tmp_path: Path) -
     assert report.verification.logits.passed and report.verification.not_run == ""
     assert "_attn_implementation" not in json.loads((tmp_path / "dst" / "config.json").read_text())
     transformers.LlamaForCausalLM.from_pretrained(tmp_path / "dst")
-    assert api.verify(src, tmp_path / "dst", logits=True).passed
+    assert growkernels.verify(src, tmp_path / "dst", logits=True).passed
 
 
 def test_a_source_that_transformers_does_not_load_is_not_compared(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_target_that_fails_where_the_source_does_not_has_failed(
         return load(folder, *more)
 
     monkeypatch.setattr(logits, "load_model", failing)
-    with pytest.raises(growkernels.api.VerificationFailed, match="run the grown model: ValueError: mismatched sizes"):
+    with pytest.raises(VerificationFailed, match="run the grown model: ValueError: mismatched sizes"):
         growkernels.grow_checkpoint(src, tmp_path / "dst", width=2, verify_logits=True)
     assert not (tmp_path / "dst").exists()
 
