@@ -12,7 +12,7 @@ EMULATED := $(VENV)/.emulated
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo study coverage test test-all sanitize oldest newest wheels lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study coverage test test-all sanitize torture oldest newest wheels lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
 	@echo "make sanitize  the extension's tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make torture   damaged input, killed runs, failing file operations, full disks, sanitizers (under 15 minutes on 2 cores)"
 	@echo "make oldest    install with the lowest versions that pyproject.toml allows and try everything once; make newest: the newest"
 	@echo "make wheels    a source archive, and a wheel for each Python found (PYTHONS), in dist/"
 	@echo "make bench     measure against eager PyTorch and the copy rate; writes benchmarks/results/"
@@ -81,6 +82,7 @@ test-all: lint $(EMULATED)
 # Leaks are not looked for: CPython and torch keep memory to the end on purpose.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SANITIZED := $(CURDIR)/build/sanitize/package
+INSTRUMENTED := tests/native tests/ops tests/cuda
 sanitize: $(BUILD)
 	rm -rf $(SANITIZED)
 	CXXFLAGS="$(SANITIZE)" $(BIN)/python setup.py --quiet build_py --build-lib $(SANITIZED) \
@@ -88,7 +90,13 @@ sanitize: $(BUILD)
 	    build_emulated --build-lib $(SANITIZED) >build/log 2>&1 || { cat build/log; exit 1; }
 	cd $(SANITIZED) && ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) \
 	    LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
-	    $(abspath $(BIN))/python -P $(CURDIR)/tests/installed.py --instrumented -m "not slow" tests/native tests/ops tests/cuda
+	    $(abspath $(BIN))/python -P $(CURDIR)/tests/installed.py --instrumented -m "not slow" $(INSTRUMENTED)
+
+# The figures go to docs/reliability.md. The ops' own tests of arguments, bits and refusals then run instrumented.
+torture: $(BUILD)
+	$(BIN)/python -m tests.torture --minutes 6 --write
+	$(MAKE) sanitize INSTRUMENTED="tests/native/test_kernels.py tests/ops/test_arguments.py tests/ops/test_tile.py \
+	    tests/ops/test_replicate.py tests/ops/test_noise.py"
 
 # What a user gets who installs into a fresh environment, with the lowest versions that are allowed and with the newest.
 SMOKE := tests/test_package.py tests/cli/test_doctor.py tests/executors/test_source.py tests/end_to_end/test_digests.py \

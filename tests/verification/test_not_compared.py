@@ -12,6 +12,7 @@ import transformers
 
 import growkernels
 from growkernels import GrowthError
+from growkernels.errors import VerificationFailed
 from growkernels.verification import logits
 from tests.end_to_end.support import saved
 from tests.families import make_model
@@ -78,7 +79,7 @@ def test_a_target_that_fails_where_the_source_does_not_has_failed(
         return load(folder, *more)
 
     monkeypatch.setattr(logits, "load_model", failing)
-    with pytest.raises(growkernels.api.VerificationFailed, match="run the grown model: ValueError: mismatched sizes"):
+    with pytest.raises(VerificationFailed, match="run the grown model: ValueError: mismatched sizes"):
         growkernels.grow_checkpoint(src, tmp_path / "dst", width=2, verify_logits=True)
     assert not (tmp_path / "dst").exists()
 

@@ -152,8 +152,12 @@ def _place(root: Path, path: Path) -> str | None:
     """Why a path may not be followed to where it leads; None if it may."""
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return "a link that leads nowhere"
+    except (OSError, RuntimeError) as error:
+        # Python 3.13 gives a loop of links an error of the operating system's, earlier ones one of its own.
+        leads_nowhere = not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.ELOOP)
+        if leads_nowhere and path.is_symlink():
+            return "a link that leads nowhere"
+        raise
     if not any(real.is_relative_to(place) for place in _places(root)):
         return "a link to a place outside of the checkpoint, which is not followed"
     if not (real.is_file() or real.is_dir()):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from growkernels.errors import GrowthError
 from growkernels.executors.files.exchange import NotRestored, commit, contents, remove, sync_all
+from growkernels.executors.files.mapped import cannot_open
 from growkernels.executors.files.paths import user_path
 from growkernels.executors.files.stopping import Stoppable
 
@@ -35,6 +36,13 @@ def check_destination(dst: Path, source: Path | None = None, overwrite: bool = F
 
     source: the folder that is read, if any; neither folder may hold the other.
     """
+    try:
+        return _checked(dst, source, overwrite)
+    except OSError as error:
+        raise GrowthError(f"{dst} cannot be looked at: {error}. Choose another place.") from error
+
+
+def _checked(dst: Path, source: Path | None, overwrite: bool) -> Path:
     given = user_path(dst)
     path = given.resolve() if given.name in ("", "..") else given.parent.resolve() / given.name
     if not path.parent.is_dir():
@@ -79,14 +87,16 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
     with Stoppable() as run:
         # Until the folder is known to what removes it.
         run.deaf = True
-        folder, lock = _make(path, dst)
+        with _written(dst):
+            folder, lock = _make(path)
         finished = True
         try:
             try:
                 run.hear()
                 # Once more: the cleaning may have put back what a crash had left half renamed.
                 check_destination(dst, source, overwrite)
-                before = contents(path)
+                with _written(dst):
+                    before = contents(path)
                 yield folder
                 with _written(dst):
                     sync_all(folder)
@@ -95,9 +105,12 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
             with _written(dst):
                 commit(folder, path, before)
         except OSError as error:
-            if error.errno not in _USERS and not str(error.filename).startswith(str(folder)):
-                raise
-            raise _cannot_write(dst, error) from error
+            place = Path(str(error.filename))
+            if source is not None and place.is_relative_to(source):
+                raise cannot_open(place, error) from error
+            if error.errno in _USERS or place.is_relative_to(folder):
+                raise _cannot_write(dst, error) from error
+            raise
         except NotRestored:
             finished = False
             raise
@@ -120,23 +133,19 @@ def _cannot_write(dst: Path, error: OSError) -> GrowthError:
     return GrowthError(f"{dst} cannot be written: {error}. It is as it was before.")
 
 
-def _make(path: Path, dst: Path) -> tuple[Path, int]:
+def _make(path: Path) -> tuple[Path, int]:
     """A new hidden folder beside `path` and the lock that marks it as held by a live process.
 
     Between the two, a run that cleans up may take the folder for a dead one's: then this one begins again, and finds that
     run at work.
     """
     while True:
+        _remove_leftovers(path)
+        folder = path.parent / f".{path.name}.growkernels-{secrets.token_hex(4)}"
         try:
-            _remove_leftovers(path)
-            folder = path.parent / f".{path.name}.growkernels-{secrets.token_hex(4)}"
             folder.mkdir()
         except FileExistsError:
             continue
-        except OSError as error:
-            raise GrowthError(
-                f"{dst} cannot be written: {error}. {path.parent} holds no new folder of files; choose another place."
-            ) from error
         lock = -1
         try:
             lock = _lock(folder)

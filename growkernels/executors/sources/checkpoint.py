@@ -119,11 +119,10 @@ def open_source(name: str | Path, strip_prefix: str = "") -> Source:
     first, as transformers does. `strip_prefix`: what a wrapper put before names of tensors, such as "module.", to be left
     out of them. Raises GrowthError for everything missing, damaged or inconsistent.
     """
-    folder = _folder(str(name))
     try:
-        return _open(str(name), folder, strip_prefix)
+        return _open(str(name), _folder(str(name)), strip_prefix)
     except OSError as error:
-        raise cannot_open(Path(error.filename or folder), error) from error
+        raise cannot_open(Path(error.filename or name), error) from error
 
 
 def _open(name: str, folder: Path, strip_prefix: str) -> Source:
