@@ -89,7 +89,12 @@ def grow_model(
         sink = _empty_model(growth, parameter)
         matrices = cache(partial(open_matrices, plan))
         rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
-        graft = Graft(model, source.fresh.empty_model(), sink.model, _origins(sink.model, Stacks(growth.layout.stacks), plan.layer_index))
+        graft = Graft(
+            model,
+            source.fresh.empty_model(),
+            sink.model,
+            _origins(sink.model, Stacks(growth.layout.stacks), plan.layer_index),
+        )
         source.kept = kept = unchanged(source, rules)
         changing = [rule for rule in rules if kept.get(rule.source) is not rule]
         source.frees_early = not _fits_beside(source, changing, sink.bucket)
