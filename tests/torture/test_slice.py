@@ -61,5 +61,6 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     clean(fill_up(tmp_path, step=4 * STEP), 20)
 
 
+@pytest.mark.slow  # by the clock: not the same in each run
 def test_kills(tmp_path: Path) -> None:
     clean(kill(tmp_path, 12, seed=1), 12)
