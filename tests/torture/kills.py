@@ -32,6 +32,8 @@ def kill(folder: Path, count: int, seed: int, time_left: Callable[[], bool] = la
             if chance.random() < 0.5:
                 remove(dst)
                 old = {}
+            # What an earlier SIGKILL left stays where a signal comes before the run has begun to clean up.
+            known = {path.name for path in dst.parent.iterdir()}
             number, which = chance.choice(SIGNALS), chance.randrange(2)
             code, took = children.grow(dst, 10 + which, number.value, chance.uniform(0, 1.1 * seconds))
             now = snapshot(dst)
@@ -41,7 +43,7 @@ def kill(folder: Path, count: int, seed: int, time_left: Callable[[], bool] = la
             else:
                 findings.refused += 1
             right = (wanted[which],) if code == 0 else (old, wanted[which])
-            left = [path.name for path in dst.parent.iterdir() if path != dst]
+            left = [path.name for path in dst.parent.iterdir() if path != dst and path.name not in known]
             if now not in right or code not in (0, -number, 128 + number) or (left and number != signal.SIGKILL):
                 findings.failures.append(
                     f"turn {turn} of seed {seed}: {number.name} gave {code}, DST {sorted(now)}, left {left}"
