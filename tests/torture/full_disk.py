@@ -100,7 +100,7 @@ def _try(name: str, src: Path, dst: Path, overwrite: bool, wanted: dict[str, str
     except GrowthError:
         findings.refused += 1
         expected = old
-    except BaseException as error:
+    except Exception as error:
         findings.failures.append(f"{name}: {type(error).__name__}: {error}")
         return
     now = snapshot(dst) if dst.exists() else {}

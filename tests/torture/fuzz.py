@@ -88,10 +88,8 @@ def try_input(reader: Reader, data: bytes, name: str, findings: Findings) -> Non
             findings.failures.append(
                 f"{name}: a message of {len(str(error))} characters, or one that acts on a terminal"
             )
-    except BaseException as error:
+    except Exception as error:
         findings.failures.append(f"{name}: {type(error).__name__}: {str(error)[:200]}")
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
     finally:
         reader.file.write_bytes(reader.sound)
     if (took := process_time() - start) > LIMIT:

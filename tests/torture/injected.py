@@ -12,7 +12,6 @@ import io
 import mmap
 import os
 import shutil
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,9 +145,8 @@ def _try(
     except GrowthError as error:
         said = str(error)
         findings.refused += 1
-    except BaseException as error:
+    except Exception as error:
         findings.failures.append(f"{name}: {calls.failed}: {type(error).__name__}: {error}")
-        traceback.print_exc()
     now = snapshot(dst) if dst.exists() else {}
     # The manifest names the destination's verification only, so that two growths of one plan have the same bytes.
     if now != (wanted if done else old):
