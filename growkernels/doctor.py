@@ -51,6 +51,7 @@ def examine() -> Findings:
         "python": platform.python_version(),
     }
     versions |= {name: _version(name) for name in _PACKAGES}
+    versions["torch"] = torch.__version__  # with the CUDA that it was built for
     nvcc, gpu = shutil.which("nvcc"), cuda_device()
     machine = {
         "platform": platform.platform(),
