@@ -45,7 +45,8 @@ class WidthOperator:
 
     The rule of a tensor is that of all copies of its layer; what differs among them is filled in later: the noise key of a
     `Tile`, the row of coefficients of a `Learned`. `why` is the reason that the function is preserved (learned: that it is
-    not), in words that end a sentence. `reads` as in `DepthOperator`.
+    not), in words that end a sentence. `reads` as in `DepthOperator`. `noise_snr_db`: the noise that it takes where the user
+    leaves it to the operator; None for no noise.
     """
 
     name: str
@@ -53,3 +54,4 @@ class WidthOperator:
     grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], Tile | Learned]
     why: str
     reads: tuple[str, ...] = ()
+    noise_snr_db: float | None = None

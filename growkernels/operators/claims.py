@@ -102,7 +102,7 @@ def make_warnings(
     width = max(ratios.values())
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
-    elif width > 1 and options.noise_snr_db is None:
+    elif width > 1 and options.noise is None:
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."

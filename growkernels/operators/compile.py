@@ -41,6 +41,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    if options.noise_snr_db == "auto":
+        options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
@@ -52,9 +54,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
-        raise GrowthError(
-            f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
-        )
+        asked = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        raise GrowthError(f"nothing to grow: {asked} is the model as it is; ask for more layers than it has.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -152,10 +153,14 @@ def _refuse_undeclared(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios
 def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[Layer, ...]:
     if options.layers is not None:
         return tuple(map(Layer, parse_layers(options.layers, layout.num_layers)))
-    layers = layout.num_layers * (options.depth or 1)
-    if layers > MAX_LAYERS:
+    count = options.target_layers(layout.num_layers)
+    asked = f"num_layers {options.num_layers}" if options.depth is None else f"depth {options.depth}"
+    if count > MAX_LAYERS:
+        raise GrowthError(f"{asked} asks for {count} layers; more than {MAX_LAYERS} are taken for a mistake.")
+    if count < layout.num_layers:
         raise GrowthError(
-            f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
+            f"{asked} is less than the source's {layout.num_layers} layers; depth operators make models deeper. Name the "
+            f"layers to keep with layers."
         )
     found = depth.layers(layout.num_layers, options)
     if not found or not all(0 <= layer.source < layout.num_layers for layer in found):

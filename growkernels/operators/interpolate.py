@@ -8,9 +8,9 @@ from growkernels.plans import Claim
 
 
 def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
-    """Target layer i is source layer i // k."""
-    factor = options.depth or 1
-    return tuple(Layer(i // factor) for i in range(num_layers * factor))
+    """Target layer i of L is source layer floor(i l / L): i // k for k times as many; longer runs are spread."""
+    count = options.target_layers(num_layers)
+    return tuple(Layer(i * num_layers // count) for i in range(count))
 
 
 INTERPOLATE = DepthOperator(
