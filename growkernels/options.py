@@ -27,10 +27,11 @@ class GrowthOptions:
     """One growth. Raises GrowthError for what cannot be meant.
 
     `depth`: how many times the layers; or `num_layers`: how many in all; or `layers`: the source layer of every target layer
-    (see `parse_layers`). `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size.
-    `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise, auto for what the width operator
-    takes by itself (10 for hypercloning). `seed`: 0 to 2**64 - 1; where it is not given and the source was
-    grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
+    (see `parse_layers`). `block`: how many layers in a row some depth operators repeat together. `fade`: each of k copies of a
+    layer adds 1/k of what the layer added. `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the
+    ffn size. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise, auto for what the width
+    operator takes by itself (10 for hypercloning). `seed`: 0 to 2**64 - 1; where it is not given and the source was grown
+    itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
@@ -41,6 +42,8 @@ class GrowthOptions:
     num_layers: int | None = None
     layers: str | None = None
     depth_operator: str = "gstack"
+    block: int | None = None
+    fade: bool = False
     width: int | None = None
     ffn: int | None = None
     width_operator: str = "hypercloning"
@@ -74,7 +77,8 @@ class GrowthOptions:
     def __post_init__(self) -> None:
         for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
             object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
-        object.__setattr__(self, "num_layers", _count(self.num_layers, "num_layers"))
+        for name in ("num_layers", "block"):
+            object.__setattr__(self, name, _count(getattr(self, name), name))
         ways = {"depth": self.depth, "num_layers": self.num_layers, "layers": self.layers}
         given = [f"{name} {value!r}" for name, value in ways.items() if value is not None]
         if len(given) > 1:
@@ -101,6 +105,8 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     num_layers: int | None
     layers: str | None
     depth_operator: str
+    block: int | None
+    fade: bool
     width: int | None
     ffn: int | None
     width_operator: str

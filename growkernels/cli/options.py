@@ -51,10 +51,20 @@ GROWTH: dict[str, Help] = {
     "depth_operator": Help(
         DEPTH,
         "NAME",
-        "[bold]gstack[/]: the whole stack again and again (0 1 2 0 1 2), the best in the paper. "
-        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2). "
-        "[bold]ligo[/]: each a learned mix of all layers (arXiv 2303.00980).",
+        "Of layers 0 1 2, new ones with a dash. [bold]gstack[/]: 0 1 2 0' 1' 2'. [bold]interpolate[/]: 0 0' 1 1' 2 2'. "
+        "[bold]llama_pro[/]: as interpolate, but new layers add zero at first, so that the model computes what it did. "
+        "[bold]zero[/]: likewise in the order of gstack. [bold]solar[/]: two copies, without the end of the first and the "
+        "start of the second. [bold]midas[/], [bold]lidas[/]: a block in the middle several times. [bold]random[/]: new "
+        "layers drawn. [bold]average[/]: means of neighbors. [bold]ligo[/]: each a learned mix of all layers.",
     ),
+    "block": Help(
+        DEPTH,
+        "B",
+        "llama_pro, average: new layers behind every B layers. interpolate: blocks of B layers are repeated. midas, lidas: the "
+        "size of the middle block.",
+        default="1; of midas and lidas the largest that fits, up to half of the layers",
+    ),
+    "fade": Help(DEPTH, "", "Each of k copies of a layer adds 1/k of what the layer added."),
     "ffn": Help(WIDTH, "M", "M times the ffn size, whatever --width is.", default="that of --width"),
     "width_operator": Help(
         WIDTH,
