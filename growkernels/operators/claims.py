@@ -8,6 +8,7 @@ from math import frexp, log10
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.dead import dead_units
+from growkernels.operators.patterns import pattern_warnings
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -132,7 +133,7 @@ def make_warnings(
         warnings += _still_equal(rules) + _lost_noise(rules)
     warnings += dead_units(rules, layout)
     if list(layer_index) != list(range(layout.num_layers)):
-        warnings += layout.depth_warnings
+        warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []
         if unused:
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")

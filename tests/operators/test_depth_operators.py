@@ -125,10 +125,13 @@ def test_a_type_of_which_nothing_is_shown_is_refused() -> None:
 
 
 def gemma2(**options: Any) -> Plan:
-    """The plan of a growth of a tiny Gemma-2, which norms what its blocks put out and stores gains as gamma - 1."""
-    sizes = {name: FAMILIES["gemma"][name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size")}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97}
-    config = stored_config("gemma2", "Gemma2ForCausalLM", **sizes, **heads)
+    """The plan of a growth of a tiny Gemma-2, which norms what its blocks put out and stores gains as gamma - 1.
+
+    Its four layers are of two kinds, in turn.
+    """
+    sizes = {name: FAMILIES["gemma"][name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    more = {"num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97}
+    config = stored_config("gemma2", "Gemma2ForCausalLM", **sizes, **more)
     return make_plan(discover(config, specs(class_shapes(config))), GrowthOptions(**options))
 
 
@@ -196,3 +199,16 @@ def test_an_average_has_two_sources_and_learns_nothing() -> None:
     assert not plan.is_learned and Plan.from_json(plan.to_json()) == plan
     with pytest.raises(GrowthError, match="average needs two layers"):
         make_source("llama", num_hidden_layers=1).plan(depth=2, depth_operator="average")
+
+
+def test_a_pattern_that_no_longer_comes_round_is_said() -> None:
+    def said(**options: Any) -> list[str]:
+        return [text for text in gemma2(**options).warnings if "come round" in text]
+
+    (text,) = said(depth=2, depth_operator="interpolate")
+    assert "every 2 layers in the source (sliding_attention, full_attention)" in text and "block 2" in text
+    assert said(depth=2, depth_operator="llama_pro") and said(num_layers=5)
+    assert not said(depth=2) and not said(width=2)
+    assert not said(depth=2, depth_operator="interpolate", block=2)
+    assert not said(depth=3, depth_operator="llama_pro", block=2)
+    assert not make_source("llama").plan(depth=2, depth_operator="interpolate").warnings
