@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
+from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.identity import NO_IDENTITY, SHOWN, WRITERS
 from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
 from growkernels.plans import Fill, Learned, Plan, Rule, Tile
-from tests.families import FAMILIES
+from tests import families
 from tests.layouts.support import class_shapes, specs, stored_config
 from tests.operators.support import make_source
 
@@ -124,12 +126,20 @@ def test_a_type_of_which_nothing_is_shown_is_refused() -> None:
     assert make_plan(layout, GrowthOptions(depth=2))
 
 
+def test_what_is_shown_is_of_known_types_and_not_refused_whatever_the_config() -> None:
+    assert set(FAMILIES) >= SHOWN and set(FAMILIES) >= WRITERS.keys()
+    assert not SHOWN & {name for name, reason in NO_IDENTITY.items() if isinstance(reason, str)}
+    assert WRITERS.keys() <= SHOWN
+
+
 def gemma2(**options: Any) -> Plan:
     """The plan of a growth of a tiny Gemma-2, which norms what its blocks put out and stores gains as gamma - 1.
 
     Its four layers are of two kinds, in turn.
     """
-    sizes = {name: FAMILIES["gemma"][name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    sizes = {
+        name: families.FAMILIES["gemma"][name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    }
     more = {"num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97}
     config = stored_config("gemma2", "Gemma2ForCausalLM", **sizes, **more)
     return make_plan(discover(config, specs(class_shapes(config))), GrowthOptions(**options))
