@@ -9,8 +9,19 @@ import transformers
 from tests.coverage import twins
 from tests.coverage.sizes import NOT_RUN
 
-_WIDTH = ("width 2", "width 3", "width 2, ffn 3", "noise", "tie")
-_DEPTH = ("stack", "odd list", "depth and width")
+#: Steps and their columns.
+_COLUMNS = {
+    "width 2": "width 2",
+    "width 3": "width 3",
+    "width 2, ffn 3": "ffn 3",
+    "noise": "noise",
+    "tie": "tie flipped",
+    "stack": "stacked",
+    "odd list": "odd order",
+    "depth and width": "both",
+    "live": "live",
+    "loaded": "loaded",
+}
 
 
 def words(step: dict[str, Any]) -> str:
@@ -29,8 +40,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "compared with its source as stock code reloads both. Figures are the largest difference over the largest output, in "
         "float64; `bits` are equal bit for bit.",
         "",
-        "| type | class | width 2 | width 3 | ffn 3 | noise | tie flipped | stacked | odd order | live | loaded |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| type | class | {' | '.join(_COLUMNS.values())} |",
+        "|---|---" + "|---" * len(_COLUMNS) + "|",
     ]
     notes: dict[str, list[str]] = {}
     for name in twins.names():
@@ -38,7 +49,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             notes.setdefault(NOT_RUN[name], []).append(name)
             continue
         found = results.get(name, {})
-        cells = [_cell(found.get(step), name, notes) for step in (*_WIDTH, "stack", "odd list", "live", "loaded")]
+        cells = [_cell(found.get("build", found.get(step)), name, notes) for step in _COLUMNS]
         lines.append(f"| {name} | {twins.architecture(name)} | {' | '.join(cells)} |")
     lines += ["", "## Refused, and why", ""]
     lines += [f"* {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in notes.items()]

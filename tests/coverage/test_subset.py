@@ -23,11 +23,11 @@ CANNOT_STACK = {"deepseek_v3", "gemma3n_text", "t5"}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, object]]]:
     """Outcomes of a process of its own: it changes functions of torch while models run."""
-    out = tmp_path_factory.mktemp("coverage") / "results.json"
+    out = tmp_path_factory.mktemp("coverage")
     steps = ("width 2", "stack", "odd list", "live", "loaded")
     command = [sys.executable, "-m", "tests.coverage", *SUBSET, "--out", str(out), "--steps", *steps]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True)
-    return json.loads(out.read_text())
+    return {name: json.loads((out / f"{name}.json").read_text()) for name in SUBSET}
 
 
 @pytest.mark.parametrize("name", SUBSET)
