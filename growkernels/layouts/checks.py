@@ -10,9 +10,9 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.classes import split_layer
 from growkernels.layouts.families import ENCODER_DECODER, FAMILIES, REFUSALS, REMEDIES, Family, find
 from growkernels.layouts.keys import STACKS
+from growkernels.layouts.parameters import split_layer
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 #: Tasks of transformers whose classes can be grown, in the order in which their classes are named.

@@ -12,11 +12,12 @@ from transformers import PreTrainedConfig
 from growkernels.errors import GrowthError
 from growkernels.layouts import checks, trial
 from growkernels.layouts.base import Axis, ModelLayout, Place, Symbol, TensorLayout
-from growkernels.layouts.classes import ModelClass, Parameter
+from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
 from growkernels.layouts.limits import check_config
+from growkernels.layouts.parameters import Parameter
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, target_name, turn

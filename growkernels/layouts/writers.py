@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from growkernels.layouts.base import TensorLayout
-from growkernels.layouts.classes import Parameter
 from growkernels.layouts.keys import words
+from growkernels.layouts.parameters import Parameter
 from growkernels.layouts.probe import Probed
 
 #: Last names of the modules whose output is added to the stream, in classes whose shapes cannot tell.
