@@ -16,6 +16,7 @@ from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, of_a_model
 from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
+from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stored import lay_out_config
 from growkernels.operators import make_plan
 from growkernels.options import GrowthOptions
@@ -63,6 +64,7 @@ class Growth(Generic[S]):
         if isinstance(source, LiveSource):
             with of_a_model():
                 layout = discover(source.config, source.tensors, source.fresh)
+                refuse_live(layout)
         else:
             layout = discover(source.config, source.tensors)
             read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
