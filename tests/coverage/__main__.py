@@ -46,7 +46,9 @@ def main() -> None:
             if name not in NOT_RUN:
                 _run(name, options.out / f"{name}.json", options.steps, options.again)
     if options.table and options.part == "0/1":
-        options.table.write_text(report.table({name: read(options.out / f"{name}.json") for name in twins.names()}))
+        text = options.table.read_text().partition(report.MARK)[0] if options.table.exists() else ""
+        table = report.table({name: read(options.out / f"{name}.json") for name in twins.names()})
+        options.table.write_text(text + table)
 
 
 def _run(name: str, path: Path, steps: Sequence[str], again: bool) -> None:

@@ -24,6 +24,10 @@ _COLUMNS = {
 }
 
 
+#: What stands above it in the page is written by hand.
+MARK = "<!-- From here on written by make coverage. -->"
+
+
 def words(step: dict[str, Any]) -> str:
     """One step in a few words."""
     if "error" in step:
@@ -34,7 +38,9 @@ def words(step: dict[str, Any]) -> str:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: one row for each twin."""
     lines = [
-        "# Architectures",
+        MARK,
+        "",
+        "## The table",
         "",
         f"What `make coverage` finds with transformers {transformers.__version__}: a tiny random twin of every type, grown and "
         "compared with its source as stock code reloads both. Figures are the largest difference over the largest output, in "

@@ -194,7 +194,9 @@ def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
 
 def _flipped(twin: Twin, bound: float) -> Step:
     """Width 2 of the twin whose head is tied if it was not, and the other way round."""
-    tied = bool(twin.model.config.tie_word_embeddings)
+    tied = getattr(twin.model.config, "tie_word_embeddings", None)
+    if tied is None:
+        return {"outcome": "not run", "reason": "its config has no tie_word_embeddings"}
     try:
         other = Twin(twin.name, twin.folder / "flipped", tie_word_embeddings=not tied)
     except Exception as error:

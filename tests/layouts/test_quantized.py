@@ -71,7 +71,7 @@ def mxfp4(tmp_path: Path) -> Path:
 
 
 def _layer(name: str) -> tuple[str, int | None]:
-    head, dot, rest = name.removeprefix("model.layers.").partition(".")
+    head, _, rest = name.removeprefix("model.layers.").partition(".")
     return (rest, int(head)) if head.isdigit() else (name, None)
 
 
