@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from growkernels.errors import GrowthError, VerificationFailed
 from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
 from growkernels.executors.files.side_files import SideReport, report_side_files
-from growkernels.growth import Growth, OnProgress
+from growkernels.growth import Growth, OnProgress, plan_of_config
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
@@ -78,7 +78,8 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
     """What a growth would do, from the config and the tensors' shapes alone: the dry run.
 
     Args:
-        src: checkpoint to grow, a folder or a hub id. Its weights are not read.
+        src: checkpoint to grow, a folder or a hub id. Its weights are not read. Or a `config.json` alone: then of the tensors
+            that its class would write.
         strip_prefix: what a wrapper put before the names of its tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
@@ -93,6 +94,8 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
         >>> growkernels.plan("./small", width=2).preserves_function
         True
     """
+    if Path(src).suffix == ".json":
+        return plan_of_config(Path(src), options)
     return Growth.open(src, options, strip_prefix=strip_prefix).plan
 
 
