@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
 from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
-from growkernels.executors.files.side_files import SideReport, report_side_files
+from growkernels.executors.files.side_copies import SideReport, report_side_files
 from growkernels.growth import Growth, OnProgress, plan_of_config
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.options import GrowthKeywords, spelled_out

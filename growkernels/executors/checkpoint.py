@@ -14,7 +14,7 @@ import torch
 from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU
 from growkernels.executors.files.shards import DEFAULT_SHARD_SIZE, check_room, plan_shards, write_index
-from growkernels.executors.files.side_files import copy_side_files
+from growkernels.executors.files.side_copies import copy_side_files
 from growkernels.executors.learned import open_matrices
 from growkernels.executors.preflight import Preflight
 from growkernels.executors.rules import check_fit
