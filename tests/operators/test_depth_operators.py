@@ -100,6 +100,7 @@ def test_middle_blocks_are_repeated_whole(name: str, count: int, new: int) -> No
         ({"depth_operator": "llama_pro", "depth": 2, "block": 3}, "block 3 does not fit"),
         ({"depth_operator": "interpolate", "num_layers": 3, "block": 2}, "block 2 does not divide"),
         ({"depth": 2, "block": 2}, "block is 2, which depth_operator gstack .* do not read.*llama_pro"),
+        ({"depth_operator": "llama_pro", "layers": "0,0,1", "block": 1}, "block 1 and layers '0,0,1' both say"),
         ({"width": 2, "fade": True}, "no layer is there twice"),
         ({"depth": 2, "fade": True, "depth_operator": "llama_pro"}, "depth_operator llama_pro makes no plain copies"),
         ({"depth": 2, "fade": True, "depth_operator": "ligo"}, "depth_operator ligo makes no plain copies"),
