@@ -138,7 +138,7 @@ def test_new_layers_change_nothing_where_the_declaration_names_what_writes_the_s
     model, ids = make_decoder(), torch.arange(14).reshape(2, 7)
     wanted = model(ids)
     if not writers:
-        with pytest.raises(GrowthError, match="not shown which parameters of decoder put out.*Name them as writers"):
+        with pytest.raises(GrowthError, match=r"not shown which parameters of decoder put out.*Name them as writers"):
             grow_model(model, depth=2, depth_operator="llama_pro")
         return
     grown = grow_model(model, depth=2, depth_operator="llama_pro")
