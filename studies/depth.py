@@ -21,8 +21,8 @@ from demo import text, training
 
 STEPS, BATCH, PEAK = 340, 8, 3e-3
 #: Training after the growth, of everything or of new layers alone.
-MORE_STEPS, MORE_BATCH, MORE_PEAK = 60, 8, 1e-3
-WINDOWS, SEEDS = 48, (1, 2)
+MORE_STEPS, MORE_BATCH, MORE_PEAK = 40, 4, 1e-3
+WINDOWS = 32
 
 GROWTHS: dict[str, dict[str, Any]] = {
     "gstack": {"depth": 2},
@@ -50,40 +50,39 @@ def trained(folder: Path, corpus: torch.Tensor) -> Path:
     return small
 
 
-def losses(folder: Path, corpus: torch.Tensor, held_out: torch.Tensor, new_only: bool = False) -> list[float]:
-    """The held-out loss of a checkpoint at once, and after training with the batches of each seed."""
-    found: list[float] = []
-    for seed in SEEDS:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        if not found:
-            found.append(training.held_out_loss(model, held_out))
-        if new_only:
-            growkernels.freeze_old(model)
-        data = text.batches(corpus, training.LENGTH, MORE_BATCH, seed=seed)
-        training.train(model, data, MORE_STEPS, MORE_PEAK, 10, lambda step, loss: None)
-        found.append(training.held_out_loss(model, held_out))
-    return found
+def loss_of(folder: Path, held_out: torch.Tensor, corpus: torch.Tensor | None = None, new_only: bool = False) -> float:
+    """The held-out loss of a checkpoint, after further training if there is a corpus."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if new_only:
+        growkernels.freeze_old(model)
+    if corpus is not None:
+        data = text.batches(corpus, training.LENGTH, MORE_BATCH, seed=1)
+        training.train(model, data, MORE_STEPS, MORE_PEAK, 8, lambda step, loss: None)
+    return training.held_out_loss(model, held_out)
 
 
 def main(folder: Path) -> None:
-    """Train, grow, train on; figures go to losses.json as they are found."""
+    """Train, grow, train on; figures go to losses.json as they are found: first those at once."""
     transformers.logging.set_verbosity_error()
     training_text, held_text = text.standard_library()
     corpus = text.as_tensor(training_text)
     held_out = text.windows(text.as_tensor(held_text), training.LENGTH, WINDOWS)
     small, record = trained(folder, corpus), folder / "losses.json"
     found: dict[str, list[float]] = json.loads(record.read_text()) if record.exists() else {}
-    for name in ("source", *GROWTHS, "llama_pro, new layers alone"):
-        if name in found:
-            continue
-        target = small
-        if name != "source":
-            target = folder / "grown"
-            options = GROWTHS[name.removesuffix(", new layers alone")]
-            growkernels.grow_checkpoint(small, target, overwrite=True, no_verify=True, **options)
-        found[name] = losses(target, corpus, held_out, name.endswith("alone"))
-        record.write_text(json.dumps(found, indent=1) + "\n")
-        print(name, *(f"{value:.4f}" for value in found[name]), flush=True)
+    for trains in (False, True):
+        for name in ("source", *GROWTHS, *(["llama_pro, new layers alone"] if trains else [])):
+            if len(found.get(name, ())) > trains:
+                continue
+            target, new_only = small, name.endswith("alone")
+            if name != "source":
+                target, options = folder / "grown", GROWTHS[name.removesuffix(", new layers alone")]
+                growkernels.grow_checkpoint(small, target, overwrite=True, no_verify=True, **options)
+            if new_only:
+                found[name] = found["llama_pro"][:1]
+            value = loss_of(target, held_out, corpus if trains else None, new_only)
+            found[name] = [*found.get(name, ()), value]
+            record.write_text(json.dumps(found, indent=1) + "\n")
+            print(name, *(f"{loss:.4f}" for loss in found[name]), flush=True)
 
 
 if __name__ == "__main__":
