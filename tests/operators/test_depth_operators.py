@@ -203,7 +203,7 @@ def test_random_layers_are_those_of_a_new_model() -> None:
 def test_an_average_has_two_sources_and_learns_nothing() -> None:
     plan = make_source("llama").plan(depth=2, depth_operator="average")
     new = by_name(plan, 1)["mlp.up_proj.weight"]
-    assert isinstance(new.how, Learned) and new.how.weights == (0.5, 0.5)
+    assert isinstance(new.how, Learned) and new.how.weights == (0.5, 0.5) and new.describe() == "mean of 2"
     assert new.sources == ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight")
     # Nothing follows the last layer: its mean is with the one before.
     assert by_name(plan, 3)["mlp.up_proj.weight"].sources[1] == "model.layers.0.mlp.up_proj.weight"
