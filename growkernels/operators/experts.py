@@ -8,9 +8,10 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.operators.base import ExpertGrowth, ExpertOperator
 from growkernels.operators.clone import CLONE
+from growkernels.operators.upcycle import UPCYCLE
 from growkernels.options import GrowthOptions
 
-EXPERT_OPERATORS: tuple[ExpertOperator, ...] = (CLONE,)
+EXPERT_OPERATORS: tuple[ExpertOperator, ...] = (CLONE, UPCYCLE)
 
 
 def grow_experts(

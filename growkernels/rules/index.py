@@ -29,8 +29,8 @@ class Segment:
     def __post_init__(self) -> None:
         if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
             raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
-        if self.start < NEW:
-            raise ValueError(f"{self}: start must be >= 0, or NEW")
+        if self.start < NEW or (self.start == NEW and self.copies == 1 < self.groups):
+            raise ValueError(f"{self}: start must be >= 0, or NEW with one group where there is one copy")
 
     @property
     def size(self) -> int:
