@@ -15,7 +15,18 @@ from growkernels.layouts.base import ModelLayout, TensorLayout
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.knobs import MISSING, config_object, quiet, read, set_path, text_path
-from growkernels.layouts.routing import APPROXIMATE, BALANCE, COUNTS, GROUPS, ROUTINGS, TOP_KS, Routing, changes
+from growkernels.layouts.routing import (
+    APPROXIMATE,
+    BALANCE,
+    COUNTS,
+    GROUPS,
+    ROUTINGS,
+    SHARED,
+    SIZES,
+    TOP_KS,
+    Routing,
+    changes,
+)
 
 _NUMBER = re.compile(r"(?<=experts\.)\d+(?=\.)")
 
@@ -43,33 +54,34 @@ class Experts:
         return name, group
 
     @property
-    def scales_whole(self) -> bool:
-        """Whether the config holds a factor on all that the experts put out."""
-        scale = self.routing.scale
-        return bool(scale) and read(self.loaded, text_path(self.loaded) + scale) not in (MISSING, None)
+    def shares_out(self) -> bool:
+        """Whether copies of an expert share out its weight: they put out together what it did, and not as often as they are."""
+        return self.routing.shares_out(self.loaded)
 
-    @property
-    def divides_last(self) -> bool:
-        """Whether more experts put out more, and only their weights can make up for it."""
-        return not self.routing.shares_out(self.loaded) and not self.scales_whole
-
-    def times(self, copies: int) -> dict[str, Any]:
+    def times(self, number: int) -> dict[str, Any]:
         """What config keys hold with so many times the experts, and as many times more of them for a token."""
         more = (*self.keys["count"], *self.keys["top_k"], *self.keys["groups"])
-        values: dict[str, Any] = {path: copies * read(self.loaded, path) for path in more}
+        values: dict[str, Any] = {path: number * read(self.loaded, path) for path in more}
         # The balance loss grows with their number.
         less = [path for path in self.keys["balance"] if isinstance(read(self.loaded, path), (int, float))]
-        if not self.routing.shares_out(self.loaded) and self.scales_whole:
-            less.append(text_path(self.loaded) + self.routing.scale)
-        return values | {path: read(self.loaded, path) / copies for path in less}
+        return values | {path: read(self.loaded, path) / number for path in less}
+
+    def scaled(self, factor: int, divisor: int = 1) -> dict[str, Any]:
+        """What the config holds if all that the experts put out is to be so much larger; empty where it has no such factor."""
+        path = text_path(self.loaded) + self.routing.scale
+        value = read(self.loaded, path) if self.routing.scale else None
+        return {path: value * factor / divisor} if isinstance(value, (int, float)) else {}
 
     def is_correction(self, tensor: TensorLayout) -> bool:
-        """Whether a tensor is added to the scores by which experts are chosen, and not to their weights."""
-        return tensor.name.endswith("e_score_correction_bias")
+        """Whether a tensor is added to scores that become smaller the more experts there are, and must become so too."""
+        return self.routing.bias_shrinks and tensor.name.endswith("e_score_correction_bias")
 
     def is_router(self, tensor: TensorLayout) -> bool:
-        """Whether a tensor scores experts: its axis of experts is the one that it puts out, or its only one."""
-        return self.axes.get(tensor.name, -1) == 0 and len(tensor.axes) - (tensor.input_axis is not None) == 1
+        """Whether a tensor scores experts: beside its axis of experts it has at most the one that products sum over."""
+        mine = self.axes.get(tensor.name)
+        if mine is None or tensor.axes[mine].size != self.count:
+            return False
+        return all(axis in (mine, tensor.input_axis) or one.size == 1 for axis, one in enumerate(tensor.axes))
 
     def is_last(self, tensor: TensorLayout) -> bool:
         """Whether a tensor is the weight of the last projection of routed experts."""
@@ -101,6 +113,8 @@ def find_experts(layout: ModelLayout) -> Experts:
         "top_k": top_k_keys,
         "groups": _keys(loaded, GROUPS) if _grouped(loaded) else (),
         "balance": _keys(loaded, BALANCE),
+        "size": tuple(path for path in _keys(loaded, SIZES) if isinstance(read(loaded, path), int))[:1],
+        "shared": tuple(path for path in _keys(loaded, SHARED) if read(loaded, path)),
     }
     found = Experts(
         read(loaded, count_keys[0]), read(loaded, top_k_keys[0]), ROUTINGS[layout.model_type], loaded, keys, {}, {}
@@ -164,3 +178,17 @@ def with_values(layout_type: str, config: dict[str, Any], values: Mapping[str, A
         if read(loaded, path) != value:
             raise GrowthError(f"{layout_type} reads {path} as {read(loaded, path)!r}, where {value!r} is needed.")
     return changed
+
+
+@quiet()
+def check_shapes(layout: ModelLayout, experts: Experts, config: dict[str, Any]) -> None:
+    """Raise GrowthError where another size of the experts changes tensors that are not theirs."""
+    built = ModelClass(FAMILIES[layout.model_type], layout.architecture, config)
+    for tensor in layout.tensors.values():
+        if tensor.name in experts.axes or tensor.name in experts.numbers or tensor.places:
+            continue
+        if tensor.parameter not in built.parameters or built.parameters[tensor.parameter].shape != tensor.spec.shape:
+            raise GrowthError(
+                f"{layout.model_type} sizes {tensor.name} by the same key as its experts, {experts.keys['size'][0]}: they "
+                f"cannot become smaller alone."
+            )

@@ -19,6 +19,8 @@ COUNTS = words("n_routed_experts num_local_experts num_experts moe_num_experts f
 TOP_KS = words("num_experts_per_tok moe_k moe_topk num_experts_per_token ffn_config.moe_top_k top_k_experts")
 GROUPS = words("n_group topk_group num_expert_group")
 BALANCE = words("router_aux_loss_coef aux_loss_coef ffn_config.moe_loss_weight")
+#: Keys of the ffn size of an expert, by preference.
+SIZES = words("moe_intermediate_size intermediate_size")
 #: Keys of the number of shared experts of the routed ones' size.
 SHARED = words("n_shared_experts num_shared_experts moe_num_shared_experts")
 

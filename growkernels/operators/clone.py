@@ -26,11 +26,14 @@ def begin(layout: ModelLayout, options: GrowthOptions) -> ExpertGrowth:
     """What becomes of the experts of a model. Raises GrowthError for counts that are not exact."""
     experts = find_experts(layout)
     copies = options.expert_copies or _whole(experts, options.num_experts or 1)
+    values = experts.times(copies)
+    scaled = {} if experts.shares_out else experts.scaled(1, copies)
+    divisor = 1 if experts.shares_out or scaled else copies
     shared = "all copies of a chosen expert are chosen, and together they put out what it did"
     noisy = "noise on the copies of experts and routers changes the function; further training recovers it"
     return ExpertGrowth(
-        make=partial(_make, experts, copies, options),
-        config=lambda config: with_values(layout.model_type, config, experts.times(copies)),
+        make=partial(_make, experts, copies, divisor, options),
+        config=lambda config: with_values(layout.model_type, config, values | scaled),
         why=shared if options.expert_noise_db is None else noisy,
         preserves=options.expert_noise_db is None,
         warnings=() if options.noise_snr_db is not None or options.expert_noise_db is not None else (_LOCKED,),
@@ -46,17 +49,19 @@ def _whole(experts: Experts, number: int) -> int:
     return number // experts.count
 
 
-def _make(experts: Experts, copies: int, options: GrowthOptions, tensor: TensorLayout, how: Tile) -> tuple[Made, ...]:
-    if experts.is_last(tensor) and experts.divides_last:
-        how = replace(how, divisor=how.divisor * copies)
+def _make(
+    experts: Experts, copies: int, divisor: int, options: GrowthOptions, tensor: TensorLayout, how: Tile
+) -> tuple[Made, ...]:
+    if experts.is_last(tensor) and divisor > 1:
+        how = replace(how, divisor=how.divisor * divisor)
     if tensor.name in experts.numbers:
         return tuple(_copy(experts, copies, options, tensor, how, copy) for copy in range(copies))
     if tensor.name in experts.axes:
         axis, axes = experts.axes[tensor.name], list(how.axes)
         axes[axis] = IndexVector.tile(axes[axis].size, copies) if axes[axis].is_identity() else axes[axis].times(copies)
-        if experts.is_correction(tensor) and experts.routing.bias_shrinks:
-            how = replace(how, divisor=how.divisor * copies)
         how = replace(how, axes=tuple(axes))
+        if experts.is_correction(tensor):
+            how = replace(how, divisor=how.divisor * copies)
         return (Made(tensor, _noisy(experts, options, tensor, how, (None, copies))),)
     return (Made(tensor, how),)
 

@@ -8,10 +8,11 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol
 from growkernels.operators.base import ExpertGrowth, ExpertOperator
 from growkernels.operators.clone import CLONE
+from growkernels.operators.split import SPLIT
 from growkernels.operators.upcycle import UPCYCLE
 from growkernels.options import GrowthOptions
 
-EXPERT_OPERATORS: tuple[ExpertOperator, ...] = (CLONE, UPCYCLE)
+EXPERT_OPERATORS: tuple[ExpertOperator, ...] = (CLONE, SPLIT, UPCYCLE)
 
 
 def grow_experts(
