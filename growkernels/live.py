@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import nn
@@ -25,11 +25,15 @@ from growkernels.executors.sinks.module import ModuleSink
 from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
-from growkernels.executors.sources.model import LiveSource, open_model, remember_seed
+from growkernels.executors.sources.model import open_model, remember_seed
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.stacks import Stacks
+from growkernels.optim.groups import Multipliers
+from growkernels.optim.grown import State
+from growkernels.optim.run import TrainingSink, TrainingSource
+from growkernels.optim.training import Training
 from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
 
@@ -44,13 +48,16 @@ _AT_RISK = (
 @spelled_out()
 def grow_model(
     model: PreTrainedModel,
+    optimizer: Any = None,
     *,
+    state: State | None = None,
+    multipliers: Multipliers = "step",
     allow_nonfinite: bool = False,
     on_progress: OnProgress | None = None,
     plan: Plan | None = None,
     **options: Unpack[GrowthKeywords],
 ) -> PreTrainedModel:
-    """Grow a live model of transformers in place, on the devices it is on.
+    """Grow a live model of transformers in place, on the devices it is on, and the optimizers that train it.
 
     Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
     are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer:
@@ -81,13 +88,14 @@ def grow_model(
         growth = Growth.open(open_model(model), options, plan)
         growth.check()
         source, plan = growth.source, growth.started().plan
+        training = Training(source, plan, optimizer, state, multipliers)
 
         def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
             trained = not rule.sources or source.parameters[rule.source].requires_grad
             return nn.Parameter(value, trained and value.is_floating_point())
 
         sink = _empty_model(growth, parameter)
-        matrices = cache(partial(open_matrices, plan))
+        matrices = cache(partial(training.matrices, partial(open_matrices, plan)))
         rules = prepare(source, sink.rules(plan.rules), matrices, allow_nonfinite)
         graft = Graft(
             model,
@@ -96,8 +104,10 @@ def grow_model(
             _origins(sink.model, Stacks(growth.layout.stacks), plan.layer_index),
         )
         source.kept = kept = unchanged(source, rules)
-        changing = [rule for rule in rules if kept.get(rule.source) is not rule]
-        source.frees_early = not _fits_beside(source, changing, sink.bucket)
+        tensors = TrainingSource(source, training)
+        changing = training.with_moments(rule for rule in rules if kept.get(rule.source) is not rule)
+        prepare(tensors, [rule for rule in changing if training.is_moment(rule)], matrices, allow_nonfinite)
+        source.frees_early = not _fits_beside(tensors, changing, sink.bucket)
     growth.warn()
     if graft.uncompiled:
         warnings.warn(
@@ -108,11 +118,13 @@ def grow_model(
     if source.frees_early:
         warnings.warn(_AT_RISK, stacklevel=2)
     progress = _Deferred(on_progress)
-    with plain_tensors(), _critical(source), torch.no_grad():
+    with plain_tensors(), _critical(tensors), torch.no_grad():
         for name, rule in kept.items():
             sink.put(rule.target, source.parameters[name])
-        run(source, changing, sink, matrices, progress=progress)
+        run(tensors, changing, TrainingSink(sink, training), matrices, progress=progress)
+        put = training.prepared(sink, rules)
         graft.apply()
+        put()
         source.empty()
     emptied = [parameter for name, parameter in source.parameters.items() if name not in kept]
     watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
@@ -243,32 +255,37 @@ class _Deferred:
             raise self._error
 
 
-def _fits_beside(source: LiveSource, rules: Sequence[Rule], bucket: int) -> bool:
+def _fits_beside(tensors: TrainingSource, rules: Sequence[Rule], bucket: int) -> bool:
     """Whether the grown weights fit into memory beside the old ones; else whether they do where old ones are freed.
 
     Raises GrowthError where they do not fit either way.
     """
     fits = True
-    for device, needed in peak_memory(source, rules, bucket, lambda name: name not in source.kept).items():
+    for device, needed in peak_memory(tensors, rules, bucket, lambda name: name not in tensors.model.kept).items():
         check_memory(device, needed)
-        whole = sum(rule.spec.nbytes for rule in rules if source.device(rule.source) == device)
+        whole = sum(rule.spec.nbytes for rule in rules if tensors.device(rule.source) == device)
         fits = fits and whole + bucket <= free_memory(device)
     return fits
 
 
 @contextmanager
-def _critical(source: LiveSource) -> Iterator[None]:
+def _critical(tensors: TrainingSource) -> Iterator[None]:
     """Critical section of a growth in place: signals are deferred until it completes. A failure says what is lost."""
     with Stoppable() as stopping:
         stopping.deaf = True
         try:
             yield
         except BaseException as error:
+            source = tensors.model
             if source.emptied:
                 first, origin = source.emptied[0], source.origin
+                moments = len(tensors.emptied)
                 error.add_note(
                     f"The model was being grown in place and has lost {len(source.emptied)} of {len(source.parameters)} "
-                    f"weights, {first} first: load it again"
-                    + (f", {source.name}.from_pretrained({origin!r})." if origin else " from where it was saved.")
+                    f"weights"
+                    + (f" and {moments} entries of its optimizer's state" if moments else "")
+                    + f", {first} first: load it again"
+                    + (f", {source.name}.from_pretrained({origin!r})" if origin else " from where it was saved")
+                    + (", and the optimizer's state from the last checkpoint." if moments else ".")
                 )
             raise

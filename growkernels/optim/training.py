@@ -1,0 +1,130 @@
+"""The optimizers of a live growth together: source and sink of a run of weights and moments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from growkernels.errors import GrowthError
+from growkernels.executors.sinks.module import ModuleSink
+from growkernels.executors.sources.model import LiveSource
+from growkernels.optim.groups import Multipliers
+from growkernels.optim.grown import GrownOptimizer, Place, State
+from growkernels.optim.moments import moment_matrices
+from growkernels.plans import Learned, Plan, Rule
+
+_STATES: tuple[str, ...] = get_args(State)
+
+
+class Training:
+    """The optimizers that train a live model. None of them: a growth of weights alone."""
+
+    def __init__(
+        self, source: LiveSource, plan: Plan, optimizer: Any, state: State | None, multipliers: Multipliers
+    ) -> None:
+        """Raises GrowthError for optimizers that cannot be grown; nothing is changed."""
+        listed = [] if optimizer is None else list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+        if state not in (None, *_STATES):
+            raise GrowthError(f"state is {state!r}; expected one of {', '.join(_STATES)}.")
+        if multipliers not in ("step", "groups", None):
+            raise GrowthError(f"multipliers is {multipliers!r}; expected step, groups or None.")
+        if not listed and state is not None:
+            raise GrowthError(f"state is {state!r}, and no optimizer is given whose state that could be.")
+        if listed:
+            _check_gradients(source)
+        # What a learned operator makes of moments is a guess.
+        chosen: State = state or ("fresh" if plan.is_learned else "grow")
+        self.optimizers = [
+            GrownOptimizer(one, number, source, chosen, multipliers) for number, one in enumerate(listed)
+        ]
+        self._plan = plan
+        #: The optimizer and the group that a parameter is in.
+        self._homes: dict[str, tuple[int, int]] = {}
+        for number, one in enumerate(self.optimizers):
+            for group, name in ((group, name) for group, found in enumerate(one.names) for name in found):
+                if self._homes.setdefault(name, (number, group)) != (number, group):
+                    raise GrowthError(f"{name} is in two groups or optimizers; expected every parameter in one.")
+        self.tensors = {name: tensor for one in self.optimizers for name, tensor in one.tensors.items()}
+        #: The rules of moments by target: whose they are, and the rule of their weight.
+        self._moments: dict[str, tuple[GrownOptimizer, Rule]] = {}
+
+    def with_moments(self, rules: Iterable[Rule]) -> list[Rule]:
+        """The rules of weights that change, each followed by those of its moments."""
+        found = []
+        for rule in rules:
+            found.append(rule)
+            for one in self.optimizers:
+                for moment in one.rules(rule):
+                    self._moments[moment.target] = one, rule
+                    found.append(moment)
+        return found
+
+    def matrices(self, of_plan: Callable[[torch.device], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+        """The learned matrices of weights and moments on a device."""
+        found = of_plan(device)
+        if not self.tensors or not found:
+            return found
+        mixes = {rule.how.mix for rule in self._plan.rules if isinstance(rule.how, Learned)}
+        return found | moment_matrices(found, mixes)
+
+    def takes(self, moment: Rule, tensor: Tensor) -> bool:
+        """Take the target of a rule of a moment; False for other rules."""
+        if moment.target not in self._moments:
+            return False
+        one, weight = self._moments[moment.target]
+        one.take(moment, weight, tensor)
+        return True
+
+    def is_moment(self, rule: Rule) -> bool:
+        """Whether a rule is one of a moment."""
+        return rule.target in self._moments
+
+    def prepared(self, sink: ModuleSink, rules: Sequence[Rule]) -> Callable[[], None]:
+        """Work out the optimizers of the grown model; what is returned puts them in place. rules: of the weights."""
+        if not self.optimizers:
+            return lambda: None
+        targets = sink.targets(rules)
+        by_target = {rule.target: rule for rule in rules}
+        order = [
+            (name, by_target[targets[name]], parameter)
+            for name, parameter in sink.model.named_parameters()
+            if name in targets
+        ]
+        kinds = Counter(
+            (rule.kind, self._homes[origin]) for _, rule, _ in order if (origin := self._origin(rule)) in self._homes
+        )
+        members: list[list[Place]] = [[] for _ in self.optimizers]
+        for name, rule, parameter in order:
+            origin = self._origin(rule)
+            home = self._homes.get(origin or "")
+            if origin is None:
+                # A new tensor goes where most tensors of its kind are.
+                home = max(((n, h) for (kind, h), n in kinds.items() if kind == rule.kind), default=(0, (0, 0)))[1]
+            if home is not None:
+                members[home[0]].append(Place(home[1], rule, parameter, name, origin))
+        puts = [one.prepared(found) for one, found in zip(self.optimizers, members, strict=True)]
+
+        def put() -> None:
+            for one in puts:
+                one()
+
+        return put
+
+    def _origin(self, rule: Rule) -> str | None:
+        """The source whose place in the groups a target takes."""
+        if len(rule.sources) > 1 and rule.layer is not None:
+            return rule.sources[self._plan.layer_index[rule.layer]]
+        return rule.source or None
+
+
+def _check_gradients(source: LiveSource) -> None:
+    held = [name for name, parameter in source.parameters.items() if parameter.grad is not None]
+    if held:
+        raise GrowthError(
+            f"{held[0]} and {len(held) - 1} others have gradients, which would be lost: grow between optimizer.zero_grad() "
+            f"and the next backward pass."
+        )
