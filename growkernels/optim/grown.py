@@ -40,16 +40,27 @@ class GrownOptimizer:
     The constructor checks everything that could fail, and changes nothing.
     """
 
-    def __init__(self, optimizer: Any, number: int, source: LiveSource, state: State, multipliers: Multipliers) -> None:
-        """number: which of the optimizers this is, from 0. Raises GrowthError for what cannot be grown."""
+    def __init__(
+        self,
+        optimizer: Any,
+        number: int,
+        source: LiveSource,
+        names: Mapping[int, str],
+        state: State,
+        multipliers: Multipliers,
+    ) -> None:
+        """number: which of the optimizers this is, from 0; names: of the parameters that it may have, by their id.
+
+        Raises GrowthError for what cannot be grown.
+        """
         self.optimizer: Optimizer = unwrapped(optimizer)
         restore(self.optimizer)
         self.kind: Kind = kind_of(self.optimizer)
         self._state, self._multipliers, self._source = state, multipliers, source
         self._prefix = f"optimizer {number + 1}'s " if number else ""
-        names = {id(parameter): name for name, parameter in source.parameters.items()}
-        #: The names of the source, by group and place.
+        #: The names of the source, by group and place; and what has them here.
         self.names = [[self._name(p, names) for p in group["params"]] for group in self.optimizer.param_groups]
+        self._held = {names[id(p)]: p for group in self.optimizer.param_groups for p in group["params"]}
         for group in self.optimizer.param_groups:
             completed(group)  # raises where parameters were added to a grown group
         #: Entries of the state that grow, by the names that rules and messages give them.
@@ -71,7 +82,7 @@ class GrownOptimizer:
 
     def _read(self, name: str) -> None:
         kind = type(self.optimizer).__name__
-        for entry, value in self.optimizer.state.get(self._source.parameters[name], {}).items():
+        for entry, value in self.optimizer.state.get(self._held[name], {}).items():
             if entry not in self.kind.entries:
                 raise GrowthError(
                     f"the state of {name} in {kind} has {entry!r}, and how that grows is not known; known are "
@@ -163,7 +174,7 @@ class GrownOptimizer:
         return Member(parameter, at.name, place, found, factors)
 
     def _state_of(self, rule: Rule, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any] | None:
-        source = self._source.parameters.get(rule.source)
+        source = self._held.get(rule.source)
         held = self.optimizer.state.get(source, {}) if source is not None else {}
         if self._state == "fresh" or not held or (isinstance(rule.how, Tile) and rule.how.draws_nothing):
             return self._initial(parameter, group)

@@ -59,5 +59,6 @@ class TrainingSink:
 
     def done(self, rule: Rule, tensor: Tensor) -> None:
         """Take a target."""
-        if not self._training.takes(rule, tensor):
-            self._sink.done(rule, tensor)
+        left = self._training.take(rule, tensor)
+        if left is not None:
+            self._sink.done(*left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class InDouble(TorchFunctionMode):
 
 def loss_of(model: PreTrainedModel, step: int) -> torch.Tensor:
     tokens = batch(step)
-    with InDouble():
+    with InDouble() if model.dtype == torch.float64 else nullcontext():
         logits = model(input_ids=tokens).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
