@@ -111,7 +111,7 @@ def _schedule_free_sgd(scales: Scales, group: Group, old: Shape, new: Shape) -> 
 
 
 def _averaging(lr: float, group: Group) -> dict[str, Factor]:
-    return {"lr_max": lr, "weight_sum": lr ** group.get("weight_lr_power", 2.0)}
+    return {"lr_max": lr, "scheduled_lr": lr, "weight_sum": lr ** group.get("weight_lr_power", 2.0)}
 
 
 _BF16 = "its Newton-Schulz steps run in bfloat16: the law is exact, the numbers to about 1e-3"
