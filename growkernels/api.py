@@ -15,6 +15,7 @@ from growkernels.executors import check_destination, execute, open_device, parse
 from growkernels.executors.files.side_files import SideReport, report_side_files
 from growkernels.growth import Growth, OnProgress
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
+from growkernels.optim.files import check_training_files, grow_training_files
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
 from growkernels.plans.summary import Summary, summarize
@@ -104,6 +105,7 @@ def grow_checkpoint(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
+    optimizer: bool = False,
     plan: Plan | None = None,
     strip_prefix: str = "",
     **options: Unpack[GrowthKeywords],
@@ -125,6 +127,8 @@ def grow_checkpoint(
             are the same.
         on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
         fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
+        optimizer: grow the optimizer's state that the Trainer saved in the source's folder too (`optimizer.pt`), and carry
+            scheduler, scaler, random states and the Trainer's state, so that `resume_from_checkpoint` goes on from `dst`.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
         strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
@@ -159,6 +163,8 @@ def grow_checkpoint(
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     growth.check()
+    if optimizer:
+        check_training_files(source)
     growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
 
@@ -183,6 +189,7 @@ def grow_checkpoint(
             device=place,
             progress=partial(advance, "growing"),
         )
+        trained = grow_training_files(source, executed, folder) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:
@@ -201,6 +208,6 @@ def grow_checkpoint(
         seconds=perf_counter() - start,
         writing_seconds=writing_seconds,
         nbytes=sum(rule.spec.nbytes for rule in executed.rules),
-        side_files=report_side_files(source.side, executed, source.tensors),
+        side_files=report_side_files(source.side, executed, source.tensors).with_training(trained),
         fit=fitted,
     )

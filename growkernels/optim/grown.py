@@ -144,12 +144,11 @@ class GrownOptimizer:
             names = self.names[number]
             members = [self._member(names, group, place) for place in mine]
             parts.append(regrouped(group, names, members, self._multipliers))
-        if self._multipliers == "step" and any(
-            part.get(KEY, {}).keys() - set(SCALES) for found in parts for part in found
-        ):
-            attach(self.optimizer)
+        factors = any(part.get(KEY, {}).keys() - set(SCALES) for found in parts for part in found)
 
         def put() -> None:
+            if factors:
+                attach(self.optimizer)
             groups = []
             for whole, (first, *others) in zip(self.optimizer.param_groups, parts, strict=True):
                 whole["params"][:] = first["params"]
