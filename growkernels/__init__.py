@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from growkernels import ops, optim
     from growkernels.api import Report, grow_checkpoint, plan
     from growkernels.errors import GrowthError
+    from growkernels.freezing import freeze_old
     from growkernels.integrations.trainer import GrowthCallback
     from growkernels.layouts import declare_layout, register_family
     from growkernels.learning import Fit, LearnedGrowth
@@ -32,6 +33,7 @@ __all__ = [
     "Verification",
     "__version__",
     "declare_layout",
+    "freeze_old",
     "grow_checkpoint",
     "grow_model",
     "load_grown",
@@ -53,6 +55,7 @@ _HOME = {
     "Report": "growkernels.api",
     "Verification": "growkernels.verification",
     "declare_layout": "growkernels.layouts",
+    "freeze_old": "growkernels.freezing",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",
