@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from growkernels.errors import GrowthError
 from growkernels.optim.kinds import Entry
 from growkernels.optim.scales import scales
 from growkernels.plans import NEW, Fill, IndexVector, Learned, LearnedPart, Rule, Segment, TensorSpec, Tile
@@ -27,7 +28,11 @@ def moment_rule(rule: Rule, entry: Entry, name: str, dtype: str, mean: float, as
     if isinstance(how, Tile) and how.draws_nothing:
         return None
     if isinstance(how, Learned):
-        how = _learned(how, entry.power)
+        if entry.form in ("row", "column"):
+            raise GrowthError(
+                f'means of the moments of {rule.target} have no rule under learned growth: grow with state="fresh".'
+            )
+        how = how if entry.form == "weight" else _learned(how, max(1, entry.power))
     elif entry.form != "weight":
         how = _tile(rule, how, entry, mean, asymmetric)
     sources = tuple(name.format(source) for source in rule.sources)
@@ -71,13 +76,17 @@ def _renamed(part: LearnedPart, matrix: str) -> LearnedPart:
     return replace(part, matrix=matrix)
 
 
-def moment_matrices(plan_matrices: Mapping[str, torch.Tensor], mixes: set[str]) -> dict[str, torch.Tensor]:
-    """The matrices of the moments of learned rules: gradients follow weights by the transpose, and moments that explain the
-    source's by the pseudo-inverse; coefficients over the layers stay. Second moments take the squares of the entries.
+def moment_matrices(matrices: Mapping[str, torch.Tensor], single: Collection[str]) -> dict[str, torch.Tensor]:
+    """The matrices of the moments of learned rules: the pseudo-inverses, transposed, and the squares of their entries.
+
+    Gradients go back through a linear map by its transpose; of the moments that would give the source's, these are the
+    smallest. For copies they are the moments of copies. single: coefficients of layers that have one source each, which are
+    so many maps of one number.
     """
     found = {}
-    for name, matrix in plan_matrices.items():
-        inverse = matrix if name in mixes else torch.linalg.pinv(matrix.double()).T.to(matrix.dtype).contiguous()
+    for name, matrix in matrices.items():
+        wide = matrix.double()
+        inverse = (1 / wide if name in single else torch.linalg.pinv(wide).T).to(matrix.dtype).contiguous()
         found[f"{_INVERSE[1]}{name}"], found[f"{_INVERSE[2]}{name}"] = inverse, inverse.square()
     return found
 

@@ -94,10 +94,9 @@ class Training:
     def matrices(self, of_plan: Callable[[torch.device], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
         """The learned matrices of weights and moments on a device."""
         found = of_plan(device)
-        if not self.tensors or not found:
-            return found
-        mixes = {rule.how.mix for rule in self._plan.rules if isinstance(rule.how, Learned)}
-        return found | moment_matrices(found, mixes)
+        learned = [rule for rule in self._plan.rules if isinstance(rule.how, Learned)] if self.tensors else []
+        single = {rule.how.mix for rule in learned if isinstance(rule.how, Learned) and len(rule.sources) == 1}
+        return found | moment_matrices(found, single) if learned else found
 
     def _with_master(self, rule: Rule) -> Rule:
         """The rule; of a weight that has a master, the rule of that: the weight is cast from it."""

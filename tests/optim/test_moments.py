@@ -9,6 +9,7 @@ import torch
 from torch.optim import AdamW
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
+from growkernels.errors import GrowthError
 from tests.families import make_model
 from tests.optim.support import double, quiet_growth, train
 
@@ -110,3 +111,36 @@ def test_parts_with_fewer_copies_have_larger_moments() -> None:
     query, other = second[:32], second[32:]
     wanted = torch.cat([query / 4, query / 4, other])
     assert torch.equal(held["exp_avg_sq"], torch.cat([wanted, wanted], 1))
+
+
+def test_learned_growth_begins_fresh_and_takes_moments_by_least_squares_on_request() -> None:
+    learned: dict[str, Any] = {"width": 2, "width_operator": "ligo", "init_noise": 0.0}
+    _, model = make_model("llama")
+    optimizer = adamw(model)
+    train(model, optimizer, range(3))
+    quiet_growth(model, optimizer, **learned)
+    assert not optimizer.state
+    train(model, optimizer, range(3, 5))
+    _, model = make_model("llama")
+    optimizer = adamw(model)
+    train(model, optimizer, range(3))
+    up = "model.layers.0.mlp.up_proj.weight"
+    old = optimizer.state[model.get_parameter(up)]
+    quiet_growth(model, optimizer, state="grow", **learned)
+    held = optimizer.state[model.get_parameter(up)]
+    # Its matrices begin as copies, for which the rule of copies is s = 1/2: exact up to the roundings of three products.
+    wide = old["exp_avg"].repeat(2, 2) / 2
+    torch.testing.assert_close(held["exp_avg"], wide, rtol=1e-5, atol=1e-6 * float(wide.abs().max()))
+    # The squares of the entries add over copies: one of them each.
+    wide = old["exp_avg_sq"].repeat(2, 2) / 4
+    torch.testing.assert_close(held["exp_avg_sq"], wide, rtol=1e-5, atol=1e-6 * float(wide.abs().max()))
+    assert torch.equal(held["step"], old["step"])
+    train(model, optimizer, range(3, 5))
+
+
+def test_factored_moments_have_no_rule_under_learned_growth() -> None:
+    _, model = make_model("llama")
+    optimizer = torch.optim.Adafactor(model.parameters())
+    train(model, optimizer, range(1))
+    with pytest.raises(GrowthError, match="no rule under learned growth"):
+        quiet_growth(model, optimizer, width=2, width_operator="ligo", state="grow")
