@@ -16,6 +16,7 @@ from growkernels.executors.files.side_copies import SideReport, report_side_file
 from growkernels.executors.ranks import Ranks
 from growkernels.growth import Growth, OnProgress, plan_of_config
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
+from growkernels.optim.files import check_training_files, grow_training_files
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
 from growkernels.plans.plan import json_digest
@@ -114,6 +115,7 @@ def grow_checkpoint(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
+    optimizer: bool = False,
     plan: Plan | None = None,
     strip_prefix: str = "",
     ranks: Ranks | None = None,
@@ -136,6 +138,8 @@ def grow_checkpoint(
             are the same.
         on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
         fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
+        optimizer: grow the optimizer's state that the Trainer saved in the source's folder too (`optimizer.pt`), and carry
+            scheduler, scaler, random states and the Trainer's state, so that `resume_from_checkpoint` goes on from `dst`.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
         strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
         ranks: the processes that share the work, all of which make this call (`with Ranks.of_torchrun() as ranks:`, as
@@ -175,6 +179,8 @@ def grow_checkpoint(
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     ranks.each(growth.check)
+    if optimizer:
+        ranks.each(lambda: check_training_files(source))
     if ranks.is_first:
         growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
@@ -201,6 +207,7 @@ def grow_checkpoint(
             progress=partial(advance, "growing"),
             ranks=ranks,
         )
+        trained = ranks.first(lambda: grow_training_files(source, executed, folder)) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:
@@ -220,7 +227,7 @@ def grow_checkpoint(
         seconds=perf_counter() - start,
         writing_seconds=writing_seconds,
         nbytes=sum(rule.spec.nbytes for rule in executed.rules),
-        side_files=report_side_files(source.side, executed, source.tensors),
+        side_files=report_side_files(source.side, executed, source.tensors).with_training(trained),
         fit=fitted,
     )
 
