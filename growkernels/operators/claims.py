@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import frexp
+from math import frexp, log10
 
 from growkernels.layouts.base import ModelLayout
 from growkernels.operators.base import DepthOperator, ExpertGrowth, Layer, Ratios, WidthOperator
+from growkernels.operators.dead import dead_units
+from growkernels.operators.patterns import pattern_warnings
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -134,9 +136,10 @@ def make_warnings(
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
         )
     elif width > 1:
-        warnings += _still_equal(rules)
+        warnings += _still_equal(rules) + _lost_noise(rules)
+    warnings += dead_units(rules, layout)
     if list(layer_index) != list(range(layout.num_layers)):
-        warnings += layout.depth_warnings
+        warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []
         if unused:
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
@@ -164,6 +167,26 @@ def _learned_warnings(width: int, options: GrowthOptions) -> list[str]:
         "Symmetry lock: without noise at the start the copies of a feature get equal gradients, in the operator's training and "
         "in the model's: they stay equal for ever. Use --init-noise (0.03 is the default)."
     ]
+
+
+def _lost_noise(rules: Sequence[Rule]) -> list[str]:
+    """Noise of less than half a step of the format, at a weight of the size that it is measured by."""
+    lost: dict[str, float] = {}
+    for rule in rules:
+        noise = rule.how.noise if isinstance(rule.how, Tile) else None
+        if noise is None or noise.snr_db is None or rule.spec.dtype not in _FORMATS:
+            continue
+        if noise.snr_db > _most_decibels(rule.spec.dtype):
+            lost[rule.spec.dtype] = noise.snr_db
+    return [
+        f"Noise {decibels:g} dB below the weights is less than half a step between {dtype} numbers: most entries of the copies "
+        f"are stored as equals. Up to {int(_most_decibels(dtype))} dB can be stored."
+        for dtype, decibels in lost.items()
+    ]
+
+
+def _most_decibels(dtype: str) -> float:
+    return 20 * (_FORMATS[dtype][0] + 1) * log10(2)
 
 
 def _still_equal(rules: Sequence[Rule]) -> list[str]:

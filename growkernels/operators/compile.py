@@ -135,7 +135,11 @@ def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOpe
 
 
 def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[Symbol, int]) -> None:
-    """An option that says where something starts which does not grow would be silently ignored."""
+    """An option that says where something starts which does not grow, or is given by hand, would be silently ignored."""
+    if options.layers is not None and options.block is not None:
+        raise GrowthError(
+            f"block {options.block} and layers {options.layers!r} both say which layers are repeated; give one of the two."
+        )
     if options.layers is not None and options.depth_init != "stack":
         raise GrowthError(
             f"depth_init is {options.depth_init!r} and layers {options.layers!r}; both say where the layers start. Give one of "
