@@ -13,6 +13,7 @@ from growkernels.layouts.base import Symbol
 from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.experts import grow_experts
+from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.registry import depth_operators, width_operators
@@ -42,7 +43,13 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    asked = options
+    if options.noise_snr_db == "auto":
+        options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
+    if options.fade:
+        layers = faded(layers, depth)
+    check_layers(layers, layout)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -52,11 +59,10 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
-    experts = grow_experts(layout, options, ratios, depth is LIGO_DEPTH or width is LIGO_WIDTH)
+    experts = grow_experts(layout, asked, layers, ratios, learned=depth is LIGO_DEPTH or width is LIGO_WIDTH)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)) and experts is None:
-        raise GrowthError(
-            f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
-        )
+        given = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        raise GrowthError(f"nothing to grow: {given} is the model as it is; ask for more layers than it has.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -82,10 +88,12 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
         made = (Made(tensor, how),) if experts is None or isinstance(how, Learned) else experts.make(tensor, how)
         for one in made:
-            how = one.how
-            if layer is not None and layers[layer].identity and one.tensor.writes_stream:
-                how = Tile.zeros(how.shape, how.sum_axis)
-            rules.append(_rule(one.tensor, layer, () if one.new else sources, how, options, one.drawn_as))
+            how, drawn_from = one.how, () if one.new else sources
+            if layer is not None and not depth.mixes:
+                how = in_layer(how, layers[layer], one.tensor, target)
+                if isinstance(how, Learned) and layers[layer].averaged:
+                    drawn_from = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+            rules.append(_rule(one.tensor, layer, drawn_from, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     config = grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype)
     return Plan(
@@ -95,7 +103,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
-        claims=make_claims(rules, target, index, depth, width, ratios, options, experts),
+        claims=make_claims(rules, target, layers, depth, width, ratios, options, experts),
         warnings=(*make_warnings(rules, target, index, ratios, options), *(experts.warnings if experts else ())),
         dropped=dict(target.dropped),
         tied_head=head if target.tied_head else None,
@@ -157,11 +165,15 @@ def _refuse_undeclared(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios
 
 def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[Layer, ...]:
     if options.layers is not None:
-        return tuple(map(Layer, parse_layers(options.layers, layout.num_layers)))
-    layers = layout.num_layers * (options.depth or 1)
-    if layers > MAX_LAYERS:
+        return depth.given(parse_layers(options.layers, layout.num_layers))
+    count = options.target_layers(layout.num_layers)
+    asked = f"num_layers {options.num_layers}" if options.depth is None else f"depth {options.depth}"
+    if count > MAX_LAYERS:
+        raise GrowthError(f"{asked} asks for {count} layers; more than {MAX_LAYERS} are taken for a mistake.")
+    if count < layout.num_layers:
         raise GrowthError(
-            f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
+            f"{asked} is less than the source's {layout.num_layers} layers; depth operators make models deeper. Name the "
+            f"layers to keep with layers."
         )
     found = depth.layers(layout.num_layers, options)
     if not found or not all(0 <= layer.source < layout.num_layers for layer in found):
