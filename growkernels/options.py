@@ -101,10 +101,11 @@ class GrowthOptions:
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in expert_options.checked(options).items():
             object.__setattr__(self, name, value)
-        unchanged = self.layers is None and self.num_layers is None and not self.grows_experts
-        if unchanged and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
+        ratios = (self.depth, self.width, self.ffn)
+        sized = self.layers is not None or self.num_layers is not None or self.grows_experts
+        if not sized and all(ratio in (None, 1) for ratio in ratios):
             raise GrowthError(
-                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, or num_layers, or what the "
+                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, num_layers, or what the "
                 "experts become."
             )
         _choice(self.variant, "variant", VARIANTS)

@@ -124,7 +124,7 @@ def make_warnings(
     rules: Sequence[Rule], layout: ModelLayout, layer_index: Sequence[int], ratios: Ratios, options: GrowthOptions
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
-    warnings = []
+    warnings = list(layout.notes)
     width = max(ratios.values())
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)

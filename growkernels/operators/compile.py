@@ -50,6 +50,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     if options.fade:
         layers = faded(layers, depth)
     check_layers(layers, layout)
+    _refuse_quantized(layout, options, depth, layers)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -88,12 +89,12 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
         made = (Made(tensor, how),) if experts is None or isinstance(how, Learned) else experts.make(tensor, how)
         for one in made:
-            how, drawn_from = one.how, () if one.new else sources
+            how, drawn = one.how, sources
             if layer is not None and not depth.mixes:
                 how = in_layer(how, layers[layer], one.tensor, target)
                 if isinstance(how, Learned) and layers[layer].averaged:
-                    drawn_from = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
-            rules.append(_rule(one.tensor, layer, drawn_from, how, options, one.drawn_as))
+                    drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+            rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     config = grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype)
     return Plan(
@@ -145,6 +146,17 @@ def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[S
         raise GrowthError(
             f"width_init is {options.width_init!r}, and no width grows that could start from it. Leave it out, or give width "
             f"or ffn."
+        )
+
+
+def _refuse_quantized(
+    layout: ModelLayout, options: GrowthOptions, depth: DepthOperator, layers: Sequence[Layer]
+) -> None:
+    """Quantized weights are copied and nothing else."""
+    if layout.quantized and (depth.mixes or options.dtype != "keep" or any(layer.identity for layer in layers)):
+        raise GrowthError(
+            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack "
+            f"or interpolate, or layers), and nothing else. For more, dequantize the model and save it again."
         )
 
 
