@@ -109,10 +109,11 @@ class ExpertOperator:
     """Grows the experts, or makes a dense model one of experts, where its option is given: `begin` says how.
 
     `options` are the fields of `GrowthOptions` that ask for it, one of them at a time. `with_width`: whether the width may
-    grow too.
+    grow too. `noise_snr_db`: what noise it takes where auto is asked for.
     """
 
     name: str
     options: tuple[str, ...]
     begin: Callable[[ModelLayout, GrowthOptions], ExpertGrowth]
     with_width: bool = False
+    noise_snr_db: float | None = None

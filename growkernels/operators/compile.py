@@ -43,6 +43,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    asked = options
     if options.noise_snr_db == "auto":
         options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
@@ -59,10 +60,10 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
-    experts = grow_experts(layout, options, ratios, depth is LIGO_DEPTH or width is LIGO_WIDTH)
+    experts = grow_experts(layout, asked, layers, ratios, learned=depth is LIGO_DEPTH or width is LIGO_WIDTH)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)) and experts is None:
-        asked = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
-        raise GrowthError(f"nothing to grow: {asked} is the model as it is; ask for more layers than it has.")
+        given = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        raise GrowthError(f"nothing to grow: {given} is the model as it is; ask for more layers than it has.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
