@@ -31,6 +31,7 @@ from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stacks import Stacks
+from growkernels.layouts.trial import refuse_derived
 from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
 
@@ -53,7 +54,8 @@ def grow_model(
 ) -> PreTrainedModel:
     """Grow a live model of transformers in place, on the devices it is on.
 
-    Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
+    Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write, but for noise in experts
+    that the file holds one by one and the model in a stack: it is as strong, of other bits. Parameters that change
     are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped; make a new optimizer:
     the next step of an old one warns that it does not train them.
     In depth growth, layers keep their modules, parameters and memory in the first place where they stand. Memory at the
@@ -165,6 +167,7 @@ def load_grown(
     with plain_tensors():
         growth = Growth.open(src, keywords, plan, strip_prefix)
         refuse_live(growth.layout)
+        refuse_derived(growth.layout)
         growth.check()
         plan = growth.started().plan
 

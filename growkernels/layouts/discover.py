@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -25,6 +26,9 @@ from growkernels.layouts.turn import Turned, grown, turn
 from growkernels.layouts.writers import with_biases
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
+#: Configs, as JSON, whose twins have confirmed the row of their type.
+_CONFIRMED: set[str] = set()
+
 
 @quiet()
 def discover(
@@ -39,12 +43,22 @@ def discover(
     row = checks.find_family(config)
     if row is not None:
         check_config(row, config, tensors)
-    return lay_out(row or adopt(config), config, tensors, own)
+    return lay_out(find_row(config), config, tensors, own)
 
 
 def find_row(config: Mapping[str, Any]) -> Family:
     """The row of a config: of the table, or a guess that a tiny twin confirms. Raises GrowthError where there is none."""
-    return checks.find_family(config) or adopt(config)
+    row = checks.find_family(config)
+    # Other options of a type that a twin has confirmed are another model.
+    if row is not None and not (row.derived_row and _identity(config) not in _CONFIRMED):
+        return row
+    row = adopt(config)
+    _CONFIRMED.add(_identity(config))
+    return row
+
+
+def _identity(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, default=str)
 
 
 def lay_out(
@@ -131,6 +145,7 @@ def lay_out(
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         declared=family.build is not None,
+        derived=family.derived_row,
         stacks=stacks.paths,
         quantized=method.name if method else "",
         notes=_notes(config, architecture),

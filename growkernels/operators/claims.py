@@ -23,7 +23,7 @@ def make_claims(
     ratios: Ratios,
     options: GrowthOptions,
 ) -> tuple[Claim, ...]:
-    """One claim for each part of the growth: depth, width, and a change of dtype."""
+    """One claim for each part of the growth: depth, width, a change of dtype, and a layout that only a twin confirmed."""
     claims = []
     if list(layer_index) != list(range(layout.num_layers)):
         other = Claim(
@@ -42,6 +42,14 @@ def make_claims(
     )
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
+    if layout.derived:
+        claims.append(
+            Claim(
+                "layout",
+                "up to rounding",
+                f"{layout.model_type} is not in the table: what its tensors mean is derived, and checked on a twin",
+            )
+        )
     return tuple(claims)
 
 

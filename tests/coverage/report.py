@@ -21,6 +21,7 @@ _COLUMNS = {
     "depth and width": "both",
     "live": "live",
     "loaded": "loaded",
+    "other classes": "other classes",
 }
 
 

@@ -21,6 +21,8 @@ import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.sources.checkpoint import open_source
 from growkernels.layouts import discover
+from growkernels.layouts.checks import architectures
+from growkernels.layouts.discover import find_row
 from tests.coverage import twins
 from tests.coverage.exact import casts_left_out
 from tests.coverage.sizes import COUNTS, LAYERS, SINGLE
@@ -31,7 +33,7 @@ Step = dict[str, Any]
 #: What is done with every twin.
 STEPS = (
     *("width 2", "width 3", "width 2, ffn 3", "noise", "tie"),
-    *("stack", "odd list", "depth and width", "live", "loaded"),
+    *("stack", "odd list", "depth and width", "live", "loaded", "other classes"),
 )
 
 #: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
@@ -49,15 +51,22 @@ _ODD_OTHER = {6: ("0,1,1,2,3,2,3,4,5", "0,1,2,3,2,3,4,5"), 2: ("0,1,1",)}
 class Twin:
     """A twin on disk, and what the stock class makes of it."""
 
-    def __init__(self, name: str, folder: Path, **changes: Any) -> None:
+    def __init__(self, name: str, folder: Path, architecture: str = "", **changes: Any) -> None:
         self.name, self.folder = name, folder
+        self.architecture = architecture or twins.architecture(name)
         self.source = folder / "source"
         config = twins.make_config(name, **changes)
+        config.architectures = [self.architecture]
         twins.make_model(name, config).save_pretrained(self.source)
         self.model = self.load(self.source)
-        self.inputs = twins.make_inputs(name, self.model.config)
+        self.inputs = twins.make_inputs(name, self.model.config, self.architecture)
         self.outputs = self.run(self.model)
         self.layers = COUNTS.get(name.partition("@")[0], LAYERS)
+
+    @property
+    def bound(self) -> float:
+        """The largest error of a growth that keeps the function."""
+        return SINGLE_BOUND if self.single else BOUND
 
     @property
     def single(self) -> bool:
@@ -66,7 +75,7 @@ class Twin:
 
     def load(self, folder: Path) -> PreTrainedModel:
         """A checkpoint as stock code reads it. Raises AssertionError for parameters that it lacks or has over."""
-        kind = getattr(transformers, twins.architecture(self.name))
+        kind = getattr(transformers, self.architecture)
         # Some classes keep single parameters in float32 when they are loaded: these too stay what they are.
         with casts_left_out():
             model, found = kind.from_pretrained(
@@ -135,6 +144,18 @@ class Twin:
         deep = self.run(self.grow("deep", depth=2))
         return self.error(self.run(self.grow("both", depth=2, width=2, noise_snr_db=None)), deep)
 
+    def others(self) -> float:
+        """The largest error of width 2 of the other classes that the type can be grown in: of other tasks."""
+        family = find_row(_read(self.source)[0])
+        worst = 0.0
+        for number, kind in enumerate(architectures(family)):
+            if kind != self.architecture:
+                other = Twin(self.name, self.folder / str(number), kind)
+                error = other.wider("width", width=2, noise_snr_db=None)
+                assert error <= self.bound, f"{kind}: {error:.0e}"
+                worst = max(worst, error)
+        return worst
+
     def live(self) -> float:
         """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference.
 
@@ -151,7 +172,7 @@ class Twin:
         """0.0 where `load_grown` gives the bits that stock code reads from the grown checkpoint, noise and all."""
         self.grow("file", width=2)
         # Casts as they are: some classes keep single parameters in float32.
-        kind = getattr(transformers, twins.architecture(self.name))
+        kind = getattr(transformers, self.architecture)
         wanted = kind.from_pretrained(self.folder / "file", dtype="auto").state_dict()
         return _largest_gap(wanted, growkernels.load_grown(self.source, width=2).state_dict())
 
@@ -175,6 +196,7 @@ def _steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "depth and width": twin.both,
         "live": twin.live,
         "loaded": twin.loaded,
+        "other classes": twin.others,
     }
 
 
@@ -187,7 +209,7 @@ def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
             twin = Twin(name, Path(folder))
         except Exception as error:
             return {"build": _failed(error)}
-        bound = SINGLE_BOUND if twin.single else BOUND
+        bound = twin.bound
         works = _steps(twin)
         return {step: _flipped(twin, bound) if step == "tie" else _outcome(works[step], bound) for step in steps}
 

@@ -84,7 +84,7 @@ def make_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     torch.manual_seed(0)
     config = copy.deepcopy(config)
     run_plainly(config)
-    model = getattr(transformers, architecture(name))(config)
+    model = getattr(transformers, config.architectures[0])(config)
     if name.partition("@")[0] not in SINGLE:
         model = model.to(torch.float64)
     _randomize(model)
@@ -132,13 +132,20 @@ def _scale(module: nn.Module, weight: torch.Tensor) -> float:
     return weight.shape[-1] ** -0.5
 
 
-def make_inputs(name: str, config: PreTrainedConfig) -> dict[str, torch.Tensor]:
-    """Held-out inputs; ids are none of those that stand for images, sounds or the end."""
+def make_inputs(name: str, config: PreTrainedConfig, kind: str = "") -> dict[str, torch.Tensor]:
+    """Held-out inputs of a class; ids are none of those that stand for images, sounds or the end."""
     generator = torch.Generator().manual_seed(7)
 
     def ids(count: int, length: int, most: int = 51, least: int = 13) -> torch.Tensor:
         return torch.randint(least, most, (count, length), generator=generator)
 
+    if kind.endswith("ForSequenceClassification"):
+        # One text, as not every class can tell padding; some read the last token that says where it ends.
+        end = config.get_text_config(decoder=True).eos_token_id
+        end = end[0] if isinstance(end, list) else end
+        return {"input_ids": torch.cat([ids(1, 11), torch.tensor([[2 if end is None or end > 50 else end]])], 1)}
+    if kind.endswith("ForMultipleChoice"):
+        return {"input_ids": ids(2, 12)[None]}
     if name == "vit":
         return {"pixel_values": torch.randn(2, 3, 16, 16, generator=generator).double()}
     if name in _SEQUENCE_TO_SEQUENCE:
@@ -161,7 +168,7 @@ def run(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor
         if "use_cache" not in str(error):
             raise
         output = model(**inputs)
-    for key in ("logits", "prediction_logits", "last_hidden_state"):
+    for key in ("logits", "prediction_logits", "start_logits", "last_hidden_state"):
         if getattr(output, key, None) is not None:
             return getattr(output, key)
     return output[0]
