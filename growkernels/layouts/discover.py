@@ -17,8 +17,8 @@ from growkernels.layouts.base import ModelLayout, Place, TensorLayout
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
-from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of
-from growkernels.layouts.limits import check_config
+from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
+from growkernels.layouts.limits import check_config, check_sizes
 from growkernels.layouts.parameters import split_layer
 from growkernels.layouts.reader import Reader, embedding_scaled, features
 from growkernels.layouts.stacks import find_stacks, layer_kinds
@@ -69,7 +69,8 @@ def lay_out(
     loaded = config_object(family, config)
     knobs = find_knobs(family, loaded)
     sizes, num_layers = read_sizes(family, loaded, knobs), _num_layers(loaded, knobs)
-    method = quantized.method_of(config)
+    check_sizes(text_config(loaded), sizes, num_layers)
+    method, built = quantized.method_of(config), own is not None
     stock = getattr(transformers, architecture, None)
     ignored = [re.compile(found) for found in getattr(stock, "_keys_to_ignore_on_load_unexpected", None) or ()]
     checks.check_layers(family, _without_extra(tensors, ignored, num_layers), num_layers)
@@ -96,6 +97,8 @@ def lay_out(
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
+    if not built:
+        own.check_runs(stacks.paths, kinds)
     width_refusal = method.refusal() if method else reason_of(family.width_refusal, loaded)
 
     def read_all(turned: Turned) -> dict[str, TensorLayout]:

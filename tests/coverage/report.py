@@ -22,6 +22,7 @@ _COLUMNS = {
     "live": "live",
     "loaded": "loaded",
     "other classes": "other classes",
+    "bad configs": "bad configs",
 }
 
 

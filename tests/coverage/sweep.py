@@ -26,6 +26,7 @@ from growkernels.layouts.discover import find_row
 from tests.coverage import twins
 from tests.coverage.exact import casts_left_out
 from tests.coverage.sizes import COUNTS, LAYERS, SINGLE
+from tests.coverage.spoiled import spoiled
 
 #: One step's outcome: `exact` with its error, `differs` with it, `refused` or `failed` with the reason.
 Step = dict[str, Any]
@@ -33,7 +34,7 @@ Step = dict[str, Any]
 #: What is done with every twin.
 STEPS = (
     *("width 2", "width 3", "width 2, ffn 3", "noise", "tie"),
-    *("stack", "odd list", "depth and width", "live", "loaded", "other classes"),
+    *("stack", "odd list", "depth and width", "live", "loaded", "other classes", "bad configs"),
 )
 
 #: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
@@ -156,6 +157,38 @@ class Twin:
                 worst = max(worst, error)
         return worst
 
+    def misled(self) -> float:
+        """The largest error of growths from configs that are not those of the weights: all that are not refused are models.
+
+        Such a config is either meaningless, or one by which stock code runs the weights, and the growth keeps what they do.
+        """
+        path, worst = self.source / "config.json", 0.0
+        text = path.read_text()
+        try:
+            for what, config in spoiled(json.loads(text)):
+                path.write_text(json.dumps(config))
+                try:
+                    worst = max(worst, self._taken_at_its_word())
+                except GrowthError:
+                    continue
+                except Exception as error:
+                    raise AssertionError(f"{what}: {error}") from error
+        finally:
+            path.write_text(text)
+        return worst
+
+    def _taken_at_its_word(self) -> float:
+        """The error of a growth of the checkpoint as its config describes it now."""
+        options: dict[str, Any] = {"width": 2, "noise_snr_db": None}
+        layout = discover(*_read(self.source))
+        if layout.width_refusal:
+            options = {"layers": ",".join(map(str, range(layout.num_layers - 1)))}
+        growkernels.plan(self.source, **options)
+        outputs = self.run(self.load(self.source))
+        if layout.width_refusal or torch.equal(outputs, self.outputs):
+            return 0.0
+        return self.error(self.run(self.grow("misled", **options)), outputs)
+
     def live(self) -> float:
         """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference.
 
@@ -197,6 +230,7 @@ def _steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "live": twin.live,
         "loaded": twin.loaded,
         "other classes": twin.others,
+        "bad configs": twin.misled,
     }
 
 

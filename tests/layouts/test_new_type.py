@@ -13,7 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 import growkernels
 from growkernels.errors import GrowthError, VerificationFailed
-from growkernels.layouts import Family, checks, families, trial
+from growkernels.layouts import Family, checks, classes, families, trial
+from growkernels.verification import logits
 from tests.coverage import twins
 
 
@@ -58,7 +59,9 @@ def saved(monkeypatch, tmp_path):
     checks._usual_tasks.cache_clear()
 
     def save(kind: type[NextForCausalLM]) -> Path:
-        monkeypatch.setattr(f"transformers.{kind.__name__}", kind, raising=False)
+        # There are two of it where it is imported for the first time by a test.
+        for module in {id(part.transformers): part.transformers for part in (classes, trial, logits, twins)}.values():
+            monkeypatch.setattr(module, kind.__name__, kind, raising=False)
         monkeypatch.setitem(CONFIG_MAPPING._extra_content, "next", NextConfig)
         monkeypatch.setitem(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "next", kind.__name__)
         config = NextConfig(
