@@ -26,7 +26,7 @@ def make_claims(
     options: GrowthOptions,
     experts: ExpertGrowth | None = None,
 ) -> tuple[Claim, ...]:
-    """One claim for each part of the growth: depth, width, experts, and a change of dtype."""
+    """One claim for each part of the growth: depth, width, experts, dtype, and a layout that only a twin confirmed."""
     claims = []
     if [layer.source for layer in layers] != list(range(layout.num_layers)):
         claims.append(_depth_claim(layers, layout, depth, options))
@@ -46,6 +46,14 @@ def make_claims(
     )
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
+    if layout.derived:
+        claims.append(
+            Claim(
+                "layout",
+                "up to rounding",
+                f"{layout.model_type} is not in the table: what its tensors mean is derived, and checked on a twin",
+            )
+        )
     return tuple(claims)
 
 
