@@ -3,7 +3,8 @@
 Everything is a list of segments, each in closed form: `length` source indices are cut into `groups` equal groups, and
 every group is laid down `copies` times before the next one starts. One group is a tile (`i mod n`), as many groups as
 indices is an interleave (`i // k`), the groups of grouped-query attention are what lies between; fused parts
-(`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source. A general gather is many short segments.
+(`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source, and one at `MEAN` holds the mean over all
+source indices. A general gather is many short segments.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NEW = -1
+MEAN = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Segment:
     def __post_init__(self) -> None:
         if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
             raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
-        if self.start < NEW or (self.start == NEW and (self.copies, self.groups) != (1, 1)):
-            raise ValueError(f"{self}: start must be >= 0, or NEW with one copy and one group")
+        if self.start < MEAN or (self.start < 0 and (self.copies, self.groups) != (1, 1)):
+            raise ValueError(f"{self}: start must be >= 0, or NEW or MEAN with one copy and one group")
 
     @property
     def size(self) -> int:
@@ -37,9 +39,9 @@ class Segment:
         return self.length * self.copies
 
     def indices(self) -> np.ndarray:
-        """Source index of each target index, int64; NEW where there is none."""
-        if self.start == NEW:
-            return np.full(self.length, NEW, np.int64)
+        """Source index of each target index, int64; NEW where there is none, MEAN where there are all."""
+        if self.start < 0:
+            return np.full(self.length, self.start, np.int64)
         groups = np.arange(self.start, self.start + self.length, dtype=np.int64).reshape(self.groups, 1, -1)
         return np.broadcast_to(groups, (self.groups, self.copies, groups.shape[2])).reshape(-1)
 
@@ -109,7 +111,7 @@ class IndexVector:
     @property
     def source_size(self) -> int:
         """Number of source indices up to the last one that is drawn on."""
-        return max([0, *[s.start + s.length for s in self.segments if s.start != NEW]])
+        return max([0, *[s.start + s.length for s in self.segments if s.start >= 0]])
 
     @property
     def copies(self) -> int:
@@ -119,7 +121,7 @@ class IndexVector:
     @property
     def uniform(self) -> bool:
         """Whether every source index is repeated equally often and nothing is NEW."""
-        return all(s.start != NEW and s.copies == self.copies for s in self.segments)
+        return all(s.start >= 0 and s.copies == self.copies for s in self.segments)
 
     @property
     def is_new(self) -> bool:
@@ -130,6 +132,11 @@ class IndexVector:
     def has_new(self) -> bool:
         """Whether some target index has no source."""
         return any(s.start == NEW and s.length for s in self.segments)
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether some target index holds the mean over the source axis."""
+        return any(s.start == MEAN and s.length for s in self.segments)
 
     def is_identity(self, size: int | None = None) -> bool:
         """Whether target index i is source index i, for all of a source axis of `size` if given."""
