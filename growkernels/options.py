@@ -17,14 +17,29 @@ from growkernels.rules.variant import Variant
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
+SizeSymbol = Literal["hidden", "heads", "kv_heads", "ffn", "vocab"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
+
+#: The options that give a size of the target in absolute numbers, and what they size.
+SIZES: dict[str, SizeSymbol] = {
+    "hidden_size": "hidden",
+    "num_heads": "heads",
+    "num_kv_heads": "kv_heads",
+    "intermediate_size": "ffn",
+    "vocab_size": "vocab",
+}
+#: The ratio that sizes the same axis, where that is not `width`; empty for none.
+RATIO_OF = {"intermediate_size": "ffn", "vocab_size": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class GrowthOptions:
     """One growth. Raises GrowthError for what cannot be meant.
+
+    `hidden_size`, `num_heads`, `num_kv_heads`, `intermediate_size`, `vocab_size`: sizes of the target, those that are not given
+    as they are.
 
     `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
     `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
@@ -41,6 +56,11 @@ class GrowthOptions:
     depth_operator: str = "gstack"
     width: int | None = None
     ffn: int | None = None
+    hidden_size: int | None = None
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    intermediate_size: int | None = None
+    vocab_size: int | None = None
     width_operator: str = "hypercloning"
     variant: Variant = "symmetric"
     noise_snr_db: float | None = 10.0
@@ -67,8 +87,14 @@ class GrowthOptions:
             raise GrowthError(
                 f"depth {self.depth} and layers {self.layers!r} both say which layers the target has; give one of the two."
             )
-        if self.layers is None and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
-            raise GrowthError("nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2.")
+        for name in self.sizes:
+            object.__setattr__(self, name, _size(getattr(self, name), name))
+            if (ratio := RATIO_OF.get(name, "width")) and getattr(self, ratio) is not None:
+                raise GrowthError(
+                    f"{ratio} {getattr(self, ratio)} and {name} {getattr(self, name)} both size one axis; give one of the two."
+                )
+        if self.layers is None and not self.sizes and all(n in (None, 1) for n in (self.depth, self.width, self.ffn)):
+            raise GrowthError("nothing to grow: give depth, layers, width, ffn or a size, with a ratio of at least 2.")
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
         _choice(self.depth_init, "depth_init", DEPTH_INITS)
@@ -77,6 +103,11 @@ class GrowthOptions:
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given in absolute numbers, by the names of their options."""
+        return {name: size for name in SIZES if (size := getattr(self, name)) is not None}
 
 
 class GrowthKeywordsButDtype(TypedDict, total=False):
@@ -87,6 +118,11 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     depth_operator: str
     width: int | None
     ffn: int | None
+    hidden_size: int | None
+    num_heads: int | None
+    num_kv_heads: int | None
+    intermediate_size: int | None
+    vocab_size: int | None
     width_operator: str
     variant: Variant
     noise_snr_db: float | None
@@ -143,6 +179,16 @@ def _ratio(value: object, name: str, noun: str) -> int | None:
             f"{name} is {value!r}; expected a whole number of at least 1: every {noun} is copied that many times, "
             f"and each as often as the others, so that {name} 2 doubles. Ratios between whole numbers are not supported."
         )
+    return int(number)
+
+
+def _size(value: object, name: str) -> int:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
+        raise GrowthError(f"{name} is {value!r}; expected the size of the target, a whole number of at least 1.")
     return int(number)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from growkernels.options import GrowthOptions
 
+SIZES = "Wider, by sizes in place of ratios"
 DEPTH, WIDTH, LEARNED, TARGET, CHECKS = "Deeper", "Wider", "Learned growth (ligo)", "Target", "Verification"
 
 
@@ -43,6 +44,11 @@ GROWTH: dict[str, Help] = {
         WIDTH, "N", "N times the hidden size, heads, kv heads (but multi-query attention keeps its one) and ffn size."
     ),
     "ffn": Help(WIDTH, "M", "M times the ffn size, whatever --width is.", default="that of --width"),
+    "hidden_size": Help(SIZES, "D", "Hidden size of the target. Alone, it keeps heads and head_dim.", "as it is"),
+    "num_heads": Help(SIZES, "H", "Attention heads of the target; their size stays.", "as it is"),
+    "num_kv_heads": Help(SIZES, "K", "Key and value heads of the target: more for GQA and MQA.", "as it is"),
+    "intermediate_size": Help(SIZES, "F", "Size of the feed-forward network.", "as it is"),
+    "vocab_size": Help(SIZES, "V", "Rows of the embedding and of the head; new ones are means.", "as it is"),
     "width_operator": Help(
         WIDTH,
         "NAME",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -13,8 +14,13 @@ from growkernels.rules.tensor import TensorSpec
 
 #: What an axis counts. `heads` and `kv_heads` count features (heads * head_dim), in whole heads. `inner` is the inside of a
 #: state-space, recurrent or linear-attention block and `groups` its groups: both grow as hidden does. `experts` and `layers`
-#: count blocks and never grow in width; `fixed` never grows.
-Symbol = Literal["hidden", "heads", "kv_heads", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"]
+#: count blocks and never grow in width; `fixed` never grows. `head_dim` is the size of a head, which no axis counts alone.
+Symbol = Literal[
+    "hidden", "heads", "kv_heads", "head_dim", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"
+]
+
+#: A size of the target over the source's: a whole number where everything is copied equally often.
+Ratio = int | Fraction
 
 #: The symbols that one `width` multiplies together.
 WIDTH_SYMBOLS: tuple[Symbol, ...] = ("hidden", "heads", "kv_heads", "inner", "groups")

@@ -7,9 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from growkernels.layouts.base import Symbol
+from growkernels.layouts.base import Ratio, Symbol
 from growkernels.layouts.family import HEADS, Declared, Family, Parts, Refusal
 from growkernels.layouts.keys import words
+from growkernels.layouts.knobs import scaled
 
 #: Parts of what a tensor puts out, by ending, in every family that does not say otherwise.
 OUTPUTS: Mapping[str, Declared] = {
@@ -88,7 +89,7 @@ def _bigcode(config: PreTrainedConfig) -> Parts:
     return (("heads", 3 * config.hidden_size),)
 
 
-def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, int], layers: int) -> dict[str, Any]:
+def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, Ratio], layers: int) -> dict[str, Any]:
     """The ffn size itself: the class would round up another multiple of what the config says."""
     if not config.block_auto_adjust_ff_dim or ratios.get("ffn", 1) == 1:
         return {}
@@ -96,7 +97,7 @@ def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, int], layers: in
     if config.block_ffn_dim_multiplier is not None:
         size = int(config.block_ffn_dim_multiplier * size)
     size = -(-size // config.block_multiple_of) * config.block_multiple_of
-    return {"intermediate_size": size * ratios["ffn"], "block_auto_adjust_ff_dim": False}
+    return {"intermediate_size": scaled(size, ratios["ffn"]), "block_auto_adjust_ff_dim": False}
 
 
 def _unequal_chunks(config: PreTrainedConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import frexp
 
-from growkernels.layouts.base import ModelLayout
+from growkernels.layouts.base import ModelLayout, Ratio
 from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
@@ -30,8 +30,16 @@ def make_claims(
             "depth", "no", "the layers run in an order that they were not trained in; further training recovers it"
         )
         claims.append(depth.claim if options.layers is None else other)
-    if max(ratios.values()) > 1:
+    if max(ratio for symbol, ratio in ratios.items() if symbol != "vocab") > 1:
         claims.append(_width_claim(rules, width))
+    if ratios["vocab"] > 1:
+        claims.append(
+            Claim(
+                "vocab",
+                "exactly",
+                "old tokens keep their scores; new ones get the mean of all, which takes probability",
+            )
+        )
     narrowed = sorted(
         {
             f"{source} to {rule.spec.dtype}"
@@ -58,7 +66,7 @@ def _narrows(source: str, rule: Rule) -> bool:
 
 
 def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
-    if any(isinstance(rule.how, Learned) for rule in rules):
+    if not width.preserves or any(isinstance(rule.how, Learned) for rule in rules):
         return Claim("width", "no", width.why)
     by_dtype: dict[str, dict[str, None]] = {}
     for rule in rules:
@@ -83,9 +91,11 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
 def _roundings(tile: Tile, dtype: str) -> list[str]:
     """Why stored values of a rule are not exact."""
     reasons = []
-    if frexp(tile.divisor)[0] != 0.5:
-        reasons.append(f"division by {tile.divisor:.6g}")
-    elif tile.divisor != 1 and _FORMATS[dtype][1] > -126:
+    numbers = dict.fromkeys((tile.divisor, *(number for axis in tile.divisors for number in axis)))
+    uneven = [number for number in numbers if frexp(number)[0] != 0.5]
+    if uneven:
+        reasons += [f"division by {number:.6g}" for number in uneven]
+    elif list(numbers) != [1] and _FORMATS[dtype][1] > -126:
         reasons.append("divided values may fall below the normal range")
     if tile.shift:
         reasons.append("shift of a norm")
@@ -99,15 +109,16 @@ def make_warnings(
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = []
-    width = max(ratios.values())
+    width = max(ratio for symbol, ratio in ratios.items() if symbol != "vocab")
+    copies = any(isinstance(rule.how, Tile) and rule.how.n_in > 1 for rule in rules)
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
-    elif width > 1 and options.noise_snr_db is None:
+    elif copies and options.noise_snr_db is None:
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
         )
-    elif width > 1:
+    elif copies:
         warnings += _still_equal(rules)
     if list(layer_index) != list(range(layout.num_layers)):
         warnings += layout.depth_warnings
@@ -131,7 +142,7 @@ def make_warnings(
     return tuple(warnings)
 
 
-def _learned_warnings(width: int, options: GrowthOptions) -> list[str]:
+def _learned_warnings(width: Ratio, options: GrowthOptions) -> list[str]:
     if width == 1 or options.init_noise > 0 or options.width_init in ("normal", "convex"):
         return []
     return [

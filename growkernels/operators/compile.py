@@ -8,8 +8,7 @@ from functools import cache
 from typing import TypeVar
 
 from growkernels.errors import GrowthError
-from growkernels.layouts import ModelLayout, TensorLayout, grow_config
-from growkernels.layouts.base import Symbol
+from growkernels.layouts import ModelLayout, TensorLayout, check_shapes, grow_config
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
@@ -52,9 +51,9 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
-        raise GrowthError(
-            f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
-        )
+        given = f"sizes {options.sizes}" if options.sizes else f"layers {options.layers!r}"
+        remedy = "give larger ones" if options.sizes else "name layers more than once"
+        raise GrowthError(f"nothing to grow: {given} is the model as it is; {remedy}.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -82,10 +81,14 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
         rules.append(_rule(tensor, layer, sources, how, options))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
+    dtype = None if options.dtype == "keep" else options.dtype
+    config = grow_config(layout, ratios, index, options.untie, dtype)
+    if options.sizes:
+        check_shapes(layout, config, {rule.target: rule.spec.shape for rule in rules})
     return Plan(
         rules=tuple(rules),
         source_config=dict(layout.config),
-        config=grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype),
+        config=config,
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
@@ -120,7 +123,7 @@ def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOpe
         )
 
 
-def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[Symbol, int]) -> None:
+def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Ratios) -> None:
     """An option that says where something starts which does not grow would be silently ignored."""
     if options.layers is not None and options.depth_init != "stack":
         raise GrowthError(

@@ -13,6 +13,9 @@ from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
+from growkernels.operators.net2net import NET2NET
+from growkernels.operators.random_units import RANDOM
+from growkernels.operators.zero import ZERO
 
 #: Group of the entry points by which packages name operators.
 ENTRY_POINTS = "growkernels.operators"
@@ -67,5 +70,5 @@ def _register_installed() -> None:
             warnings.warn(f"growkernels goes without operator {entry.name!r}: {why}", stacklevel=2)
 
 
-for _operator in (GSTACK, INTERPOLATE, LIGO_DEPTH, HYPERCLONING, LIGO_WIDTH):
+for _operator in (GSTACK, INTERPOLATE, LIGO_DEPTH, HYPERCLONING, NET2NET, ZERO, RANDOM, LIGO_WIDTH):
     register_operator(_operator)

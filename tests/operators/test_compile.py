@@ -72,7 +72,7 @@ def test_stacking_orders():
     ("options", "message"),
     [
         ({"depth": 2, "depth_operator": "solar"}, "depth_operator is 'solar'; expected one of gstack, interpolate"),
-        ({"width": 2, "width_operator": "net2net"}, "width_operator is 'net2net'; expected one of hypercloning"),
+        ({"width": 2, "width_operator": "wider"}, "width_operator is 'wider'; expected one of hypercloning"),
         ({"layers": "0-1"}, "nothing to grow: layers '0-1' is the model as it is"),
         ({"layers": "0-2"}, "layer 2 is not in the source, which has layers 0 to 1"),
         ({"depth": 2, "depth_init": "interpolate"}, "or choose depth_operator ligo."),

@@ -26,7 +26,7 @@ def test_ratios_may_be_text(value):
     "options", [{}, {"depth": 1}, {"width": 1}, {"width": 1, "ffn": 1}, {"dtype": "bfloat16"}, {"untie": True}]
 )
 def test_nothing_to_grow(options):
-    with pytest.raises(GrowthError, match="nothing to grow: give depth, layers, width or ffn"):
+    with pytest.raises(GrowthError, match="nothing to grow: give depth, layers, width, ffn or a size"):
         GrowthOptions(**options)
 
 

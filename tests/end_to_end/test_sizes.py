@@ -1,0 +1,168 @@
+"""Growth to sizes in absolute numbers computes what the source computes, by every operator, as stock code reloads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.verification.logits import load_model, outputs
+from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
+from tests.live.support import assert_same_model
+
+#: Rounding of float64 through two layers; the errors measured are below 3e-15.
+BOUND = 1e-11
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sources")
+
+
+def logits_of(folder: Path, ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, and the logits of the stock model of a checkpoint in float64, all its casts left out."""
+    model = load(folder, torch.float64)
+    ids = tokens(model, 2, 24) if ids is None else ids
+    with all_in_float64():
+        return ids, outputs(model, ids)["logits"]
+
+
+def error(source: Path, target: Path) -> float:
+    """Largest difference of the logits of the source's tokens, over the largest logit."""
+    ids, wanted = logits_of(source)
+    _, found = logits_of(target, ids)
+    return float((found[..., : wanted.shape[-1]] - wanted).abs().max() / wanted.abs().max())
+
+
+COPIES = {
+    "kv heads": {"num_kv_heads": 4},
+    "heads in groups": {"num_heads": 8},
+    "heads and kv heads, groups twice as large": {"num_heads": 16, "num_kv_heads": 4},
+    "heads and kv heads, groups half as large": {"num_heads": 8, "num_kv_heads": 8},
+    "heads, diagonal": {"num_heads": 16, "num_kv_heads": 4, "variant": "diagonal"},
+    "hidden": {"hidden_size": 64},
+    "ffn and tokens": {"intermediate_size": 80, "vocab_size": 120},
+}
+UNEVEN = {
+    "ffn": {"intermediate_size": 57},
+    "heads in groups, hidden twice": {"num_heads": 6, "hidden_size": 64, "intermediate_size": 90},
+    "groups": {"num_heads": 6, "num_kv_heads": 3},
+    "groups and in groups": {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 41},
+}
+#: Families that keep the size of a head apart from hidden and heads, but for llama, which wants one to divide the other.
+FREE = (("qwen3", "plain"), ("qwen3", "tied"), ("gemma", "plain"))
+
+
+@pytest.mark.parametrize("sizes", COPIES)
+@pytest.mark.parametrize(("family", "variant"), [("llama", "plain"), ("llama", "tied"), *FREE[1:]])
+def test_whole_copies_of_one_axis(family: str, variant: str, sizes: str, sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **COPIES[sizes])) <= BOUND
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_multi_query_attention_becomes_grouped(count: int, sources: Path, tmp_path: Path) -> None:
+    for family in ("llama", "gemma"):
+        source = saved(sources, family, "mqa", torch.float64)
+        assert error(source, grown(source, tmp_path / family, num_kv_heads=count)) == 0.0
+
+
+@pytest.mark.parametrize("operator", ["net2net", "zero"])
+@pytest.mark.parametrize("sizes", UNEVEN)
+@pytest.mark.parametrize(("family", "variant"), FREE[:2])
+def test_any_ratio(family: str, variant: str, sizes: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    options = {**UNEVEN[sizes], "width_operator": operator}
+    if operator == "zero":
+        options.pop("hidden_size", None)
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+#: The feed-forward network alone, at a ratio that is not whole.
+FFN = {"llama": "biases", "gpt_neox": "plain", "gpt2": "inner", "gemma": "plain", "bert": "plain"}
+
+
+@pytest.mark.parametrize("operator", ["net2net", "zero", "random"])
+@pytest.mark.parametrize("family", FFN)
+def test_feed_forward_networks_of_every_family(family: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, FFN[family], torch.float64)
+    options = {"intermediate_size": 57, "vocab_size": 101, "width_operator": operator}
+    found = error(source, grown(source, tmp_path / "target", **options))
+    if operator == "random":
+        assert 1e-5 < found < 0.5
+    else:
+        assert found <= BOUND
+
+
+def test_new_tokens_have_the_mean_of_all(sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, "gpt_neox", "plain", torch.float64)
+    ids, wanted = logits_of(source)
+    _, found = logits_of(grown(source, tmp_path / "target", vocab_size=100), ids)
+    assert torch.equal(found[..., :97], wanted)
+    mean = wanted.mean(-1, keepdim=True)
+    assert (found[..., 97:] - mean).abs().max() <= 1e-13 * wanted.abs().max()
+
+
+LIVE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "copies": ("llama", "tied", {"num_heads": 8, "num_kv_heads": 4, "vocab_size": 120}),
+    "net2net": ("qwen3", "plain", {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 57, "depth": 2}),
+    "zero": ("gpt2", "inner", {"intermediate_size": 57, "vocab_size": 99}),
+}
+
+
+@pytest.mark.parametrize("case", LIVE)
+def test_a_live_model_is_the_checkpoints(case: str, sources: Path, tmp_path: Path) -> None:
+    family, variant, options = LIVE[case]
+    if case != "copies":
+        options = {**options, "width_operator": case}
+    source = saved(sources, family, variant)
+    wanted = load_model(grown(source, tmp_path / "grown", **options), torch.float32)[0]
+    assert_same_model(growkernels.grow_model(load_model(source, torch.float32)[0], **options), wanted)
+
+
+def test_verification_compares_the_sources_tokens_and_sums(sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, "qwen3", "tied")
+    options = {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 57, "vocab_size": 120}
+    report = growkernels.grow_checkpoint(source, tmp_path / "target", width_operator="net2net", **options)
+    assert report.verification is not None
+    assert report.verification.passed
+    assert report.verification.logits is not None
+
+
+REFUSED = [
+    ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
+    ("gpt2", {"hidden_size": 64}, "such as to 8 heads"),
+    ("gpt2", {"num_kv_heads": 8}, "gpt2 has no size of its own for it"),
+    ("llama", {"num_heads": 6, "width_operator": "net2net"}, "not a multiple of the number of attention heads"),
+    ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
+    ("llama", {"intermediate_size": 57}, "give a whole multiple of the source's 40"),
+    ("llama", {"intermediate_size": 40}, "nothing to grow: sizes {'intermediate_size': 40}"),
+    ("llama", {"hidden_size": 40, "width_operator": "net2net"}, "is no multiple of 32"),
+    ("llama", {"hidden_size": 64, "width_operator": "zero"}, "takes other norms"),
+    ("llama", {"width": 2, "hidden_size": 64}, "width 2 and hidden_size 64 both size one axis"),
+    ("llama", {"ffn": 2, "intermediate_size": 80}, "ffn 2 and intermediate_size 80 both size one axis"),
+    ("llama", {"vocab_size": 0}, "expected the size of the target"),
+    ("llama", {"vocab_size": 120, "width_operator": "ligo"}, "ligo has no matrix for tokens"),
+    ("qwen3", {"num_heads": 7, "width_operator": "zero"}, "7 heads cannot share 2 kv heads evenly"),
+    ("qwen3", {"num_heads": 9, "num_kv_heads": 9, "width_operator": "zero"}, None),
+    ("qwen3", {"num_heads": 6, "num_kv_heads": 6, "width_operator": "net2net"}, None),
+]
+
+
+@pytest.mark.parametrize(("family", "options", "message"), REFUSED)
+def test_what_cannot_be(
+    family: str, options: dict[str, Any], message: str | None, sources: Path, tmp_path: Path
+) -> None:
+    source = saved(sources, family, dtype=torch.float64)
+    if message is None:
+        assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+        return
+    with pytest.raises(GrowthError) as raised:
+        grown(source, tmp_path / "target", **options)
+    assert message in str(raised.value)
