@@ -146,7 +146,7 @@ class ModelLayout:
     #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.
     norms: Literal["pre", "post"] = "pre"
 
-    def power_of_width(self, ratio: int, power: float) -> float:
+    def power_of_width(self, ratio: Ratio, power: float) -> float:
         """By how much more the class itself multiplies by hidden**power once hidden is `ratio` times as large."""
         if self.scale_dtype and power == 0.5:
             dtype = getattr(torch, self.scale_dtype)

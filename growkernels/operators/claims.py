@@ -110,10 +110,11 @@ def make_warnings(
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = []
     width = max(ratio for symbol, ratio in ratios.items() if symbol != "vocab")
-    copies = any(isinstance(rule.how, Tile) and rule.how.n_in > 1 for rule in rules)
+    tiles = [rule.how for rule in rules if isinstance(rule.how, Tile)]
+    copies = any(tile.n_in > 1 for tile in tiles)
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
-    elif copies and options.noise_snr_db is None:
+    elif copies and all(tile.noise is None for tile in tiles):
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."

@@ -6,7 +6,7 @@ grow together, so that each copy of a query head reads a copy of the key and val
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from growkernels.errors import GrowthError
@@ -40,9 +40,16 @@ class Features:
         return found.pop() if len(found) == 1 else None
 
 
-def axis_features(axis: Axis, layout: ModelLayout, ratios: Ratios, fresh: bool = False) -> Features:
-    """The features of an axis, part by part. `fresh`: what the target has more of is new, and no copy.
+#: From the size of the stream in the source and in the target to its features.
+Stream = Callable[[int, int], "Features"]
 
+
+def axis_features(
+    axis: Axis, layout: ModelLayout, ratios: Ratios, fresh: bool = False, stream: Stream | None = None
+) -> Features:
+    """The features of an axis, part by part.
+
+    fresh: what the target has more of is new, and no copy. stream: how the stream grows, where that is a way of its own.
     Raises GrowthError for sizes that are not whole, and for numbers of heads that do not fit each other.
     """
     if all(ratios.get(part.symbol, 1) == 1 for part in axis.parts):
@@ -50,7 +57,10 @@ def axis_features(axis: Axis, layout: ModelLayout, ratios: Ratios, fresh: bool =
     pairs: list[tuple[Segment, int]] = []
     start = 0
     for part in axis.parts:
-        found = _part(part, layout, ratios, fresh)
+        if stream is not None and part.symbol == "hidden":
+            found = stream(part.size, int(part.size * ratios["hidden"]))
+        else:
+            found = _part(part, layout, ratios, fresh)
         for s, share in zip(found.segments, found.shares, strict=True):
             pairs.append((s if s.start < 0 else Segment(start + s.start, s.length, s.copies, s.groups), share))
         start += part.size

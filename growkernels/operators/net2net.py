@@ -7,47 +7,41 @@ are copied, so that no two of them differ by more than one in their copies.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
-from growkernels.operators import hypercloning
+from growkernels.operators import hypercloning, stream
 from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.operators.features import axis_features
 from growkernels.operators.sizes import find_ratios
 from growkernels.options import GrowthOptions
-from growkernels.plans import Noise, Tile
+from growkernels.plans import Tile
+
+#: Copies of everything, uneven where they must be.
+_WAY = stream.Way(copies=None, fresh=False)
 
 
 def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
-    """The target's sizes over the source's. Raises GrowthError for a hidden size that is no multiple of the source's."""
+    """The target's sizes over the source's. Raises GrowthError for streams whose copies must be even."""
     found = find_ratios(layout, options)
-    if not isinstance(found["hidden"], int):
-        raise GrowthError(
-            f"hidden_size {options.hidden_size} is no multiple of {layout.sizes['hidden']}: copies of a part of the stream "
-            f"change what its norms divide by. Give a whole multiple, or width_operator lemon."
-        )
+    stream.check_stream(layout, found, _WAY)
     return found
 
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor. Raises GrowthError for norms over features whose numbers of copies differ."""
     features = [axis_features(axis, layout, ratios) for axis in tensor.axes]
-    if tensor.kind == "norm" and len({share for found in features for share in found.shares}) > 1:
+    in_stream = all(part.symbol == "hidden" for axis in tensor.axes for part in axis.parts)
+    if tensor.kind == "norm" and not in_stream and len({share for found in features for share in found.shares}) > 1:
         raise GrowthError(
             f"{tensor.name} is a norm over {tensor.axes[0]}, which depends on how often each feature is copied; give a whole "
             f"multiple of the source's size."
         )
-    summed = tensor.input_axis
-    if summed is None or features[summed].share is not None:
+    even = tensor.input_axis is None or features[tensor.input_axis].share is not None
+    if even and isinstance(ratios["hidden"], int):
         return hypercloning.grow(tensor, layout, ratios, options)
-    noise = Noise(options.noise_snr_db) if tensor.layer is not None and options.noise_snr_db is not None else None
-    return Tile(
-        tuple(found.index for found in features),
-        summed,
-        layout.power_of_width(int(ratios["hidden"]), tensor.power),
-        noise=noise,
-        output_axis=tensor.output_axis if len(tensor.axes) > 2 else None,
-        divisors=tuple(tuple(map(float, f.shares)) if axis == summed else () for axis, f in enumerate(features)),
-    )
+    return stream.grow(tensor, layout, ratios, replace(_WAY, noise_db=options.noise_snr_db), 0.0)
 
 
 NET2NET = WidthOperator(

@@ -6,15 +6,16 @@ The paper, as MSG (arXiv 2305.02869), masks them at first and lifts the mask in 
 from __future__ import annotations
 
 from growkernels.layouts.base import ModelLayout, TensorLayout
-from growkernels.operators import zero
+from growkernels.operators import stream, zero
 from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.options import GrowthOptions
-from growkernels.plans import Fill, Tile
+from growkernels.plans import Tile
 
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor: random weights wherever a new feature is written or read."""
-    return zero.extended(tensor, layout, ratios, Fill(0.0, zero.fresh_std(layout)))
+    std = zero.fresh_std(layout)
+    return stream.grow(tensor, layout, ratios, stream.Way(copies=1, fresh=True, written=std), std)
 
 
 RANDOM = WidthOperator(

@@ -12,6 +12,7 @@ from growkernels.operators.base import DepthOperator, WidthOperator
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
+from growkernels.operators.lemon import LEMON
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.net2net import NET2NET
 from growkernels.operators.random_units import RANDOM
@@ -70,5 +71,5 @@ def _register_installed() -> None:
             warnings.warn(f"growkernels goes without operator {entry.name!r}: {why}", stacklevel=2)
 
 
-for _operator in (GSTACK, INTERPOLATE, LIGO_DEPTH, HYPERCLONING, NET2NET, ZERO, RANDOM, LIGO_WIDTH):
+for _operator in (GSTACK, INTERPOLATE, LIGO_DEPTH, HYPERCLONING, NET2NET, ZERO, RANDOM, LEMON, LIGO_WIDTH):
     register_operator(_operator)

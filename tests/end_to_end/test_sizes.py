@@ -12,6 +12,7 @@ import growkernels
 from growkernels.errors import GrowthError
 from growkernels.verification.logits import load_model, outputs
 from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
+from tests.families import make_variant
 from tests.live.support import assert_same_model
 
 #: Rounding of float64 through two layers; the errors measured are below 3e-15.
@@ -109,10 +110,62 @@ def test_new_tokens_have_the_mean_of_all(sources: Path, tmp_path: Path) -> None:
     assert (found[..., 97:] - mean).abs().max() <= 1e-13 * wanted.abs().max()
 
 
+#: Heads of these families are as large as hidden over heads says.
+STREAM = {
+    "one and a half": {"hidden_size": 48, "num_heads": 6},
+    "two and a quarter, more units": {"hidden_size": 72, "num_heads": 9, "intermediate_size": 150, "vocab_size": 101},
+}
+STREAMS = [
+    ("llama", "plain"),
+    ("llama", "tied"),
+    ("gpt_neox", "plain"),
+    ("gpt_neox", "tied"),
+    ("gpt2", "inner"),
+    ("gpt2", "untied"),
+    ("qwen3", "tied"),
+    ("gemma", "plain"),
+]
+
+
+@pytest.mark.parametrize("operator", ["lemon", "zero", "net2net"])
+@pytest.mark.parametrize("sizes", STREAM)
+@pytest.mark.parametrize(("family", "variant"), STREAMS)
+def test_a_stream_of_any_width(
+    family: str, variant: str, sizes: str, operator: str, sources: Path, tmp_path: Path
+) -> None:
+    grouped = {"num_kv_heads": 3} if family in ("llama", "qwen3", "gemma") else {}
+    options = {**STREAM[sizes], **grouped, "width_operator": operator}
+    source = saved(sources, family, variant, torch.float64)
+    if operator == "net2net" and family in ("gpt_neox", "gpt2", "gemma"):
+        with pytest.raises(GrowthError, match="give width_operator lemon"):
+            grown(source, tmp_path / "target", **options)
+        return
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+@pytest.mark.parametrize("operator", ["lemon", "zero", "net2net"])
+@pytest.mark.parametrize(("family", "variant"), [("llama", "tied"), ("gpt2", "inner"), ("gemma", "plain")])
+def test_eps_counts_as_much_as_it_did(family: str, variant: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    """Of activations as small as these, eps is most of what norms divide by."""
+    source = tmp_path / "source"
+    _, model = make_variant(family, variant)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embed" in name or "wte" in name or "wpe" in name:
+                parameter.mul_(1e-4)
+    model.double().save_pretrained(source)
+    grouped = {"num_kv_heads": 3} if family != "gpt2" else {}
+    options = {"hidden_size": 48, "num_heads": 6, **grouped, "width_operator": operator}
+    if operator == "net2net" and family != "llama":
+        return
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
 LIVE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "copies": ("llama", "tied", {"num_heads": 8, "num_kv_heads": 4, "vocab_size": 120}),
     "net2net": ("qwen3", "plain", {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 57, "depth": 2}),
     "zero": ("gpt2", "inner", {"intermediate_size": 57, "vocab_size": 99}),
+    "lemon": ("gpt_neox", "tied", {"hidden_size": 72, "num_heads": 9, "depth": 2}),
 }
 
 
@@ -143,8 +196,9 @@ REFUSED = [
     ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
     ("llama", {"intermediate_size": 57}, "give a whole multiple of the source's 40"),
     ("llama", {"intermediate_size": 40}, "nothing to grow: sizes {'intermediate_size': 40}"),
-    ("llama", {"hidden_size": 40, "width_operator": "net2net"}, "is no multiple of 32"),
-    ("llama", {"hidden_size": 64, "width_operator": "zero"}, "takes other norms"),
+    ("llama", {"hidden_size": 40}, "give a whole multiple of the source's 32"),
+    ("llama", {"hidden_size": 42, "width_operator": "lemon"}, "not a multiple of the number of attention heads"),
+    ("bert", {"hidden_size": 48, "num_heads": 6, "width_operator": "lemon"}, "a norm after the sum, as in BERT"),
     ("llama", {"width": 2, "hidden_size": 64}, "width 2 and hidden_size 64 both size one axis"),
     ("llama", {"ffn": 2, "intermediate_size": 80}, "ffn 2 and intermediate_size 80 both size one axis"),
     ("llama", {"vocab_size": 0}, "expected the size of the target"),
