@@ -139,13 +139,13 @@ _BERT_REFUSALS = (_CROSS_ATTENTION, _ABSOLUTE)
 
 #: Types that need no row: generic rules are enough.
 PLAIN = words(
-    "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere cohere2 cohere2_moe "
+    "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere2 cohere2_moe "
     "cohere_compass_text cpmant cwm deepseek_v2 deepseek_v3 deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 "
-    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt_neo gptj granite "
+    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt_neo gptj "
     "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
     "jais2 llama4_text  mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
-    "nanochat olmo olmo2 olmo3 olmoe  persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
-    "solar_open starcoder2  xlm-roberta-xl youtu"
+    "nanochat olmo olmo2 olmo3  persimmon phimoe qwen3_moe seed_oss "
+    "solar_open  xlm-roberta-xl youtu"
 )
 
 ROWS: tuple[Family, ...] = (
@@ -206,6 +206,12 @@ ROWS: tuple[Family, ...] = (
             "roberta-prelayernorm roformer xlm-roberta xmod"
         )
     ),
+    # Classes that derive the size of a head from hidden and heads, whose features are not those of the stream.
+    *(
+        Family(name, outputs={"self_attn.q_proj": HEADS}, inputs={"self_attn.o_proj": HEADS})
+        for name in words("qwen2 qwen2_moe granite starcoder2 cohere smollm3 olmoe")
+    ),
+    Family("phi", outputs={"self_attn.q_proj": HEADS}, inputs={"self_attn.dense": HEADS}),
     Family("emu3_text_model", architectures=("Emu3ForCausalLM",)),
     Family("mllama_text_model", architectures=("MllamaForCausalLM",)),
     Family("gpt-sw3", ffn_default=4, outputs={"attn.c_attn": 3}),
@@ -218,7 +224,7 @@ ROWS: tuple[Family, ...] = (
         outputs={"self_attention.query_key_value": _falcon},
         width_refusal=lambda c: _ALIBI if c.alibi else "",
     ),
-    Family("phi3", outputs={"self_attn.qkv_proj": _QKV}),
+    Family("phi3", outputs={"self_attn.qkv_proj": _QKV}, inputs={"self_attn.o_proj": HEADS}),
     Family("phi4_multimodal", outputs={"self_attn.qkv_proj": _QKV}),
     Family(
         "diffllama",
@@ -423,7 +429,12 @@ ROWS: tuple[Family, ...] = (
     Family("albert", layers_shared=True),
     Family("modernbert", outputs={"attn.Wqkv": 3}),
     *(Family(name) for name in words("clip_text_model deberta deberta-v2 distilbert mpnet vit")),
-    Family("opt", head_norm="decoder.final_layer_norm"),
+    Family(
+        "opt",
+        head_norm="decoder.final_layer_norm",
+        outputs={f"self_attn.{name}_proj": HEADS for name in "qkv"},
+        inputs={"self_attn.out_proj": HEADS},
+    ),
     Family("hrm_text", layers="num_layers_per_stack"),
     Family("bloom", width_refusal=_ALIBI, ffn_default=None),
     Family("mpt", width_refusal=_ALIBI),

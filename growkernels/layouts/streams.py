@@ -25,16 +25,31 @@ class Stream:
 
 
 _RMS, _MEAN = Stream("rms"), Stream("mean")
-_POST = words("post_attention_layernorm post_feedforward_layernorm")
+_GEMMA = Stream("rms", words("post_attention_layernorm post_feedforward_layernorm"))
 
 #: By model type.
 STREAMS: Mapping[str, Stream] = {
-    **dict.fromkeys(words("llama qwen3 gemma"), _RMS),
-    **dict.fromkeys(words("gpt2 gpt_neox"), _MEAN),
+    **dict.fromkeys(
+        words(
+            "llama mistral ministral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma phi3 granite smollm3 gpt_oss seed_oss glm"
+        ),
+        _RMS,
+    ),
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "glm4": Stream("rms", words("post_self_attn_layernorm post_mlp_layernorm")),
+    **dict.fromkeys(words("gpt2 gpt_neox phi opt cohere starcoder2"), _MEAN),
 }
+
+
+def stream_of(layout: ModelLayout) -> Stream | None:
+    """How the norms of a model see its stream; None where it is not known, or they stand in the stream itself."""
+    if layout.config.get("do_layer_norm_before") is False:
+        return None
+    return STREAMS.get(layout.model_type)
 
 
 def is_post_norm(layout: ModelLayout, tensor: TensorLayout) -> bool:
     """Whether a norm stands behind a block of the family."""
-    stream = STREAMS.get(layout.model_type)
+    stream = stream_of(layout)
     return stream is not None and tensor.parameter.rpartition(".")[0].endswith(stream.post)

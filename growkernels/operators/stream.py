@@ -16,7 +16,7 @@ from math import sqrt
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, TensorLayout
-from growkernels.layouts.streams import STREAMS, is_post_norm
+from growkernels.layouts.streams import STREAMS, is_post_norm, stream_of
 from growkernels.operators.base import Ratios
 from growkernels.operators.features import Features, axis_features, copied
 from growkernels.plans import MEAN, NEW, Fill, Noise, Segment, Tile
@@ -40,11 +40,11 @@ def check_stream(layout: ModelLayout, ratios: Ratios, way: Way) -> None:
     """Raise GrowthError where the stream of a model cannot grow in this way."""
     if ratios["hidden"] == 1 or (isinstance(ratios["hidden"], int) and way.copies is None):
         return
-    stream = STREAMS.get(layout.model_type)
+    stream = stream_of(layout)
     if stream is None:
         raise GrowthError(
-            f"hidden_size cannot grow to any size in a {layout.model_type}: how its norms see the stream is only known of "
-            f"{', '.join(STREAMS)}; behind a norm after the sum, as in BERT, new features cannot be zero. Give a "
+            f"hidden_size cannot grow to any size in this {layout.model_type}: how norms see the stream is known of "
+            f"{', '.join(STREAMS)}; behind a norm after the sum, as in BERT, new features cannot be silent. Give a "
             f"whole multiple and width_operator hypercloning."
         )
     if way.copies is None and (stream.norms == "mean" or layout.norm_offset):
@@ -102,7 +102,7 @@ def _is_gain(tensor: TensorLayout) -> bool:
 
 def _tail(tensor: TensorLayout, layout: ModelLayout, axis: int) -> int:
     """What new features of the stream are on an axis: silent in what reads them and in norms, the mean in what writes them."""
-    stream = STREAMS.get(layout.model_type)
+    stream = stream_of(layout)
     written = axis != tensor.input_axis and tensor.kind != "norm"
     return MEAN if written and stream is not None and stream.norms == "mean" else NEW
 

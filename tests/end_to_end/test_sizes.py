@@ -10,9 +10,10 @@ import torch
 
 import growkernels
 from growkernels.errors import GrowthError
+from growkernels.layouts.streams import STREAMS as STREAM_FAMILIES
 from growkernels.verification.logits import load_model, outputs
 from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
-from tests.families import make_variant
+from tests.families import make_model, make_variant
 from tests.live.support import assert_same_model
 
 #: Rounding of float64 through two layers; the errors measured are below 3e-15.
@@ -29,6 +30,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def logits_of(folder: Path, ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids, and the logits of the stock model of a checkpoint in float64, all its casts left out."""
     model = load(folder, torch.float64)
+    model.config._experts_implementation = "eager"  # the other one has no kernel for float64
     ids = tokens(model, 2, 24) if ids is None else ids
     with all_in_float64():
         return ids, outputs(model, ids)["logits"]
@@ -141,6 +143,60 @@ def test_a_stream_of_any_width(
             grown(source, tmp_path / "target", **options)
         return
     assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+_PLAIN = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 97,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
+_GEMMA = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 5}
+#: Class and keys of further families whose streams are known.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mistral": ("MistralForCausalLM", {"head_dim": 8}),
+    "mixtral": ("MixtralForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
+    "qwen2": ("Qwen2ForCausalLM", {}),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 24}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "head_dim": 8}),
+    "gemma2": ("Gemma2ForCausalLM", _GEMMA),
+    "gemma3_text": ("Gemma3ForCausalLM", _GEMMA),
+    "phi3": ("Phi3ForCausalLM", {}),
+    "granite": ("GraniteForCausalLM", {}),
+    "smollm3": ("SmolLM3ForCausalLM", {}),
+    "gpt_oss": ("GptOssForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
+    "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
+    "ministral": ("MinistralForCausalLM", {"head_dim": 8}),
+    "glm": ("GlmForCausalLM", {"head_dim": 8}),
+    "glm4": ("Glm4ForCausalLM", {"head_dim": 8}),
+    "phi": ("PhiForCausalLM", {}),
+    "opt": ("OPTForCausalLM", {"ffn_dim": 40, "word_embed_proj_dim": 32}),
+    "cohere": ("CohereForCausalLM", {}),
+    "starcoder2": ("Starcoder2ForCausalLM", {}),
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_the_stream_of_other_families(family: str, tmp_path: Path) -> None:
+    architecture, keys = OTHERS[family]
+    settings = {key: value for key, value in _PLAIN.items() if family != "opt" or key != "num_key_value_heads"}
+    _, model = make_model(family, architecture=architecture, **settings, **keys)
+    model.double().save_pretrained(tmp_path / "source")
+    grouped = {} if family == "opt" else {"num_kv_heads": 3}
+    options = {"hidden_size": 72, "num_heads": 9, **grouped, "intermediate_size": 90, "width_operator": "lemon"}
+    target = grown(tmp_path / "source", tmp_path / "target", **options)
+    assert error(tmp_path / "source", target) <= BOUND
+
+
+def test_every_family_whose_stream_is_known_is_tested() -> None:
+    assert STREAM_FAMILIES.keys() == {*OTHERS, *(family for family, _ in STREAMS)}
 
 
 @pytest.mark.parametrize("operator", ["lemon", "zero", "net2net"])
