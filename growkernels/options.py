@@ -17,7 +17,7 @@ from growkernels.rules.variant import Variant
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
-SizeSymbol = Literal["hidden", "heads", "kv_heads", "ffn", "vocab"]
+SizeSymbol = Literal["hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
@@ -27,6 +27,7 @@ SIZES: dict[str, SizeSymbol] = {
     "hidden_size": "hidden",
     "num_heads": "heads",
     "num_kv_heads": "kv_heads",
+    "head_dim": "head_dim",
     "intermediate_size": "ffn",
     "vocab_size": "vocab",
 }
@@ -38,9 +39,8 @@ RATIO_OF = {"intermediate_size": "ffn", "vocab_size": ""}
 class GrowthOptions:
     """One growth. Raises GrowthError for what cannot be meant.
 
-    `hidden_size`, `num_heads`, `num_kv_heads`, `intermediate_size`, `vocab_size`: sizes of the target, those that are not given
-    as they are.
-
+    `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target; those that
+    are not given stay as they are.
     `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
     `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
     copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1; where it is not given and the source was
@@ -59,6 +59,7 @@ class GrowthOptions:
     hidden_size: int | None = None
     num_heads: int | None = None
     num_kv_heads: int | None = None
+    head_dim: int | None = None
     intermediate_size: int | None = None
     vocab_size: int | None = None
     width_operator: str = "hypercloning"
@@ -121,6 +122,7 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     hidden_size: int | None
     num_heads: int | None
     num_kv_heads: int | None
+    head_dim: int | None
     intermediate_size: int | None
     vocab_size: int | None
     width_operator: str

@@ -47,6 +47,7 @@ GROWTH: dict[str, Help] = {
     "hidden_size": Help(SIZES, "D", "Hidden size of the target. Alone, it keeps heads and head_dim.", "as it is"),
     "num_heads": Help(SIZES, "H", "Attention heads of the target; their size stays.", "as it is"),
     "num_kv_heads": Help(SIZES, "K", "Key and value heads of the target: more for GQA and MQA.", "as it is"),
+    "head_dim": Help(SIZES, "d", "Features of each head, their number kept: a multiple of the source's.", "as it is"),
     "intermediate_size": Help(SIZES, "F", "Size of the feed-forward network.", "as it is"),
     "vocab_size": Help(SIZES, "V", "Rows of the embedding and of the head; new ones are means.", "as it is"),
     "width_operator": Help(

@@ -221,7 +221,7 @@ def sized(
         if value is not None:
             values[path] = value
     if "head_dim" in sizes:
-        values[f"{knobs.text}head_dim"] = sizes["head_dim"]
+        values[f"{knobs.text}head_dim"] = scaled(sizes["head_dim"], ratios.get("head_dim", 1))
     return values
 
 

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, check_shapes, grow_config
+from growkernels.layouts.heads import check_rotary, rotary_size
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
+from growkernels.operators.head_dim import check_heads, widen_heads
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.registry import depth_operators, width_operators
@@ -50,6 +52,9 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
+    heads = check_heads(layout, ratios)
+    rotary = rotary_size(layout) if heads > 1 else 0
+    noise_db = options.noise_snr_db if "noise_snr_db" in width.reads else None
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
         given = f"sizes {options.sizes}" if options.sizes else f"layers {options.layers!r}"
         remedy = "give larger ones" if options.sizes else "name layers more than once"
@@ -68,7 +73,10 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         _refuse_undeclared(tensor, target, ratios)
         if tensor.layer is not None:
             here = replace(target, head_norm=(name,) if feeds_head else ())
-        return _with_layers(tensor, width.grow(tensor, here, ratios, options), index, layout.num_layers)
+        how = width.grow(tensor, here, ratios, options)
+        if heads > 1 and isinstance(how, Tile):
+            how = widen_heads(how, tensor, here, heads, rotary, noise_db)
+        return _with_layers(tensor, how, index, layout.num_layers)
 
     last = {target.tensors[name].group for name in target.head_norm}
     rules = []
@@ -84,6 +92,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     dtype = None if options.dtype == "keep" else options.dtype
     config = grow_config(layout, ratios, index, options.untie, dtype)
     if options.sizes:
+        if heads > 1:
+            check_rotary(layout, config, heads)
         check_shapes(layout, config, {rule.target: rule.spec.shape for rule in rules})
     return Plan(
         rules=tuple(rules),

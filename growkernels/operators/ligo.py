@@ -38,9 +38,10 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
             f"and attention heads alone. Use gstack and hypercloning."
         )
     found = hypercloning.ratios(layout, options)
-    if found["vocab"] != 1:
+    if found["vocab"] != 1 or found.get("head_dim", 1) != 1:
         raise GrowthError(
-            "vocab_size is for operators that copy; ligo has no matrix for tokens. Grow the vocabulary by itself."
+            "vocab_size and head_dim are for operators that copy; ligo has no matrix for tokens, nor for the inside of heads. "
+            "Grow them in a step of their own."
         )
     return found
 

@@ -46,7 +46,7 @@ def find_ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Rat
 def _ratio(layout: ModelLayout, name: str, size: int) -> Ratio:
     symbol = SIZES[name]
     held = layout.sizes.get(symbol)
-    if held is None or not layout.keys.get(symbol):
+    if held is None or not (layout.keys.get(symbol) or symbol == "head_dim"):
         raise GrowthError(f"{name} is {size}, and {layout.model_type} has no size of its own for it: leave {name} out.")
     if size < held:
         raise GrowthError(

@@ -10,6 +10,7 @@ import torch
 
 import growkernels
 from growkernels.errors import GrowthError
+from growkernels.layouts.heads import HEADS as HEAD_FAMILIES
 from growkernels.layouts.streams import STREAMS as STREAM_FAMILIES
 from growkernels.verification.logits import load_model, outputs
 from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
@@ -183,12 +184,17 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("family", OTHERS)
-def test_the_stream_of_other_families(family: str, tmp_path: Path) -> None:
+def make_other(family: str, folder: Path) -> None:
+    """Save a model of one of these families, in float64."""
     architecture, keys = OTHERS[family]
     settings = {key: value for key, value in _PLAIN.items() if family != "opt" or key != "num_key_value_heads"}
     _, model = make_model(family, architecture=architecture, **settings, **keys)
-    model.double().save_pretrained(tmp_path / "source")
+    model.double().save_pretrained(folder)
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_the_stream_of_other_families(family: str, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
     grouped = {} if family == "opt" else {"num_kv_heads": 3}
     options = {"hidden_size": 72, "num_heads": 9, **grouped, "intermediate_size": 90, "width_operator": "lemon"}
     target = grown(tmp_path / "source", tmp_path / "target", **options)
@@ -215,6 +221,106 @@ def test_eps_counts_as_much_as_it_did(family: str, variant: str, operator: str, 
     if operator == "net2net" and family != "llama":
         return
     assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+#: Larger heads: of classes that derive their size from hidden and heads, with a stream as many times as wide.
+HEADS: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama", "plain", {"head_dim": 16}),
+    ("llama", "tied", {"head_dim": 24, "hidden_size": 40, "width_operator": "net2net"}),
+    ("llama", "biases", {"head_dim": 16, "hidden_size": 64}),
+    ("qwen3", "biases", {"head_dim": 32}),
+    ("qwen3", "tied", {"head_dim": 48, "hidden_size": 40, "width_operator": "lemon"}),
+    ("gemma", "mqa", {"head_dim": 32, "hidden_size": 48, "width_operator": "zero"}),
+    ("gpt2", "plain", {"head_dim": 16, "hidden_size": 64}),
+    ("gpt2", "inner", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
+    ("gpt_neox", "plain", {"head_dim": 16, "hidden_size": 64, "variant": "diagonal"}),
+    ("gpt_neox", "tied", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
+    ("bert", "plain", {"head_dim": 16, "hidden_size": 64}),
+]
+
+
+@pytest.mark.parametrize(("family", "variant", "options"), HEADS)
+def test_larger_heads(family: str, variant: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+@pytest.mark.parametrize(
+    "family", ["mistral", "mixtral", "qwen3_moe", "gemma2", "gemma3_text", "gpt_oss", "phi", "opt"]
+)
+def test_larger_heads_of_other_families(family: str, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
+    options = {"head_dim": 16, "hidden_size": 64} if family in ("phi", "opt") else {"head_dim": 16}
+    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
+
+
+def test_every_family_whose_heads_are_known_is_tested() -> None:
+    tested = {family for family, _, _ in HEADS} | {*OTHERS}
+    assert HEAD_FAMILIES.keys() <= tested
+
+
+ROPES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "linear": ({"rope_type": "linear", "factor": 4.0}, None),
+    "llama3": (
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+        None,
+    ),
+    "yarn": ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False}, None),
+    "yarn, truncated": (
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        "truncate set to",
+    ),
+    "dynamic": ({"rope_type": "dynamic", "factor": 4.0}, "the angles of long inputs would differ"),
+}
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_rotary_positions_keep_their_angles(rope: str, tmp_path: Path) -> None:
+    keys, message = ROPES[rope]
+    _, model = make_model("llama", head_dim=8, rope_parameters={**keys, "rope_theta": 10000.0})
+    model.double().save_pretrained(tmp_path / "source")
+    if message is None:
+        assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", head_dim=16)) <= BOUND
+        return
+    with pytest.raises(GrowthError, match=message):
+        grown(tmp_path / "source", tmp_path / "target", head_dim=16)
+
+
+ALIVE: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama", "plain", {"head_dim": 16}),
+    ("qwen3", "plain", {"head_dim": 32}),
+    ("gpt_neox", "plain", {"head_dim": 16, "hidden_size": 64}),
+    ("llama", "biases", {"hidden_size": 48, "num_heads": 6, "intermediate_size": 57, "width_operator": "zero"}),
+    ("gpt2", "inner", {"hidden_size": 72, "num_heads": 9, "intermediate_size": 57, "width_operator": "lemon"}),
+    ("gemma", "plain", {"num_heads": 6, "num_kv_heads": 3, "intermediate_size": 57, "width_operator": "zero"}),
+]
+
+
+@pytest.mark.parametrize(("family", "variant", "options"), ALIVE)
+def test_every_weight_trains(family: str, variant: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
+    model = load(grown(saved(sources, family, variant, torch.float64), tmp_path / "target", **options), torch.float64)
+    model.train()
+    ids = tokens(model, 4, 24)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    moved = {
+        name: torch.zeros_like(value) for name, value in model.named_parameters() if ".layers." in name or "h." in name
+    }
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        for name, parameter in model.named_parameters():
+            if name in moved:
+                moved[name] += parameter.grad.abs()
+        optimizer.step()
+    # Biases of keys shift all scores of a query alike, and have no gradient in any model.
+    still = {name: int((value == 0).sum()) for name, value in moved.items() if not (value > 0).all()}
+    assert not {name: count for name, count in still.items() if "k_proj.bias" not in name}
 
 
 LIVE: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -260,6 +366,10 @@ REFUSED = [
     ("llama", {"vocab_size": 0}, "expected the size of the target"),
     ("llama", {"vocab_size": 120, "width_operator": "ligo"}, "ligo has no matrix for tokens"),
     ("qwen3", {"num_heads": 7, "width_operator": "zero"}, "7 heads cannot share 2 kv heads evenly"),
+    ("llama", {"head_dim": 12}, "head_dim grows by whole numbers"),
+    ("llama", {"head_dim": 16, "num_heads": 8}, "grow heads in another step"),
+    ("llama", {"head_dim": 16, "width_operator": "ligo"}, "nor for the inside of heads"),
+    ("gpt2", {"head_dim": 16}, "or to a hidden size of 64"),
     ("qwen3", {"num_heads": 9, "num_kv_heads": 9, "width_operator": "zero"}, None),
     ("qwen3", {"num_heads": 6, "num_kv_heads": 6, "width_operator": "net2net"}, None),
 ]
