@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from growkernels import ops
     from growkernels.api import Report, grow_checkpoint, plan
     from growkernels.errors import GrowthError
+    from growkernels.freezing import freeze_old
     from growkernels.layouts import declare_layout, register_family
     from growkernels.learning import Fit, LearnedGrowth
     from growkernels.live import grow_model, load_grown
@@ -28,6 +29,7 @@ __all__ = [
     "Verification",
     "__version__",
     "declare_layout",
+    "freeze_old",
     "grow_checkpoint",
     "grow_model",
     "load_grown",
@@ -46,6 +48,7 @@ _HOME = {
     "Report": "growkernels.api",
     "Verification": "growkernels.verification",
     "declare_layout": "growkernels.layouts",
+    "freeze_old": "growkernels.freezing",
     "grow_checkpoint": "growkernels.api",
     "grow_model": "growkernels.live",
     "load_grown": "growkernels.live",

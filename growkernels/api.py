@@ -47,6 +47,11 @@ class Report:
         """Bytes of weights written per second."""
         return self.nbytes / max(self.writing_seconds, 1e-9)
 
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Names of the tensors of new layers; see `Plan.new_parameters`, and `growkernels.freeze_old`."""
+        return self.plan.new_parameters
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object: what `growkernels grow --json` prints. The plan itself is in the manifest; its hash is given."""
         return {

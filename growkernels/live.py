@@ -26,6 +26,7 @@ from growkernels.executors.sinks.training import watch_optimizers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, open_model, remember_seed
+from growkernels.freezing import remember_new
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
@@ -117,6 +118,7 @@ def grow_model(
     emptied = [parameter for name, parameter in source.parameters.items() if name not in kept]
     watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
     remember_seed(model, plan.seed)
+    remember_new(model, plan)
     progress.raise_again()
     return model
 
@@ -200,6 +202,7 @@ def load_grown(
         if generation is not None:
             model.generation_config = generation
     remember_seed(model, plan.seed)
+    remember_new(model, plan)
     return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 

@@ -39,12 +39,14 @@ RATIO_OF = {"intermediate_size": "ffn", "vocab_size": ""}
 class GrowthOptions:
     """One growth. Raises GrowthError for what cannot be meant.
 
-    `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target; those that
-    are not given stay as they are.
-    `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
-    `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
-    copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1; where it is not given and the source was
-    grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
+    `depth`: how many times the layers; or `num_layers`: how many in all; or `layers`: the source layer of every target layer
+    (see `parse_layers`). `block`: how many layers in a row some depth operators repeat together. `fade`: each of k copies of a
+    layer adds 1/k of what the layer added. `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the
+    ffn size; or `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target,
+    those that are not given as they are. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise,
+    auto for what the width operator takes by itself (10 for hypercloning and net2net). `seed`: 0 to 2**64 - 1; where it is not
+    given and the source was grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target
+    its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
@@ -52,8 +54,11 @@ class GrowthOptions:
     """
 
     depth: int | None = None
+    num_layers: int | None = None
     layers: str | None = None
     depth_operator: str = "gstack"
+    block: int | None = None
+    fade: bool = False
     width: int | None = None
     ffn: int | None = None
     hidden_size: int | None = None
@@ -64,13 +69,22 @@ class GrowthOptions:
     vocab_size: int | None = None
     width_operator: str = "hypercloning"
     variant: Variant = "symmetric"
-    noise_snr_db: float | None = 10.0
+    noise_snr_db: float | Literal["auto"] | None = "auto"
     seed: int = 0
     dtype: str = "keep"
     untie: bool = False
     depth_init: DepthInit = "stack"
     width_init: WidthInit = "tile"
     init_noise: float = 0.03
+
+    @property
+    def noise(self) -> float | None:
+        """The noise in decibels, None for none. What auto is, is the width operator's to say: until then it is none."""
+        return None if self.noise_snr_db == "auto" else self.noise_snr_db
+
+    def target_layers(self, num_layers: int) -> int:
+        """How many layers the target of a source of `num_layers` has, by `depth` or `num_layers`."""
+        return self.num_layers or num_layers * (self.depth or 1)
 
     @classmethod
     def from_keywords(cls, options: Mapping[str, Any]) -> GrowthOptions:
@@ -84,18 +98,23 @@ class GrowthOptions:
     def __post_init__(self) -> None:
         for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
             object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
-        if self.depth is not None and self.layers is not None:
-            raise GrowthError(
-                f"depth {self.depth} and layers {self.layers!r} both say which layers the target has; give one of the two."
-            )
+        for name in ("num_layers", "block"):
+            object.__setattr__(self, name, _count(getattr(self, name), name))
+        ways = {"depth": self.depth, "num_layers": self.num_layers, "layers": self.layers}
+        given = [f"{name} {value!r}" for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise GrowthError(f"{' and '.join(given)} both say which layers the target has; give one of the two.")
         for name in self.sizes:
-            object.__setattr__(self, name, _size(getattr(self, name), name))
+            object.__setattr__(self, name, _count(getattr(self, name), name))
             if (ratio := RATIO_OF.get(name, "width")) and getattr(self, ratio) is not None:
                 raise GrowthError(
                     f"{ratio} {getattr(self, ratio)} and {name} {getattr(self, name)} both size one axis; give one of the two."
                 )
-        if self.layers is None and not self.sizes and all(n in (None, 1) for n in (self.depth, self.width, self.ffn)):
-            raise GrowthError("nothing to grow: give depth, layers, width, ffn or a size, with a ratio of at least 2.")
+        sized = self.layers is not None or self.num_layers is not None or self.sizes
+        if not sized and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
+            raise GrowthError(
+                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, or num_layers or another size."
+            )
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
         _choice(self.depth_init, "depth_init", DEPTH_INITS)
@@ -115,8 +134,11 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     """`GrowthOptions` as keyword arguments, for functions that take a dtype of their own."""
 
     depth: int | None
+    num_layers: int | None
     layers: str | None
     depth_operator: str
+    block: int | None
+    fade: bool
     width: int | None
     ffn: int | None
     hidden_size: int | None
@@ -127,7 +149,7 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     vocab_size: int | None
     width_operator: str
     variant: Variant
-    noise_snr_db: float | None
+    noise_snr_db: float | Literal["auto"] | None
     seed: int
     untie: bool
     depth_init: DepthInit
@@ -169,29 +191,31 @@ def spelled_out(**defaults: Any) -> Callable[[_Function], _Function]:
     return change
 
 
-def _ratio(value: object, name: str, noun: str) -> int | None:
+def _number(value: object) -> float:
+    """What a number is, also as text; NaN for what is none."""
+    try:
+        return float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _count(value: object, name: str, why: str = "") -> int | None:
     if value is None:
         return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
-        raise GrowthError(
-            f"{name} is {value!r}; expected a whole number of at least 1: every {noun} is copied that many times, "
-            f"and each as often as the others, so that {name} 2 doubles. Ratios between whole numbers are not supported."
-        )
+    number = _number(value)
+    if not isfinite(number) or number != int(number) or number < 1:
+        raise GrowthError(f"{name} is {value!r}; expected a whole number of at least 1{why}.")
     return int(number)
 
 
-def _size(value: object, name: str) -> int:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
-        raise GrowthError(f"{name} is {value!r}; expected the size of the target, a whole number of at least 1.")
-    return int(number)
+def _ratio(value: object, name: str, noun: str) -> int | None:
+    between = (
+        "num_layers gives a number between" if name == "depth" else "ratios between whole numbers are not supported"
+    )
+    why = (
+        f"every {noun} is copied that many times, and each as often as the others, so that {name} 2 doubles; {between}"
+    )
+    return _count(value, name, f": {why}")
 
 
 def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
@@ -200,24 +224,20 @@ def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
 
 
 def _strength(value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number) or number < 0:
+    number = _number(value)
+    if not isfinite(number) or number < 0:
         raise GrowthError(f"init_noise is {value!r}; expected a number of at least 0 (0.03 is 3 %, 0 none).")
     return number
 
 
-def _decibels(value: object) -> float | None:
+def _decibels(value: object) -> float | Literal["auto"] | None:
     if value is None:
         return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number):
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    number = _number(value)
+    if not isfinite(number):
         raise GrowthError(
-            f"noise_snr_db is {value!r}; expected a finite number of decibels (10 is the paper's), or none for no noise."
+            f"noise_snr_db is {value!r}; expected a finite number of decibels (HyperCloning's is 10), none, or auto."
         )
     return number

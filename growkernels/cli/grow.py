@@ -46,7 +46,6 @@ def grow(
         typer.Option(
             "--overwrite",
             metavar="",
-            rich_help_panel=options.TARGET,
             help="Replace the checkpoint at DST, once the new one is complete.",
         ),
     ] = False,

@@ -87,7 +87,8 @@ class TensorLayout:
     output_axis: int | None = None
     #: The power of hidden by which the class itself multiplies what this tensor puts out.
     power: float = 0.0
-    #: Whether the tensor writes what is added to the residual stream.
+    #: Whether the tensor puts out what is added to the residual stream: with zero in all of them a layer changes nothing. Where
+    #: a norm follows a block before the sum, it is that norm's gain, which is zero at `-norm_offset`.
     writes_stream: bool = False
     #: Where it is in the state dict; empty for the whole of `parameter`.
     places: tuple[Place, ...] = ()
@@ -133,8 +134,12 @@ class ModelLayout:
     depth_warnings: tuple[str, ...] = ()
     #: Power of hidden by which the class multiplies the LM head's product (-1/2 in T5).
     head_power: float = 0.0
+    #: Standard deviation of the weights of a new model.
+    initializer_range: float = 0.02
     #: Why the width cannot grow; empty where it can.
     width_refusal: str = ""
+    #: Why no layer can be made one that changes nothing; empty where zero in all that `writes_stream` is shown to do so.
+    identity_refusal: str = ""
     #: For each symbol that the config sizes, the keys that do; dotted where they are nested.
     keys: Mapping[Symbol, tuple[str, ...]] = field(default_factory=dict)
     #: Layers that have the same tensors in the same shapes have the same number.

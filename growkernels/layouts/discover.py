@@ -20,7 +20,7 @@ from growkernels.layouts.limits import check_config
 from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
 from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, target_name, turn
-from growkernels.layouts.writers import with_biases, writes_stream
+from growkernels.layouts.writers import identity_refusal, with_biases, writes_stream
 from growkernels.plans.rule import Kind
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
@@ -106,7 +106,9 @@ def lay_out(
         duplicates=duplicates,
         depth_warnings=tuple(t for key, t in family.depth_warnings.items() if not key or config.get(key)),
         head_power=family.head_power(loaded) if family.head_power else 0.0,
+        initializer_range=_initializer_range(loaded),
         width_refusal=width_refusal,
+        identity_refusal=identity_refusal(family, loaded),
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         declared=family.build is not None,
@@ -157,6 +159,12 @@ def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:
     if family.embedding_scaled is not None:
         return family.embedding_scaled
     return read(text_config(loaded), "scale_embedding") is True
+
+
+def _initializer_range(loaded: PreTrainedConfig) -> float:
+    """The standard deviation that the config gives, under one of its names; else the one of most classes."""
+    found = (getattr(text_config(loaded), key, None) for key in ("initializer_range", "init_std", "emb_init_std"))
+    return next((float(value) for value in found if isinstance(value, int | float) and value > 0), 0.02)
 
 
 def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:
@@ -288,7 +296,7 @@ class _Reader:
             layer=layer,
             output_axis=probed.output_axis,
             power=self._power(kind, parameter.name, probed.axes),
-            writes_stream=layer is not None and writes_stream(parameter, probed),
+            writes_stream=layer is not None and writes_stream(self._family, parameter, probed),
             places=places if cut is not None else (),
         )
 

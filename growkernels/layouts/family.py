@@ -78,6 +78,11 @@ class Family:
     depth_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that, when true, make a layer depend on its place in the stack; "" for always.
     depth_warnings: Mapping[str, str] = field(default_factory=dict)
+    #: Endings of the parameters that put out what is added to the residual stream, where generic rules would name others:
+    #: in families that norm each block's output before it is added, the gains of those norms.
+    writers: tuple[str, ...] = ()
+    #: Why a layer cannot be made one that changes nothing; empty where zero writers do so.
+    no_identity: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.
     derived: Callable[[PreTrainedConfig, Mapping[Symbol, Ratio], int], Mapping[str, Any]] | None = None
     #: Whether the row is a guess that a tiny twin of the model has confirmed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
@@ -17,19 +17,35 @@ Ratios = Mapping[Symbol, Ratio]
 class Layer:
     """One layer of the target: the source layer that it continues or copies.
 
-    `identity`: it adds nothing to the residual stream, because what it writes there is zero (`writes_stream`).
+    `identity`: it adds nothing to the residual stream, because what it writes there is zero (`writes_stream`). `fresh`: its
+    weights are drawn as those of a new model. `averaged`: they are the mean of its source layer's and a neighbor's.
+    `divisor`: what it writes to the stream is divided by it.
     """
 
     source: int
     identity: bool = False
+    fresh: bool = False
+    averaged: bool = False
+    divisor: int = 1
+
+
+def plain(order: Sequence[int]) -> tuple[Layer, ...]:
+    """Copies of the source's layers, in this order."""
+    return tuple(map(Layer, order))
+
+
+def repeats(order: Sequence[int]) -> tuple[bool, ...]:
+    """For each entry whether it stands further in front already: the second and later copies of a layer are the new ones."""
+    return tuple(source in order[:place] for place, source in enumerate(order))
 
 
 @dataclass(frozen=True, slots=True)
 class DepthOperator:
     """Grows the stack of layers. `layers` gives the target's, in order, from the number of the source's and the options.
 
+    `claim`: whether the function stays; what new layers that change nothing preserve is found from the layers themselves.
     `mixes`: every layer of the target is made from all layers of the source, by learned coefficients. `reads`: the options
-    that mean nothing to operators which do not name them.
+    that mean nothing to operators which do not name them. `given`: the layers of an order that the user gives (`layers`).
     """
 
     name: str
@@ -37,6 +53,7 @@ class DepthOperator:
     claim: Claim
     mixes: bool = False
     reads: tuple[str, ...] = ()
+    given: Callable[[Sequence[int]], tuple[Layer, ...]] = plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,8 @@ class WidthOperator:
 
     The rule of a tensor is that of all copies of its layer; what differs among them is filled in later: the noise key of a
     `Tile`, the row of coefficients of a `Learned`. `why` is the reason that the function is preserved (learned: that it is
-    not), in words that end a sentence. `reads` as in `DepthOperator`. `preserves`: whether rules that copy keep the function.
+    not), in words that end a sentence. `reads` as in `DepthOperator`. `noise_snr_db`: the noise that it takes where the user
+    leaves it to the operator; None for no noise. `preserves`: whether rules that copy keep the function.
     """
 
     name: str
@@ -53,4 +71,5 @@ class WidthOperator:
     grow: Callable[[TensorLayout, ModelLayout, Ratios, GrowthOptions], Tile | Learned]
     why: str
     reads: tuple[str, ...] = ()
+    noise_snr_db: float | None = None
     preserves: bool = True

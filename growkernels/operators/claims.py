@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import frexp
 
 from growkernels.layouts.base import ModelLayout, Ratio
-from growkernels.operators.base import DepthOperator, Ratios, WidthOperator
+from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -17,7 +17,7 @@ _FORMATS = {"float64": (53, -1022), "float32": (24, -126), "bfloat16": (8, -126)
 def make_claims(
     rules: Sequence[Rule],
     layout: ModelLayout,
-    layer_index: Sequence[int],
+    layers: Sequence[Layer],
     depth: DepthOperator,
     width: WidthOperator,
     ratios: Ratios,
@@ -25,11 +25,8 @@ def make_claims(
 ) -> tuple[Claim, ...]:
     """One claim for each part of the growth: depth, width, and a change of dtype."""
     claims = []
-    if list(layer_index) != list(range(layout.num_layers)):
-        other = Claim(
-            "depth", "no", "the layers run in an order that they were not trained in; further training recovers it"
-        )
-        claims.append(depth.claim if options.layers is None else other)
+    if [layer.source for layer in layers] != list(range(layout.num_layers)):
+        claims.append(_depth_claim(layers, layout, depth, options))
     if max(ratio for symbol, ratio in ratios.items() if symbol != "vocab") > 1:
         claims.append(_width_claim(rules, width))
     if ratios["vocab"] > 1:
@@ -51,6 +48,29 @@ def make_claims(
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
     return tuple(claims)
+
+
+def _depth_claim(layers: Sequence[Layer], layout: ModelLayout, depth: DepthOperator, options: GrowthOptions) -> Claim:
+    """Layers that change nothing between those of the source in their order preserve the function, whoever puts them there."""
+    kept = [layer for layer in layers if not layer.identity]
+    old = [layer.source for layer in kept if not (layer.fresh or layer.averaged or layer.divisor > 1)]
+    if len(old) == len(kept) and old == list(range(layout.num_layers)) and not depth.mixes:
+        if layout.depth_warnings:
+            return Claim("depth", "no", f"new layers change nothing, but {'; '.join(layout.depth_warnings)}")
+        reason = "what new layers write to the residual stream is zero, and the source's layers keep their order"
+        return Claim("depth", "exactly", reason)
+    if options.fade:
+        return Claim(
+            "depth",
+            "no",
+            "copies of a layer write a part each of what it wrote: the error is of second order in what a layer adds to the "
+            "stream, small only where that is little",
+        )
+    if options.layers is None:
+        return depth.claim
+    return Claim(
+        "depth", "no", "the layers run in an order that they were not trained in; further training recovers it"
+    )
 
 
 def _dtypes(rule: Rule, layout: ModelLayout) -> set[str]:

@@ -13,6 +13,7 @@ from growkernels.layouts.heads import check_rotary, rotary_size
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.head_dim import check_heads, widen_heads
+from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.registry import depth_operators, width_operators
@@ -42,7 +43,12 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    if options.noise_snr_db == "auto":
+        options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
+    if options.fade:
+        layers = faded(layers, depth)
+    check_layers(layers, layout)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -54,11 +60,13 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     _refuse_idle(options, width, ratios)
     heads = check_heads(layout, ratios)
     rotary = rotary_size(layout) if heads > 1 else 0
-    noise_db = options.noise_snr_db if "noise_snr_db" in width.reads else None
+    noise_db = options.noise if "noise_snr_db" in width.reads else None
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
-        given = f"sizes {options.sizes}" if options.sizes else f"layers {options.layers!r}"
-        remedy = "give larger ones" if options.sizes else "name layers more than once"
-        raise GrowthError(f"nothing to grow: {given} is the model as it is; {remedy}.")
+        asked = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        if options.sizes:
+            asked = f"sizes {options.sizes}"
+        remedy = "give larger ones" if options.sizes else "ask for more layers than it has"
+        raise GrowthError(f"nothing to grow: {asked} is the model as it is; {remedy}.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -82,11 +90,13 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     rules = []
     for tensor, layer in _in_order(target, index):
         how = grow(tensor.name, layer == len(index) - 1 and tensor.group in last)
-        if layer is not None and layers[layer].identity and tensor.writes_stream:
-            how = Tile.zeros(how.shape, how.sum_axis)
         sources: tuple[str, ...] = (layout.ties.get(tensor.name, tensor.name),)
         if layer is not None and depth.mixes:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
+        elif layer is not None:
+            how = in_layer(how, layers[layer], tensor, target)
+            if isinstance(how, Learned) and layers[layer].averaged:
+                sources = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
         rules.append(_rule(tensor, layer, sources, how, options))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     dtype = None if options.dtype == "keep" else options.dtype
@@ -102,7 +112,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
-        claims=make_claims(rules, target, index, depth, width, ratios, options),
+        claims=make_claims(rules, target, layers, depth, width, ratios, options),
         warnings=make_warnings(rules, target, index, ratios, options),
         dropped=dict(target.dropped),
         tied_head=head if target.tied_head else None,
@@ -164,11 +174,15 @@ def _refuse_undeclared(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios
 
 def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[Layer, ...]:
     if options.layers is not None:
-        return tuple(map(Layer, parse_layers(options.layers, layout.num_layers)))
-    layers = layout.num_layers * (options.depth or 1)
-    if layers > MAX_LAYERS:
+        return depth.given(parse_layers(options.layers, layout.num_layers))
+    count = options.target_layers(layout.num_layers)
+    asked = f"num_layers {options.num_layers}" if options.depth is None else f"depth {options.depth}"
+    if count > MAX_LAYERS:
+        raise GrowthError(f"{asked} asks for {count} layers; more than {MAX_LAYERS} are taken for a mistake.")
+    if count < layout.num_layers:
         raise GrowthError(
-            f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
+            f"{asked} is less than the source's {layout.num_layers} layers; depth operators make models deeper. Name the "
+            f"layers to keep with layers."
         )
     found = depth.layers(layout.num_layers, options)
     if not found or not all(0 <= layer.source < layout.num_layers for layer in found):

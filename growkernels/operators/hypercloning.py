@@ -36,8 +36,8 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
     scale = layout.power_of_width(hidden, tensor.power)
     if tensor.input_axis is not None:
         copies = _input_copies(tensor, features[tensor.input_axis])
-        noisy = copies > 1 and tensor.layer is not None and options.noise_snr_db is not None
-        noise, output = Noise(options.noise_snr_db) if noisy else None, tensor.output_axis
+        noisy = copies > 1 and tensor.layer is not None and options.noise is not None
+        noise, output = Noise(options.noise) if noisy else None, tensor.output_axis
         only_input = output is None or axes[output].copies == 1
         diagonal = options.variant == "diagonal" and copies > 1 and not (only_input and tensor.layer is None)
         # Heads whose groups grow whole and inside are several segments, each with a copy that the diagonal keeps.
@@ -85,4 +85,5 @@ HYPERCLONING = WidthOperator(
     grow=grow,
     why="every feature is copied, and every product over the copies gives what it gave over one",
     reads=("variant", "noise_snr_db"),
+    noise_snr_db=10.0,
 )

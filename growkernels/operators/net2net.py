@@ -41,7 +41,7 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
     even = tensor.input_axis is None or features[tensor.input_axis].share is not None
     if even and isinstance(ratios["hidden"], int):
         return hypercloning.grow(tensor, layout, ratios, options)
-    return stream.grow(tensor, layout, ratios, replace(_WAY, noise_db=options.noise_snr_db), 0.0)
+    return stream.grow(tensor, layout, ratios, replace(_WAY, noise_db=options.noise), 0.0)
 
 
 NET2NET = WidthOperator(
@@ -50,4 +50,5 @@ NET2NET = WidthOperator(
     grow=grow,
     why="features are copied, and what reads one is divided by the number of its copies",
     reads=("noise_snr_db",),
+    noise_snr_db=10.0,
 )

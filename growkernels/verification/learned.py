@@ -34,7 +34,8 @@ def learned_error(
     a = _matrix_rows(learned.axes[1], columns, matrices) if len(learned.axes) == 2 else torch.ones(1, 1).double()
     wanted = torch.zeros(len(rows), len(columns), dtype=torch.float64)
     sizes = torch.zeros_like(wanted)
-    for weight, coefficient in zip(weights, matrices[learned.mix][learned.row].tolist(), strict=True):
+    coefficients = learned.weights or matrices[learned.mix][learned.row].tolist()
+    for weight, coefficient in zip(weights, coefficients, strict=True):
         values = weight.double().reshape(weight.shape[0], -1)
         wanted += coefficient * (b @ values @ a.t())
         sizes += abs(coefficient) * (b.abs() @ values.abs() @ a.abs().t())

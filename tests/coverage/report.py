@@ -29,8 +29,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "compared with its source as stock code reloads both. Figures are the largest difference over the largest output, in "
         "float64; `bits` are equal bit for bit.",
         "",
-        "| type | class | width 2 | width 3 | ffn 3 | noise | tie flipped | stacked | odd order | live | loaded |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| type | class | width 2 | width 3 | ffn 3 | noise | tie flipped | stacked | odd order | zeroed | live | loaded |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     notes: dict[str, list[str]] = {}
     for name in twins.names():
@@ -38,7 +38,9 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             notes.setdefault(NOT_RUN[name], []).append(name)
             continue
         found = results.get(name, {})
-        cells = [_cell(found.get(step), name, notes) for step in (*_WIDTH, "stack", "odd list", "live", "loaded")]
+        cells = [
+            _cell(found.get(step), name, notes) for step in (*_WIDTH, "stack", "odd list", "identity", "live", "loaded")
+        ]
         lines.append(f"| {name} | {twins.architecture(name)} | {' | '.join(cells)} |")
     lines += ["", "## Refused, and why", ""]
     lines += [f"* {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in notes.items()]

@@ -124,6 +124,17 @@ class Twin:
                 places[place] = layer
         return model
 
+    def identity(self) -> float:
+        """The error of a growth by layers that change nothing, in the first order that the config can say."""
+        orders: tuple[dict[str, int], ...] = ({"depth": 2}, {"depth": 2, "block": 2}, {"num_layers": self.layers + 1})
+        for place, options in enumerate(orders):
+            try:
+                return self.wider("identity", depth_operator="llama_pro", **options)
+            except GrowthError as refusal:
+                if place + 1 == len(orders) or "change nothing" in str(refusal):
+                    raise
+        raise AssertionError("no order was tried")
+
     def both(self) -> float:
         """The error of depth and width at once against depth alone."""
         deep = self.run(self.grow("deep", depth=2))
@@ -166,6 +177,7 @@ def steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "noise": partial(twin.wider, "width", width=2),
         "stack": partial(twin.deeper, "depth", [stack]),
         "odd list": partial(twin.deeper, "depth", odd),
+        "identity": twin.identity,
         "depth and width": twin.both,
         "live": twin.live,
         "loaded": twin.loaded,

@@ -273,7 +273,7 @@ ROPES: dict[str, tuple[dict[str, Any], str | None]] = {
     ),
     "yarn": ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False}, None),
     "yarn, truncated": (
-        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
         "truncate set to",
     ),
     "dynamic": ({"rope_type": "dynamic", "factor": 4.0}, "the angles of long inputs would differ"),
@@ -363,7 +363,7 @@ REFUSED = [
     ("bert", {"hidden_size": 48, "num_heads": 6, "width_operator": "lemon"}, "a norm after the sum, as in BERT"),
     ("llama", {"width": 2, "hidden_size": 64}, "width 2 and hidden_size 64 both size one axis"),
     ("llama", {"ffn": 2, "intermediate_size": 80}, "ffn 2 and intermediate_size 80 both size one axis"),
-    ("llama", {"vocab_size": 0}, "expected the size of the target"),
+    ("llama", {"vocab_size": 0}, "expected a whole number of at least 1"),
     ("llama", {"vocab_size": 120, "width_operator": "ligo"}, "ligo has no matrix for tokens"),
     ("qwen3", {"num_heads": 7, "width_operator": "zero"}, "7 heads cannot share 2 kv heads evenly"),
     ("llama", {"head_dim": 12}, "head_dim grows by whole numbers"),

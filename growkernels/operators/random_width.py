@@ -6,7 +6,7 @@ The paper, as MSG (arXiv 2305.02869), masks them at first and lifts the mask in 
 from __future__ import annotations
 
 from growkernels.layouts.base import ModelLayout, TensorLayout
-from growkernels.operators import stream, zero
+from growkernels.operators import stream, zero_width
 from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.options import GrowthOptions
 from growkernels.plans import Tile
@@ -14,13 +14,13 @@ from growkernels.plans import Tile
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor: random weights wherever a new feature is written or read."""
-    std = zero.fresh_std(layout)
+    std = zero_width.fresh_std(layout)
     return stream.grow(tensor, layout, ratios, stream.Way(copies=1, fresh=True, written=std), std)
 
 
-RANDOM = WidthOperator(
+RANDOM_WIDTH = WidthOperator(
     name="random",
-    ratios=zero.ratios,
+    ratios=zero_width.ratios,
     grow=grow,
     why="new features are random, and are read at once",
     preserves=False,
