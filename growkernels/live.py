@@ -30,6 +30,7 @@ from growkernels.freezing import remember_new
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stacks import Stacks
 from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
@@ -165,6 +166,7 @@ def load_grown(
         keywords["dtype"] = str(dtype).removeprefix("torch.")
     with plain_tensors():
         growth = Growth.open(src, keywords, plan, strip_prefix)
+        refuse_live(growth.layout)
         growth.check()
         plan = growth.started().plan
 

@@ -128,7 +128,7 @@ def make_warnings(
     rules: Sequence[Rule], layout: ModelLayout, layer_index: Sequence[int], ratios: Ratios, options: GrowthOptions
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
-    warnings = []
+    warnings = list(layout.notes)
     width = max(ratio for symbol, ratio in ratios.items() if symbol != "vocab")
     tiles = [rule.how for rule in rules if isinstance(rule.how, Tile)]
     copies = any(tile.n_in > 1 for tile in tiles)

@@ -49,6 +49,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     if options.fade:
         layers = faded(layers, depth)
     check_layers(layers, layout)
+    _refuse_quantized(layout, options, depth, layers)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -154,6 +155,17 @@ def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Ratios) -
         raise GrowthError(
             f"width_init is {options.width_init!r}, and no width grows that could start from it. Leave it out, or give width "
             f"or ffn."
+        )
+
+
+def _refuse_quantized(
+    layout: ModelLayout, options: GrowthOptions, depth: DepthOperator, layers: Sequence[Layer]
+) -> None:
+    """Quantized weights are copied and nothing else."""
+    if layout.quantized and (depth.mixes or options.dtype != "keep" or any(layer.identity for layer in layers)):
+        raise GrowthError(
+            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack "
+            f"or interpolate, or layers), and nothing else. For more, dequantize the model and save it again."
         )
 
 
