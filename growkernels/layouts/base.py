@@ -138,6 +138,8 @@ class ModelLayout:
     initializer_range: float = 0.02
     #: Why the width cannot grow; empty where it can.
     width_refusal: str = ""
+    #: Why the number of heads cannot grow, whatever else does; empty where it can.
+    heads_refusal: str = ""
     #: Why no layer can be made one that changes nothing; empty where zero in all that `writes_stream` is shown to do so.
     identity_refusal: str = ""
     #: For each symbol that the config sizes, the keys that do; dotted where they are nested.

@@ -74,6 +74,8 @@ class Family:
     refusals: tuple[Refusal, ...] = ()
     #: Why the width cannot grow: always, or where the function gives a reason for a config.
     width_refusal: str | Callable[[PreTrainedConfig], str] = ""
+    #: Why the number of heads cannot grow, whatever else does.
+    heads_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Why the layers cannot be others.
     depth_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that, when true, make a layer depend on its place in the stack; "" for always.

@@ -34,7 +34,7 @@ _ROTARY = Heads(rotary=True)
 HEADS: Mapping[str, Heads] = {
     **dict.fromkeys(words("llama mistral mixtral qwen3 qwen3_moe gemma gpt_oss phi gpt_neox"), _ROTARY),
     **dict.fromkeys(words("gemma2 gemma3_text"), Heads(rotary=True, scaled=False)),
-    **dict.fromkeys(words("gpt2 opt bert"), Heads(rotary=False)),
+    **dict.fromkeys(words("gpt2 opt bert bloom mpt"), Heads(rotary=False)),
 }
 _ROLES: Mapping[str, tuple[Role, ...]] = {
     **dict.fromkeys(words("q_proj query q_norm"), ("q",)),
@@ -57,6 +57,14 @@ def roles_of(tensor: TensorLayout, axis: int, layout: ModelLayout) -> tuple[Role
     if in_heads and not found and tensor.axes[axis].size > layout.sizes["heads"]:
         raise GrowthError(f"head_dim cannot grow: what {tensor.name} puts out by heads is not known.")
     return found if in_heads else ()
+
+
+def check_scores(layout: ModelLayout) -> None:
+    """Raise GrowthError where a class does more with queries and keys than products over the root of a head's size."""
+    attention = layout.config.get("attn_config")
+    for key in ("clip_qkv", "softmax_scale"):
+        if isinstance(attention, dict) and attention.get(key) is not None:
+            raise GrowthError(f"head_dim cannot grow: config.json sets {key} to {attention[key]}.")
 
 
 def rotary_size(layout: ModelLayout) -> int:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, TensorLayout
-from growkernels.layouts.heads import HEADS, Role, roles_of
+from growkernels.layouts.heads import HEADS, Role, check_scores, roles_of
 from growkernels.operators.base import Ratios
 from growkernels.plans import NEW, Fill, IndexVector, Noise, Segment, Tile
 
@@ -40,6 +40,7 @@ def check_heads(layout: ModelLayout, ratios: Ratios) -> int:
             f"{float(ratios['heads']):g} times the heads it does not. Give a multiple of {layout.sizes['head_dim']}, and grow "
             f"heads in another step."
         )
+    check_scores(layout)
     return copies
 
 

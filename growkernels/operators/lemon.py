@@ -7,7 +7,7 @@ networks read at random, and nothing reads them yet. The function stays; see `op
 from __future__ import annotations
 
 from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
-from growkernels.operators import stream, zero_width
+from growkernels.operators import stream
 from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.operators.sizes import find_ratios
 from growkernels.options import GrowthOptions
@@ -23,7 +23,7 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor."""
-    return stream.grow(tensor, layout, ratios, _way(ratios), zero_width.fresh_std(layout))
+    return stream.grow(tensor, layout, ratios, _way(ratios))
 
 
 def _way(ratios: Ratios) -> stream.Way:

@@ -41,7 +41,7 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
     even = tensor.input_axis is None or features[tensor.input_axis].share is not None
     if even and isinstance(ratios["hidden"], int):
         return hypercloning.grow(tensor, layout, ratios, options)
-    return stream.grow(tensor, layout, ratios, replace(_WAY, noise_db=options.noise), 0.0)
+    return stream.grow(tensor, layout, ratios, replace(_WAY, noise_db=options.noise))
 
 
 NET2NET = WidthOperator(

@@ -14,8 +14,8 @@ from growkernels.plans import Tile
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor: random weights wherever a new feature is written or read."""
-    std = zero_width.fresh_std(layout)
-    return stream.grow(tensor, layout, ratios, stream.Way(copies=1, fresh=True, written=std), std)
+    way = stream.Way(copies=1, fresh=True, written=layout.initializer_range)
+    return stream.grow(tensor, layout, ratios, way)
 
 
 RANDOM_WIDTH = WidthOperator(

@@ -40,6 +40,11 @@ def find_ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Rat
     ratios |= {SIZES[name]: _ratio(layout, name, size) for name, size in wanted.items()}
     if "num_heads" in wanted and "num_kv_heads" not in wanted and not layout.keys.get("kv_heads"):
         ratios["kv_heads"] = ratios["heads"]
+    if ratios["heads"] > 1 and layout.heads_refusal:
+        raise GrowthError(
+            f"the width of {layout.model_type} cannot grow: {layout.heads_refusal}. Grow its depth alone, or "
+            f"hidden_size and head_dim, both as many times as large, with the heads that it has."
+        )
     return ratios
 
 

@@ -60,8 +60,8 @@ def check_stream(layout: ModelLayout, ratios: Ratios, way: Way) -> None:
         )
 
 
-def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, way: Way, std: float) -> Tile:
-    """What becomes of one tensor; std: of the fresh weights. Raises GrowthError for norms over new units."""
+def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, way: Way) -> Tile:
+    """What becomes of one tensor. Raises GrowthError for norms over new units."""
     summed = tensor.input_axis
     features = [
         axis_features(axis, layout, ratios, way.fresh, partial(_stream, way, _tail(tensor, layout, number)))
@@ -86,7 +86,7 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, way: Way, st
         divisor,
         offset / divisor - offset if offset else 0.0,
         noise=Noise(way.noise_db) if noisy and features[summed or 0].index.copies > 1 else None,
-        fill=_fills(tensor, way, std, offset),
+        fill=_fills(tensor, way, layout.initializer_range, offset),
         output_axis=tensor.output_axis if len(tensor.axes) > 2 else None,
         divisors=tuple(divisors) if any(divisors) else (),
     )

@@ -14,8 +14,6 @@ from growkernels.operators.sizes import find_ratios
 from growkernels.options import GrowthOptions
 from growkernels.plans import Tile
 
-#: The standard deviation of fresh weights where the config names none.
-_STD = 0.02
 #: One copy of the source's stream; what is new is no copy.
 _WAY = stream.Way(copies=1, fresh=True)
 
@@ -29,13 +27,7 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor: zeros where a new feature is written to the stream, or read from a new unit."""
-    return stream.grow(tensor, layout, ratios, _WAY, fresh_std(layout))
-
-
-def fresh_std(layout: ModelLayout) -> float:
-    """The standard deviation that the config gives fresh weights."""
-    std = layout.config.get("initializer_range")
-    return float(std) if isinstance(std, (int, float)) and std > 0 else _STD
+    return stream.grow(tensor, layout, ratios, _WAY)
 
 
 ZERO_WIDTH = WidthOperator(

@@ -184,10 +184,19 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+#: Families whose positions are slopes by head.
+ALIBI: dict[str, tuple[str, dict[str, Any]]] = {
+    "bloom": ("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
+    "mpt": ("MptForCausalLM", {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2}),
+}
+
+
 def make_other(family: str, folder: Path) -> None:
     """Save a model of one of these families, in float64."""
-    architecture, keys = OTHERS[family]
+    architecture, keys = {**OTHERS, **ALIBI}[family]
     settings = {key: value for key, value in _PLAIN.items() if family != "opt" or key != "num_key_value_heads"}
+    if family in ALIBI:
+        settings = {key: _PLAIN[key] for key in ("hidden_size", "vocab_size", "bos_token_id", "eos_token_id")}
     _, model = make_model(family, architecture=architecture, **settings, **keys)
     model.double().save_pretrained(folder)
 
@@ -254,8 +263,18 @@ def test_larger_heads_of_other_families(family: str, tmp_path: Path) -> None:
     assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize("family", ALIBI)
+def test_slopes_by_head_are_kept_with_the_heads(family: str, copies: int, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
+    options = {"head_dim": 8 * copies, "hidden_size": 32 * copies}
+    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
+    with pytest.raises(GrowthError, match="slopes of ALiBi depend on the number of heads"):
+        grown(tmp_path / "source", tmp_path / "wide", width=copies)
+
+
 def test_every_family_whose_heads_are_known_is_tested() -> None:
-    tested = {family for family, _, _ in HEADS} | {*OTHERS}
+    tested = {family for family, _, _ in HEADS} | {*OTHERS, *ALIBI}
     assert HEAD_FAMILIES.keys() <= tested
 
 
