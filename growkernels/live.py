@@ -34,11 +34,11 @@ from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stacks import Stacks
+from growkernels.layouts.trial import refuse_derived
 from growkernels.optim.groups import Multipliers
 from growkernels.optim.grown import State
 from growkernels.optim.run import TrainingSink, TrainingSource
 from growkernels.optim.training import Masters, Training
-from growkernels.layouts.trial import refuse_derived
 from growkernels.options import GrowthKeywords, GrowthKeywordsButDtype, spelled_out
 from growkernels.plans import Plan, Rule
 

@@ -146,6 +146,7 @@ def lay_out(
         head_power=family.head_power(loaded) if family.head_power else 0.0,
         initializer_range=_initializer_range(loaded),
         width_refusal=width_refusal,
+        heads_refusal=reason_of(family.heads_refusal, loaded),
         identity_refusal=identity_refusal(family, loaded),
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
