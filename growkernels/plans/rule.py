@@ -54,6 +54,11 @@ class Rule:
         return self.how.divisor if isinstance(self.how, Tile) else 1.0
 
     @property
+    def smallest_divisor(self) -> float:
+        """The least that a source value is divided by, in absolute value: what decides whether it fits the target's dtype."""
+        return self.how.smallest_divisor if isinstance(self.how, Tile) else 1.0
+
+    @property
     def is_copy(self) -> bool:
         """Whether the target is the source, element by element."""
         return isinstance(self.how, Tile) and self.how.is_identity
