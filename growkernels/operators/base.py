@@ -37,7 +37,8 @@ def plain(order: Sequence[int]) -> tuple[Layer, ...]:
 
 def repeats(order: Sequence[int]) -> tuple[bool, ...]:
     """For each entry whether it stands further in front already: the second and later copies of a layer are the new ones."""
-    return tuple(source in order[:place] for place, source in enumerate(order))
+    first = {source: place for place, source in reversed(list(enumerate(order)))}
+    return tuple(first[source] < place for place, source in enumerate(order))
 
 
 @dataclass(frozen=True, slots=True)
