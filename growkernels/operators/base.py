@@ -20,13 +20,14 @@ class Layer:
 
     `identity`: it adds nothing to the residual stream, because what it writes there is zero (`writes_stream`). `fresh`: its
     weights are drawn as those of a new model. `averaged`: they are the mean of its source layer's and a neighbor's.
-    `divisor`: what it writes to the stream is divided by it.
+    `partner`: that neighbor, which is found in the model. `divisor`: what it writes to the stream is divided by it.
     """
 
     source: int
     identity: bool = False
     fresh: bool = False
     averaged: bool = False
+    partner: int = -1
     divisor: int = 1
 
 

@@ -208,7 +208,7 @@ def test_an_average_has_two_sources_and_learns_nothing() -> None:
     # Nothing follows the last layer: its mean is with the one before.
     assert by_name(plan, 3)["mlp.up_proj.weight"].sources[1] == "model.layers.0.mlp.up_proj.weight"
     assert not plan.is_learned and Plan.from_json(plan.to_json()) == plan
-    with pytest.raises(GrowthError, match="average needs two layers"):
+    with pytest.raises(GrowthError, match=r"average needs two layers.*layer 0 of the source is the only one"):
         make_source("llama", num_hidden_layers=1).plan(depth=2, depth_operator="average")
 
 
