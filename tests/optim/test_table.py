@@ -15,10 +15,8 @@ from tests.families import make_model
 from tests.optim.support import quiet_growth, train
 
 
-def plan(
-    tmp_path: Path, family: str = "llama", variant: dict[str, Any] | None = None, **options: Any
-) -> growkernels.Plan:
-    _, model = make_model(family, **(variant or {}))
+def plan(tmp_path: Path, model_options: dict[str, Any], **options: Any) -> growkernels.Plan:
+    _, model = make_model("llama", **model_options)
     model.save_pretrained(tmp_path)
     return growkernels.plan(tmp_path, **{"noise_snr_db": None, **options})
 
