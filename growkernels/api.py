@@ -11,13 +11,15 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
-from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
-from growkernels.executors.files.side_files import SideReport, report_side_files
-from growkernels.growth import Growth, OnProgress
+from growkernels.executors import Source, check_destination, execute, open_device, parse_size, write_manifest
+from growkernels.executors.files.side_copies import SideReport, report_side_files
+from growkernels.executors.ranks import Ranks
+from growkernels.growth import Growth, OnProgress, plan_of_config
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.optim.files import check_training_files, grow_training_files
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
+from growkernels.plans.plan import json_digest
 from growkernels.plans.summary import Summary, summarize
 from growkernels.verification.checkpoint import Verification, verify_checkpoint
 
@@ -79,7 +81,8 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
     """What a growth would do, from the config and the tensors' shapes alone: the dry run.
 
     Args:
-        src: checkpoint to grow, a folder or a hub id. Its weights are not read.
+        src: checkpoint to grow, a folder or a hub id. Its weights are not read. Or a `config.json` alone: then of the tensors
+            that its class would write.
         strip_prefix: what a wrapper put before the names of its tensors, such as "module.", to be left out.
         options: what to grow, by the names of `GrowthOptions`.
 
@@ -94,6 +97,8 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
         >>> growkernels.plan("./small", width=2).preserves_function
         True
     """
+    if Path(src).suffix == ".json":
+        return plan_of_config(Path(src), options)
     return Growth.open(src, options, strip_prefix=strip_prefix).plan
 
 
@@ -113,6 +118,7 @@ def grow_checkpoint(
     optimizer: bool = False,
     plan: Plan | None = None,
     strip_prefix: str = "",
+    ranks: Ranks | None = None,
     **options: Unpack[GrowthKeywords],
 ) -> Report:
     """Grow a checkpoint into a new folder, verify it, and put it in place in one step.
@@ -136,6 +142,8 @@ def grow_checkpoint(
             scheduler, scaler, random states and the Trainer's state, so that `resume_from_checkpoint` goes on from `dst`.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
         strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
+        ranks: the processes that share the work, all of which make this call (`with Ranks.of_torchrun() as ranks:`, as
+            the command line does). The files are those of one process. None: this process alone.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -157,24 +165,28 @@ def grow_checkpoint(
         raise GrowthError(f"fit is {fit!r}; expected a growkernels.Fit, such as Fit('text.txt', steps=100).")
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
-    shard_size, place = parse_size(max_shard_size), open_device(device)
-    growth = Growth.open(src, options, plan, strip_prefix)
+    ranks = ranks or Ranks()
+    if fit is not None and ranks.size > 1:
+        raise GrowthError(f"a fit runs in one process, and this growth has {ranks.size}; start it without torchrun.")
+    shard_size, place = parse_size(max_shard_size), open_device(ranks.device(device))
+    growth = ranks.same(lambda: Growth.open(src, options, plan, strip_prefix), _request)
     source = growth.source
-    target = check_destination(Path(dst), source.path, overwrite)
+    target = ranks.each(lambda: check_destination(Path(dst), source.path, overwrite))
     if fit is not None and not growth.plan.is_learned:
         raise GrowthError(
             "fit trains learned growth, and nothing is learned here; give depth_operator or width_operator ligo."
         )
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
-    growth.check()
+    ranks.each(growth.check)
     if optimizer:
-        check_training_files(source)
-    growth.warn()
+        ranks.each(partial(check_training_files, source))
+    if ranks.is_first:
+        growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
 
     fitted = None
-    with staged(target, overwrite, source.path) as folder:
+    with ranks.staged(target, overwrite, source.path) as folder:
         if fit is not None:
             planned, fitted = fit_plan(growth, fit, place, partial(advance, "fitting"))
             if find_spec("matplotlib") is None:
@@ -193,17 +205,19 @@ def grow_checkpoint(
             allow_nonfinite=allow_nonfinite,
             device=place,
             progress=partial(advance, "growing"),
+            ranks=ranks,
         )
-        trained = grow_training_files(source, executed, folder) if optimizer else ()
+        trained = ranks.first(partial(grow_training_files, source, executed, folder)) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:
             advance("verifying", 0, 0)
-            verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
+            verification = verify_checkpoint(source, folder, executed, logits=verify_logits, ranks=ranks)
             if not verification.passed:
                 raise VerificationFailed("; ".join(verification.lines()))
         checked = None if verification is None else verification.to_json()
-        write_manifest(folder, source, executed, checked, None if fitted is None else fitted.record())
+        record = None if fitted is None else fitted.record()
+        ranks.first(lambda: write_manifest(folder, source, executed, checked, record))
     return Report(
         source=source.name,
         target=target,
@@ -216,3 +230,9 @@ def grow_checkpoint(
         side_files=report_side_files(source.side, executed, source.tensors).with_training(trained),
         fit=fitted,
     )
+
+
+def _request(growth: Growth[Source]) -> str:
+    """What all processes of a growth must agree on: the plan, and the source by name, shapes and bytes of its files."""
+    sizes = {file.name: file.stat().st_size for file in growth.source.files}
+    return json_digest({"plan": growth.plan.to_json(), "files": sizes})

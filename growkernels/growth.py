@@ -11,10 +11,13 @@ from typing import Any, Generic, TypeVar, overload
 from growkernels.errors import GrowthError
 from growkernels.executors import Source, check_duplicates, open_source
 from growkernels.executors.files.manifest import grown_with_seed
+from growkernels.executors.sources.checkpoint import read_config
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import LiveSource, of_a_model
 from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
+from growkernels.layouts.quantized import refuse_live
+from growkernels.layouts.stored import lay_out_config
 from growkernels.operators import make_plan
 from growkernels.options import GrowthOptions
 from growkernels.plans import Plan, Tile
@@ -61,6 +64,7 @@ class Growth(Generic[S]):
         if isinstance(source, LiveSource):
             with of_a_model():
                 layout = discover(source.config, source.tensors, source.fresh)
+                refuse_live(layout)
         else:
             layout = discover(source.config, source.tensors)
             read_generation_config(source.path, layout.architecture)  # raises where the user's own load would
@@ -91,6 +95,12 @@ class Growth(Generic[S]):
 
     def __repr__(self) -> str:
         return f"Growth({self.source!r}, {self.plan!r})"
+
+
+def plan_of_config(path: Path, options: Mapping[str, Any]) -> Plan:
+    """The plan of a model that is only a config: of the tensors that its class would write. Raises GrowthError."""
+    wanted = GrowthOptions.from_keywords(options)
+    return make_plan(lay_out_config(read_config(path)), wanted)
 
 
 def _planned(source: Source | LiveSource, layout: ModelLayout, options: GrowthOptions, seeded: bool) -> Plan:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from growkernels.errors import GrowthError
 from growkernels.executors.device import CPU, open_device
 from growkernels.executors.files.stopping import Stoppable
 from growkernels.executors.learned import open_matrices
@@ -31,6 +32,7 @@ from growkernels.freezing import remember_new
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stacks import Stacks
 from growkernels.optim.groups import Multipliers
 from growkernels.optim.grown import State
@@ -100,6 +102,11 @@ def grow_model(
         growth = Growth.open(open_model(model), options, plan)
         growth.check()
         source, plan = growth.source, growth.started().plan
+        if plan.config["architectures"] != plan.source_config["architectures"]:
+            raise GrowthError(
+                f"the grown model is a {plan.config['architectures'][0]}, and a live {type(model).__name__} cannot become one: "
+                f"save it, and grow the checkpoint with load_grown or grow_checkpoint."
+            )
         training = Training(source, plan, optimizer, state, multipliers, masters)
 
         def parameter(rule: Rule, value: torch.Tensor) -> nn.Parameter:
@@ -189,6 +196,7 @@ def load_grown(
         keywords["dtype"] = str(dtype).removeprefix("torch.")
     with plain_tensors():
         growth = Growth.open(src, keywords, plan, strip_prefix)
+        refuse_live(growth.layout)
         growth.check()
         plan = growth.started().plan
 
@@ -231,10 +239,11 @@ def load_grown(
 
 
 def _empty_model(growth: Growth, parameter: Callable[[Rule, torch.Tensor], nn.Parameter]) -> ModuleSink:
-    layout, plan = growth.layout, growth.plan
+    plan = growth.plan
     stored = plan.config.get("dtype") or plan.config.get("torch_dtype") or plan.rules[0].spec.dtype
     dtype = getattr(torch, stored)
-    grown = ModelClass(FAMILIES[layout.model_type], layout.architecture, plan.config, dtype)
+    model_type, architecture = plan.config["model_type"], plan.config["architectures"][0]
+    grown = ModelClass(FAMILIES[model_type], architecture, plan.config, dtype)
     model = grown.empty_model()
     if isinstance(model, PreTrainedModel):
         model.config.dtype = dtype

@@ -30,13 +30,14 @@ def plan(
 
     Per kind of tensor: the rule, the target's shape, parameters and bytes; then FLOPs per token, how many neighboring layers
     stay neighbors (connection rate), whether the grown model computes what the source does and why, and warnings.
-    Takes the options of [bold]growkernels grow[/].
+    Takes the options of [bold]growkernels grow[/]. SRC may be a config.json alone.
 
     [bold]Examples[/]
 
         growkernels plan ./small --width 2 --depth 2
         growkernels plan ./small --width 2 --picture layer.png
         growkernels plan ./small --depth 4 --json | jq .summary
+        growkernels plan ./config.json --width 2
     """
     growth = options.growth_options(growth)
     with notes.status("reading the checkpoint's layout"):

@@ -142,6 +142,10 @@ class ModelLayout:
     declared: bool = False
     #: Path and first number of the modules that are repeated, such as `model.layers`.
     stacks: tuple[str, ...] = ()
+    #: How weights are quantized, which are only copied then; empty where they are plain numbers.
+    quantized: str = ""
+    #: What the user should know, whatever grows.
+    notes: tuple[str, ...] = ()
     #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.
     norms: Literal["pre", "post"] = "pre"
 

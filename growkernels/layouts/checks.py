@@ -10,9 +10,10 @@ from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.classes import split_layer
 from growkernels.layouts.families import ENCODER_DECODER, FAMILIES, REFUSALS, REMEDIES, Family, find
 from growkernels.layouts.keys import STACKS
+from growkernels.layouts.parameters import split_layer
+from growkernels.layouts.quantized import method_of
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 #: Tasks of transformers whose classes can be grown, in the order in which their classes are named.
@@ -36,7 +37,12 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
     """The table row of a config; None for a type of transformers that no row covers. Raises GrowthError for all others."""
     for refusal in REFUSALS:
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
+    method_of(config)
     model_type = config.get("model_type")
+    if config.get("auto_map") and not _is_stock(config):
+        _refuse(
+            config, "auto_map", ({}, None), "the model's code comes with the checkpoint, and remote code is never run"
+        )
     family = find(model_type)
     if family is None and isinstance(model_type, str) and model_type in CONFIG_MAPPING:
         return None
@@ -50,6 +56,18 @@ def find_family(config: Mapping[str, Any]) -> Family | None:
     for refusal in (*family.refusals, *(() if family.encoder_decoder else (ENCODER_DECODER,))):
         _refuse(config, refusal.key, refusal.allowed, refusal.reason)
     return family
+
+
+def _is_stock(config: Mapping[str, Any]) -> bool:
+    """Whether a config names a class of transformers: that is the one which loads it, unless remote code is asked for."""
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    return (
+        isinstance(model_type, str)
+        and model_type in CONFIG_MAPPING
+        and isinstance(architectures, list)
+        and architectures[:1] != []
+        and architectures[0] in _usual_tasks(model_type)
+    )
 
 
 def find_architecture(family: Family, config: Mapping[str, Any]) -> str:

@@ -1,13 +1,11 @@
-"""What the class in transformers says of its parameters: names, shapes, module types, ties. Nothing is allocated."""
+"""A class of transformers, or of one's own, built on the meta device: its parameters and its file. Nothing is allocated."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import transformers
@@ -17,39 +15,13 @@ from transformers import PreTrainedConfig
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import PrefixChange, WeightConverter, WeightTransform, rename_source_key
 from transformers.modeling_utils import PreTrainedModel, local_torch_dtype
-from transformers.pytorch_utils import Conv1D
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Place
 from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, quiet
+from growkernels.layouts.parameters import read_parameters
 from growkernels.layouts.places import file_places
-
-#: Router and experts are modules of the class's own with bare parameters; depthwise convolutions mix no channels.
-ModuleKind = Literal[
-    "linear", "conv1d", "embedding", "norm", "router", "experts", "conv", "depthwise", "buffer", "other"
-]
-
-_LAYER = re.compile(r"(^|\.)(\d+)\.")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One entry of the state dict; `shares` names the parameter whose tensor it is (itself unless it is tied)."""
-
-    name: str
-    shape: tuple[int, ...]
-    module: ModuleKind
-    shares: str
-
-
-def split_layer(name: str) -> tuple[str, int | None]:
-    """The name with its first number as `{}`, and that number; None where there is none."""
-    match = _LAYER.search(name)
-    if match is None:
-        return name, None
-    return f"{name[: match.start(2)]}{{}}{name[match.end(2) :]}", int(match.group(2))
-
 
 #: Keys of a `config.json` that say what it is, and are no keywords of a class of one's own.
 NOT_OWN = frozenset(
@@ -112,27 +84,6 @@ def _as_model(module: nn.Module) -> PreTrainedModel:
 def _own_keys(config: object) -> dict[str, Any]:
     """The keys of a config that its class knows: not those that say what it is."""
     return {key: value for key, value in vars(config).items() if key not in NOT_OWN}
-
-
-def read_parameters(model: nn.Module) -> dict[str, Parameter]:
-    """The parameters of a model by name, a tied one under each of its names; then the buffers that its file holds."""
-    kinds = {name: _module_kind(module) for name, module in model.named_modules()}
-    named = list(model.named_parameters(remove_duplicate=False))
-    first: dict[int, str] = {}
-    for name, tensor in named:
-        # A tied tensor is the embedding, wherever the class has its head.
-        held = first.setdefault(id(tensor), name)
-        if kinds[name.rpartition(".")[0]] == "embedding" != kinds[held.rpartition(".")[0]]:
-            first[id(tensor)] = name
-    found: dict[str, Parameter] = {}
-    for name, tensor in named:
-        found[name] = Parameter(name, tuple(tensor.shape), kinds[name.rpartition(".")[0]], first[id(tensor)])
-    for path, module in model.named_modules():
-        for leaf, tensor in module._buffers.items():
-            if tensor is not None and leaf not in module._non_persistent_buffers_set:
-                name = f"{path}.{leaf}" if path else leaf
-                found[name] = Parameter(name, tuple(tensor.shape), "buffer", name)
-    return found
 
 
 class ModelClass:
@@ -206,6 +157,17 @@ class ModelClass:
             if len(places) > 1 or places[0].index
         }
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The dtype that the config names; None if it names none."""
+        return cast(torch.dtype | None, getattr(self._loaded, "dtype", None))
+
+    def written(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor that the class would write, by file name; a tied one once."""
+        if self._written:
+            return {name: shape for name, (shape, _) in self._written.items()}
+        return {self.file_name(name): p.shape for name, p in self.parameters.items() if p.shares == name}
+
     def find(self, file_name: str) -> tuple[Place, ...]:
         """The places of a stored tensor in the state dict (its parameter may be none of this class)."""
         prefix = f"{self._prefix}."
@@ -274,21 +236,3 @@ class ModelClass:
     def knows(self, places: Mapping[str, tuple[Place, ...]]) -> bool:
         """Whether all places are in parameters of this class."""
         return all(place.parameter in self.parameters for found in places.values() for place in found)
-
-
-def _module_kind(module: nn.Module) -> ModuleKind:
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if isinstance(module, Conv1D):
-        return "conv1d"
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return "conv" if module.groups == 1 else "depthwise"
-    # These have no common base class; by custom they carry the word in their name.
-    name = type(module).__name__.lower()
-    if "norm" in name and all(p.ndim <= 1 for p in module.parameters(recurse=False)):
-        return "norm"
-    if name.endswith("experts"):
-        return "experts"
-    return "router" if name.endswith(("router", "gate", "gating")) else "other"

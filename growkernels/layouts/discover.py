@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
+import transformers
 from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
-from growkernels.layouts import checks, trial
-from growkernels.layouts.base import Axis, ModelLayout, Place, Symbol, TensorLayout
-from growkernels.layouts.classes import ModelClass, Parameter
+from growkernels.layouts import checks, quantized, trial
+from growkernels.layouts.base import ModelLayout, Place, TensorLayout
+from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
 from growkernels.layouts.limits import check_config
-from growkernels.layouts.probe import Probed, Shapes, Subject, group_name, read_axes
-from growkernels.layouts.stacks import Stacks, find_stacks, layer_kinds
-from growkernels.layouts.turn import Turned, grown, target_name, turn
-from growkernels.layouts.writers import identity_refusal, with_biases, writes_stream
-from growkernels.plans.rule import Kind
+from growkernels.layouts.parameters import split_layer
+from growkernels.layouts.reader import Reader, embedding_scaled, features
+from growkernels.layouts.stacks import find_stacks, layer_kinds
+from growkernels.layouts.turn import Turned, grown, turn
+from growkernels.layouts.writers import identity_refusal, with_biases
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 
@@ -54,17 +55,26 @@ def lay_out(
     loaded = config_object(family, config)
     knobs = find_knobs(family, loaded)
     sizes, num_layers = read_sizes(family, loaded, knobs), _num_layers(loaded, knobs)
-    checks.check_layers(family, tensors, num_layers)
+    method = quantized.method_of(config)
+    stock = getattr(transformers, architecture, None)
+    ignored = [re.compile(found) for found in getattr(stock, "_keys_to_ignore_on_load_unexpected", None) or ()]
+    checks.check_layers(family, _without_extra(tensors, ignored, num_layers), num_layers)
     own = own or ModelClass(family, architecture, config)
-    dropped = {name: reason for name in tensors if (reason := _buffer(family, own, name))}
+    dropped = {name: reason for name in tensors if (reason := _unused(family, own, name, ignored))}
     stored = {name: spec for name, spec in tensors.items() if name not in dropped}
-    mine = {name: own.find(name) for name in stored}
+    weights = {name: method.weight_name(name) if method else name for name in stored}
+    mine = {name: own.find(weight) for name, weight in weights.items()}
     strange = [name for name, spec in stored.items() if spec.dtype not in DTYPE_BYTES]
-    checks.check_dtypes(stored, {name for name in strange if mine[name][0].parameter in own.integers})
+    pieces = {name for name, spec in stored.items() if method and method.is_piece(name, spec)}
+    checks.check_dtypes(stored, pieces | {name for name in strange if mine[name][0].parameter in own.integers})
     whole, places = _whole_class(family, own, mine, config)
-    _check_shapes(whole, places, stored)
+    if method is not None:
+        shapes = {name: _shape(whole, weight, places[name]) for name, weight in weights.items()}
+        quantized.check_pieces(method, config, stored, shapes)
+    plain = {name: found for name, found in places.items() if name not in pieces}
+    _check_shapes(whole, plain, stored)
     _check_complete(own, mine)
-    ties, duplicates = _ties(whole, places)
+    ties, duplicates = _ties(whole, plain)
     dropped |= {
         name: f"tied to {original} by the class; must equal it, which grow checks"
         for name, original in duplicates.items()
@@ -72,17 +82,28 @@ def lay_out(
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
-    # A model that cannot grow in width can still be deepened, whatever its axes mean.
-    turned = Turned([], [], tuple(range(num_layers)), num_layers)
-    if not (width_refusal := reason_of(family.width_refusal, loaded)):
-        turned = turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole)
-    read_one = _Reader(family, loaded, whole, turned, stacks, kinds, _features(sizes))
-    layouts = {name: read_one(name, stored[name], places[name]) for name in stored if name not in duplicates}
-    layouts = with_biases(layouts)
+    width_refusal = method.refusal() if method else reason_of(family.width_refusal, loaded)
+
+    def read_all(turned: Turned) -> dict[str, TensorLayout]:
+        read_one = Reader(family, loaded, whole, turned, stacks, kinds, features(sizes))
+        read = {
+            name: read_one.piece(name, spec, places[name]) if name in pieces else read_one(name, spec, places[name])
+            for name, spec in stored.items()
+            if name not in duplicates
+        }
+        return with_biases(read)
+
+    try:
+        layouts = read_all(turn(family, whole.architecture, config, loaded, knobs, sizes, stacks, kinds, whole))
+    except GrowthError:
+        if not width_refusal:
+            raise
+        # A model that cannot grow in width can still be deepened, whatever its axes mean.
+        layouts = read_all(Turned([], [], tuple(range(num_layers)), num_layers))
     head = whole.parameters.get(whole.head or "")
     head_name = None
     if head is not None:
-        head_name = next((n for n, found in places.items() if found[0].parameter == head.name), None)
+        head_name = next((n for n, found in plain.items() if found[0].parameter == head.name), None)
         head_name = head_name or whole.file_name(head.name)
     tied = head is not None and head.shares != head.name
     # A head that reads an embedding of a size of its own sums over no copies.
@@ -99,7 +120,7 @@ def lay_out(
         head_norm=head_norm(family, whole, stacks, num_layers, layouts) if reads_stream else (),
         head_name=head_name,
         norm_offset=family.norm_offset,
-        embedding_scaled=_embedding_scaled(family, loaded),
+        embedding_scaled=embedding_scaled(family, loaded),
         scale_dtype=family.scale_dtype,
         dropped=dropped,
         ties=ties,
@@ -113,6 +134,8 @@ def lay_out(
         layer_kinds=kinds,
         declared=family.build is not None,
         stacks=stacks.paths,
+        quantized=method.name if method else "",
+        notes=_notes(config, architecture),
     )
 
 
@@ -155,12 +178,6 @@ def _tried(family: Family, config: Mapping[str, Any]) -> str:
     return "" if error <= trial.BOUND else f"its layers once they are stacked (error {error:.1e})"
 
 
-def _embedding_scaled(family: Family, loaded: PreTrainedConfig) -> bool:
-    if family.embedding_scaled is not None:
-        return family.embedding_scaled
-    return read(text_config(loaded), "scale_embedding") is True
-
-
 def _initializer_range(loaded: PreTrainedConfig) -> float:
     """The standard deviation that the config gives, under one of its names; else the one of most classes."""
     found = (getattr(text_config(loaded), key, None) for key in ("initializer_range", "init_std", "emb_init_std"))
@@ -174,12 +191,34 @@ def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:
     return len(count) if isinstance(count, (list, tuple)) else count
 
 
-def _buffer(family: Family, own: ModelClass, name: str) -> str | None:
-    if any(f".{name}".endswith(f".{ending}") for ending in (*BUFFERS, *family.buffers)) and (
-        own.find(name)[0].parameter not in own.parameters
-    ):
-        return "a buffer that the class computes itself"
-    return None
+def _unused(family: Family, own: ModelClass, name: str, ignored: Sequence[re.Pattern[str]]) -> str | None:
+    """Why a stored tensor is not carried over; None where it is."""
+    is_buffer = any(f".{name}".endswith(f".{ending}") for ending in (*BUFFERS, *family.buffers))
+    is_ignored = any(pattern.search(name) for pattern in ignored)
+    if not (is_buffer or is_ignored) or own.find(name)[0].parameter in own.parameters:
+        return None
+    return "a buffer that the class computes itself" if is_buffer else "the class reads no such tensor and ignores it"
+
+
+def _without_extra(names: Iterable[str], ignored: Sequence[re.Pattern[str]], count: int) -> list[str]:
+    """The names but for those of layers behind the last one, which the class ignores: heads that predict more tokens."""
+    extra = [n for n in names if (split_layer(n)[1] or 0) >= count and any(found.search(n) for found in ignored)]
+    return list(names) if not extra else [name for name in names if name not in set(extra)]
+
+
+def _notes(config: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
+    if not config.get("auto_map"):
+        return ()
+    return (
+        f"config.json names code of its own (auto_map), which is never run: the model is taken for {architecture} of "
+        f"transformers.",
+    )
+
+
+def _shape(whole: ModelClass, weight: str, places: Sequence[Place]) -> tuple[int, ...]:
+    """The shape of a stored weight in the class."""
+    cut = whole.files.get(whole.cut_name(weight))
+    return cut[0] if cut else whole.parameters[places[0].parameter].shape
 
 
 def _whole_class(
@@ -203,9 +242,9 @@ def _check_shapes(whole: ModelClass, places: Mapping[str, tuple[Place, ...]], st
     """Raise GrowthError where file and class disagree on a shape, or two tensors hold the same."""
     holders: dict[tuple[str, str], str] = {}
     for name, spec in stored.items():
-        cut = whole.files.get(whole.cut_name(name))
-        parameter = whole.parameters[places[name][0].parameter]
-        checks.check_shape(name, spec.shape, cut[0] if cut else parameter.shape)
+        if name not in places:
+            continue
+        checks.check_shape(name, spec.shape, _shape(whole, name, places[name]))
         for place in places[name]:
             held = place.parameter, str(place.index)
             if held in holders:
@@ -243,111 +282,3 @@ def _ties(whole: ModelClass, places: Mapping[str, tuple[Place, ...]]) -> tuple[d
 
 def _ties_to(ties: Mapping[str, str], name: str | None) -> str:
     return ties.get(name or "", name or "")
-
-
-def _features(sizes: Mapping[str, int]) -> dict[Symbol, int]:
-    """Sizes in features, as axes count them."""
-    features: dict[Symbol, int] = {name: sizes[name] for name in ("hidden", "ffn", "vocab") if name in sizes}
-    return features | {name: sizes[name] * sizes["head_dim"] for name in ("heads", "kv_heads") if name in sizes}
-
-
-class _Reader:
-    """Reads the layouts of stored tensors, those of the same kind of tensor once."""
-
-    def __init__(
-        self,
-        family: Family,
-        loaded: PreTrainedConfig,
-        whole: ModelClass,
-        turned: Turned,
-        stacks: Stacks,
-        kinds: Sequence[int],
-        features: Mapping[Symbol, int],
-    ) -> None:
-        self._family, self._loaded, self._whole = family, loaded, whole
-        self._turned, self._stacks, self._features = turned, stacks, features
-        self._scaled = _embedding_scaled(family, loaded)
-        kept = [kinds[layer] for layer in turned.index]
-        #: Source layer -> the layer of the turned classes that is of its kind.
-        self._stands_for = [kept.index(kind) for kind in kinds]
-        self._known: dict[tuple[str, tuple[int, ...]], Probed] = {}
-
-    def __call__(self, name: str, spec: TensorSpec, places: tuple[Place, ...]) -> TensorLayout:
-        """The layout of a stored tensor."""
-        place = places[0]
-        # A tied tensor is what its first parameter is (the embedding), even where the file calls it by the head's name.
-        parameter = self._whole.parameters[self._whole.parameters[place.parameter].shares]
-        layer = self._stacks.split(parameter.name)[1]
-        group = group_name(name, layer)
-        cut = self._whole.cut_name(name) if place.index or len(places) > 1 else None
-        key = group, spec.shape
-        if key not in self._known:
-            self._known[key] = self._joined(places) if len(places) > 1 else self._read(name, spec, place, cut)
-        probed = self._known[key]
-        kind = _kind(parameter, probed, parameter.name == self._whole.head)
-        return TensorLayout(
-            name=name,
-            parameter=parameter.name,
-            spec=spec,
-            kind=kind,
-            axes=probed.axes,
-            input_axis=probed.input_axis,
-            group=group,
-            layer=layer,
-            output_axis=probed.output_axis,
-            power=self._power(kind, parameter.name, probed.axes),
-            writes_stream=layer is not None and writes_stream(self._family, parameter, probed),
-            places=places if cut is not None else (),
-        )
-
-    def _joined(self, places: Sequence[Place]) -> Probed:
-        """What a tensor means that is several parameters one after another."""
-        read = []
-        for place in places:
-            shape = self._whole.parameters[place.parameter].shape
-            read.append(self._read(place.parameter, TensorSpec(shape, ""), Place(place.parameter), None))
-        axis = places[0].axis
-        parts = tuple(part for one in read for part in one.axes[axis].parts)
-        axes = tuple(Axis(parts) if number == axis else one for number, one in enumerate(read[0].axes))
-        return replace(read[0], axes=axes)
-
-    def _read(self, name: str, spec: TensorSpec, place: Place, cut: str | None) -> Probed:
-        parameter = self._whole.parameters[self._whole.parameters[place.parameter].shares]
-        layer = self._stacks.split(parameter.name)[1]
-        subject = self._subject(name, spec, place, parameter, layer, cut)
-        return read_axes(self._family, self._loaded, subject, self._features)
-
-    def _subject(
-        self, name: str, spec: TensorSpec, place: Place, parameter: Parameter, layer: int | None, cut: str | None
-    ) -> Subject:
-        shapes: Shapes = [({}, spec.shape)]
-        for factors, built in zip(self._turned.turns, self._turned.classes, strict=True):
-            there = parameter.name if cut is None else cut
-            if layer is not None:
-                number = self._stands_for[layer]
-                if cut is None:
-                    there = target_name(there, self._stacks, number)
-                else:
-                    there = group_name(cut, layer).replace("{}", str(number), 1)
-            shape = built.parameters[there].shape if cut is None else built.files[there][0]
-            shapes.append((factors, shape))
-        return Subject(name, parameter, place, shapes)
-
-    def _power(self, kind: Kind, name: str, axes: tuple[Axis, ...]) -> float:
-        if kind == "embedding" and self._scaled and str(axes[-1]) == "hidden":
-            return 0.5
-        return next((p for ending, p in self._family.powers.items() if f".{name}".endswith(f".{ending}")), 0.0)
-
-
-def _kind(parameter: Parameter, probed: Probed, is_head: bool) -> Kind:
-    if parameter.module == "norm":
-        return "norm"
-    if parameter.module == "embedding":
-        return "position" if probed.positions else "embedding"
-    if is_head:
-        return "head"
-    if parameter.module == "buffer":
-        return "other"
-    if len(parameter.shape) == 1 or parameter.name.endswith("_bias"):
-        return "bias"
-    return "other" if probed.input_axis is None else "linear"

@@ -74,8 +74,6 @@ def find(model_type: object) -> Family | None:
 
 #: What stops growth in every family.
 REFUSALS: tuple[Refusal, ...] = (
-    Refusal("auto_map", ({}, None), "the model's code comes with the checkpoint, and remote code is never run"),
-    Refusal("quantization_config", ({}, None), "quantized weights cannot be grown"),
     Refusal("pruned_heads", ({}, None), "heads were pruned, so that layers differ in width"),
     Refusal("peft_type", (None,), "this is an adapter, not a model"),
 )
@@ -85,8 +83,10 @@ ENCODER_DECODER = Refusal("is_encoder_decoder", (False, None), "the encoder of t
 
 #: What to do about each, by key; the rest is a matter of another checkpoint.
 REMEDIES: dict[str, str] = {
-    "auto_map": "convert the checkpoint to the class of the same model in transformers",
-    "quantization_config": "start from the checkpoint before quantization, or dequantize it and save it again",
+    "auto_map": (
+        "convert the checkpoint to the class of the same model in transformers, or import the class and declare it with "
+        "growkernels.declare_layout"
+    ),
     "peft_type": "merge the adapter into its base model (merge_and_unload in peft) and grow the merged model",
 }
 

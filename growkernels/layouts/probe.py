@@ -11,9 +11,9 @@ from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, Part, Place, Symbol
-from growkernels.layouts.classes import Parameter, split_layer
 from growkernels.layouts.family import Declared, Family
 from growkernels.layouts.knobs import text_config
+from growkernels.layouts.parameters import Parameter, split_layer
 from growkernels.layouts.rows import OUTPUTS
 
 #: Stands for the knob of the position embedding's length, which never grows.

@@ -140,7 +140,7 @@ _BERT_REFUSALS = (_CROSS_ATTENTION, _ABSOLUTE)
 PLAIN = words(
     "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere cohere2 cohere2_moe "
     "cohere_compass_text cpmant cwm deepseek_v2 deepseek_v3 deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 "
-    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 gpt_neo gptj granite "
+    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 granite "
     "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
     "jais2 llama4_text  mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
     "nanochat olmo olmo2 olmo3 olmoe  persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
@@ -207,6 +207,7 @@ ROWS: tuple[Family, ...] = (
     ),
     Family("emu3_text_model", architectures=("Emu3ForCausalLM",)),
     Family("mllama_text_model", architectures=("MllamaForCausalLM",)),
+    *(Family(name, ffn_default=4) for name in ("gpt_neo", "gptj")),
     Family("gpt-sw3", ffn_default=4, outputs={"attn.c_attn": 3}),
     Family("openai-gpt", outputs={"attn.c_attn": 3}),
     Family("gpt_bigcode", ffn_default=4, outputs={"attn.c_attn": _bigcode}),

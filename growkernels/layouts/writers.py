@@ -7,11 +7,11 @@ from dataclasses import replace
 from transformers import PreTrainedConfig
 
 from growkernels.layouts.base import TensorLayout
-from growkernels.layouts.classes import Parameter
 from growkernels.layouts.family import Family
 from growkernels.layouts.identity import NO_IDENTITY, SHOWN, WRITERS
 from growkernels.layouts.keys import words
 from growkernels.layouts.knobs import reason_of
+from growkernels.layouts.parameters import Parameter
 from growkernels.layouts.probe import Probed
 
 #: Last names of the modules whose output is added to the stream, in classes whose shapes cannot tell.

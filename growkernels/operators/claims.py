@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import frexp
 
 from growkernels.layouts.base import ModelLayout
-from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
+from growkernels.operators.base import DepthOperator, ExpertGrowth, Layer, Ratios, WidthOperator
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -22,13 +22,18 @@ def make_claims(
     width: WidthOperator,
     ratios: Ratios,
     options: GrowthOptions,
+    experts: ExpertGrowth | None = None,
 ) -> tuple[Claim, ...]:
-    """One claim for each part of the growth: depth, width, and a change of dtype."""
+    """One claim for each part of the growth: depth, width, experts, and a change of dtype."""
     claims = []
     if [layer.source for layer in layers] != list(range(layout.num_layers)):
         claims.append(_depth_claim(layers, layout, depth, options))
     if max(ratios.values()) > 1:
-        claims.append(_width_claim(rules, width))
+        claims.append(_weights_claim("width", width.why, rules))
+    if experts is not None:
+        claims.append(
+            _weights_claim("experts", experts.why, rules) if experts.preserves else Claim("experts", "no", experts.why)
+        )
     narrowed = sorted(
         {
             f"{source} to {rule.spec.dtype}"
@@ -77,9 +82,10 @@ def _narrows(source: str, rule: Rule) -> bool:
     return bits < source_bits or least > source_least
 
 
-def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
+def _weights_claim(part: str, why: str, rules: Sequence[Rule]) -> Claim:
+    """A claim that weights are what keeps the function, as exactly as they are stored."""
     if any(isinstance(rule.how, Learned) for rule in rules):
-        return Claim("width", "no", width.why)
+        return Claim(part, "no", why)
     by_dtype: dict[str, dict[str, None]] = {}
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
@@ -91,12 +97,12 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
         if reasons
     ]
     if rounded:
-        return Claim("width", "up to rounding", f"{width.why}; {'; '.join(rounded)}")
+        return Claim(part, "up to rounding", f"{why}; {'; '.join(rounded)}")
     stored = " and ".join(by_dtype)
     return Claim(
-        "width",
+        part,
         "exactly",
-        f"{width.why}; no stored {stored} weight is rounded, only sums run in another order at run time",
+        f"{why}; no stored {stored} weight is rounded, only sums run in another order at run time",
     )
 
 
@@ -118,7 +124,7 @@ def make_warnings(
     rules: Sequence[Rule], layout: ModelLayout, layer_index: Sequence[int], ratios: Ratios, options: GrowthOptions
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
-    warnings = []
+    warnings = list(layout.notes)
     width = max(ratios.values())
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)

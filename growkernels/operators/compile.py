@@ -10,8 +10,9 @@ from typing import TypeVar
 from growkernels.errors import GrowthError
 from growkernels.layouts import ModelLayout, TensorLayout, grow_config
 from growkernels.layouts.base import Symbol
-from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
+from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
+from growkernels.operators.experts import grow_experts
 from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
@@ -48,6 +49,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     if options.fade:
         layers = faded(layers, depth)
     check_layers(layers, layout)
+    _refuse_quantized(layout, options, depth, layers)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -57,7 +59,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
-    if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
+    experts = grow_experts(layout, options, ratios, depth is LIGO_DEPTH or width is LIGO_WIDTH)
+    if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)) and experts is None:
         asked = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
         raise GrowthError(f"nothing to grow: {asked} is the model as it is; ask for more layers than it has.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
@@ -83,21 +86,25 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         sources: tuple[str, ...] = (layout.ties.get(tensor.name, tensor.name),)
         if layer is not None and depth.mixes:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
-        elif layer is not None:
-            how = in_layer(how, layers[layer], tensor, target)
-            if isinstance(how, Learned) and layers[layer].averaged:
-                sources = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
-        rules.append(_rule(tensor, layer, sources, how, options))
+        made = (Made(tensor, how),) if experts is None or isinstance(how, Learned) else experts.make(tensor, how)
+        for one in made:
+            how, drawn = one.how, sources
+            if layer is not None and not depth.mixes:
+                how = in_layer(how, layers[layer], one.tensor, target)
+                if isinstance(how, Learned) and layers[layer].averaged:
+                    drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+            rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
+    config = grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype)
     return Plan(
         rules=tuple(rules),
         source_config=dict(layout.config),
-        config=grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype),
+        config=config if experts is None else experts.config(config),
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
-        claims=make_claims(rules, target, layers, depth, width, ratios, options),
-        warnings=make_warnings(rules, target, index, ratios, options),
+        claims=make_claims(rules, target, layers, depth, width, ratios, options, experts),
+        warnings=(*make_warnings(rules, target, index, ratios, options), *(experts.warnings if experts else ())),
         dropped=dict(target.dropped),
         tied_head=head if target.tied_head else None,
         source_totals=_totals(layout, head),
@@ -138,6 +145,17 @@ def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[S
         raise GrowthError(
             f"width_init is {options.width_init!r}, and no width grows that could start from it. Leave it out, or give width "
             f"or ffn."
+        )
+
+
+def _refuse_quantized(
+    layout: ModelLayout, options: GrowthOptions, depth: DepthOperator, layers: Sequence[Layer]
+) -> None:
+    """Quantized weights are copied and nothing else."""
+    if layout.quantized and (depth.mixes or options.dtype != "keep" or any(layer.identity for layer in layers)):
+        raise GrowthError(
+            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack "
+            f"or interpolate, or layers), and nothing else. For more, dequantize the model and save it again."
         )
 
 
@@ -217,14 +235,20 @@ def _with_layers(tensor: TensorLayout, how: Tile | Learned, index: Sequence[int]
 
 
 def _rule(
-    tensor: TensorLayout, layer: int | None, sources: tuple[str, ...], how: Tile | Learned, options: GrowthOptions
+    tensor: TensorLayout,
+    layer: int | None,
+    sources: tuple[str, ...],
+    how: Tile | Learned,
+    options: GrowthOptions,
+    drawn_as: str = "",
 ) -> Rule:
     """The rule of one target tensor, with the numbers that are its own."""
     name = _in_layer(tensor, layer)
     if isinstance(how, Learned):
         how = replace(how, row=layer or 0)
     elif how.is_random:
-        how = replace(how, key=noise_key(options.seed, name))
+        key = drawn_as.replace("{}", str(layer)) if drawn_as else name
+        how = replace(how, key=noise_key(options.seed, key))
     # What is no weight, such as a table of ids, stays what it is.
     kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
     spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)

@@ -109,7 +109,9 @@ CASES = {
     "a tensor of another name": Bad(lambda src: weights(src, swap_name), ("mystery",)),
     "unknown architecture": Bad(lambda src: config(src, model_type="unheard"), ("'unheard' is not supported", "llama")),
     "quantized": Bad(lambda src: config(src, quantization_config={"bits": 4}), ("quantized", "before quantization")),
-    "remote code": Bad(lambda src: config(src, auto_map={"AutoModel": "m.M"}), ("remote code is never run",)),
+    "remote code": Bad(
+        lambda src: config(src, auto_map={"AutoModel": "m.M"}, model_type="mine"), ("remote code is never run",)
+    ),
     "pickle that needs code": Bad(pickle_code, ("pytorch_model.bin", "code from a checkpoint is never run")),
     "NaN": Bad(lambda src: weights(src, nan), ("up_proj.weight", "1 NaN", "[3, 4]", "--allow-nonfinite")),
     "Inf": Bad(lambda src: weights(src, inf), ("up_proj.weight", "1 Inf", "[3, 4]", "--allow-nonfinite")),

@@ -9,8 +9,24 @@ import transformers
 from tests.coverage import twins
 from tests.coverage.sizes import NOT_RUN
 
-_WIDTH = ("width 2", "width 3", "width 2, ffn 3", "noise", "tie")
-_DEPTH = ("stack", "odd list", "depth and width")
+#: Steps and their columns.
+_COLUMNS = {
+    "width 2": "width 2",
+    "width 3": "width 3",
+    "width 2, ffn 3": "ffn 3",
+    "noise": "noise",
+    "tie": "tie flipped",
+    "stack": "stacked",
+    "odd list": "odd order",
+    "identity": "zeroed",
+    "depth and width": "both",
+    "live": "live",
+    "loaded": "loaded",
+}
+
+
+#: What stands above it in the page is written by hand.
+MARK = "<!-- From here on written by make coverage. -->"
 
 
 def words(step: dict[str, Any]) -> str:
@@ -23,14 +39,16 @@ def words(step: dict[str, Any]) -> str:
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: one row for each twin."""
     lines = [
-        "# Architectures",
+        MARK,
+        "",
+        "## The table",
         "",
         f"What `make coverage` finds with transformers {transformers.__version__}: a tiny random twin of every type, grown and "
         "compared with its source as stock code reloads both. Figures are the largest difference over the largest output, in "
         "float64; `bits` are equal bit for bit.",
         "",
-        "| type | class | width 2 | width 3 | ffn 3 | noise | tie flipped | stacked | odd order | zeroed | live | loaded |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| type | class | {' | '.join(_COLUMNS.values())} |",
+        "|---|---" + "|---" * len(_COLUMNS) + "|",
     ]
     notes: dict[str, list[str]] = {}
     for name in twins.names():
@@ -38,9 +56,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             notes.setdefault(NOT_RUN[name], []).append(name)
             continue
         found = results.get(name, {})
-        cells = [
-            _cell(found.get(step), name, notes) for step in (*_WIDTH, "stack", "odd list", "identity", "live", "loaded")
-        ]
+        cells = [_cell(found.get("build", found.get(step)), name, notes) for step in _COLUMNS]
         lines.append(f"| {name} | {twins.architecture(name)} | {' | '.join(cells)} |")
     lines += ["", "## Refused, and why", ""]
     lines += [f"* {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in notes.items()]

@@ -28,6 +28,12 @@ from tests.coverage.sizes import COUNTS, LAYERS, SINGLE
 #: One step's outcome: `exact` with its error, `differs` with it, `refused` or `failed` with the reason.
 Step = dict[str, Any]
 
+#: What is done with every twin.
+STEPS = (
+    *("width 2", "width 3", "width 2, ffn 3", "noise", "tie"),
+    *("stack", "odd list", "identity", "depth and width", "live", "loaded"),
+)
+
 #: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
 BOUND = 1e-11
 #: The same for classes that run in float32.
@@ -166,8 +172,8 @@ def _largest_gap(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.T
     return max(float((first[name].double() - second[name].double()).abs().max()) for name in first)
 
 
-def steps(twin: Twin) -> dict[str, Callable[[], float]]:
-    """What is done with a twin, by name."""
+def _steps(twin: Twin) -> dict[str, Callable[[], float]]:
+    """The steps of a twin but for that which needs another one."""
     odd = _ODD if twin.layers == LAYERS else _ODD_OTHER[twin.layers]
     stack = ",".join(map(str, list(range(twin.layers)) * 2))
     return {
@@ -184,9 +190,8 @@ def steps(twin: Twin) -> dict[str, Callable[[], float]]:
     }
 
 
-def sweep(name: str, only: Sequence[str] = ()) -> dict[str, Step]:
-    """Every step of a twin, or those named, each with its outcome."""
-    outcome: dict[str, Step] = {}
+def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
+    """Steps of a twin, each with its outcome."""
     # Some classes compile functions when they are imported: before any cast is left out.
     getattr(transformers, twins.architecture(name))
     with TemporaryDirectory() as folder:
@@ -195,17 +200,15 @@ def sweep(name: str, only: Sequence[str] = ()) -> dict[str, Step]:
         except Exception as error:
             return {"build": _failed(error)}
         bound = SINGLE_BOUND if twin.single else BOUND
-        for step, work in steps(twin).items():
-            if not only or step in only:
-                outcome[step] = _outcome(work, bound)
-        if not only or "tie" in only:
-            outcome["tie"] = _flipped(twin, bound)
-    return outcome
+        works = _steps(twin)
+        return {step: _flipped(twin, bound) if step == "tie" else _outcome(works[step], bound) for step in steps}
 
 
 def _flipped(twin: Twin, bound: float) -> Step:
     """Width 2 of the twin whose head is tied if it was not, and the other way round."""
-    tied = bool(twin.model.config.tie_word_embeddings)
+    tied = getattr(twin.model.config, "tie_word_embeddings", None)
+    if tied is None:
+        return {"outcome": "not run", "reason": "its config has no tie_word_embeddings"}
     try:
         other = Twin(twin.name, twin.folder / "flipped", tie_word_embeddings=not tied)
     except Exception as error:

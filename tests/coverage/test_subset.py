@@ -25,11 +25,11 @@ NO_IDENTITY = {"openai-gpt", "deepseek_v4", "gemma3n_text", "gemma4_text", "bart
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, dict[str, object]]]:
     """Outcomes of a process of its own: it changes functions of torch while models run."""
-    out = tmp_path_factory.mktemp("coverage") / "results.json"
+    out = tmp_path_factory.mktemp("coverage")
     steps = ("width 2", "stack", "odd list", "identity", "live", "loaded")
     command = [sys.executable, "-m", "tests.coverage", *SUBSET, "--out", str(out), "--steps", *steps]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], capture_output=True)
-    return json.loads(out.read_text())
+    return {name: json.loads((out / f"{name}.json").read_text()) for name in SUBSET}
 
 
 @pytest.mark.parametrize("name", SUBSET)

@@ -135,8 +135,11 @@ def overlap(src: Path) -> None:
     edit_header(write_source(src), lambda head: head["layers.0.proj.weight"].update(data_offsets=[0, 64 * 48 * 4]))
 
 
-def fp8(src: Path) -> None:
+def fp4(src: Path) -> None:
     write_source(src, {"w": torch.ones(4, 4).to(torch.float8_e4m3fn)})
+    weights = src / "model.safetensors"
+    # The name of another format, as long as that of the one that it has.
+    weights.write_bytes(weights.read_bytes().replace(b"F8_E4M3", b"F4_E2M1"))
 
 
 def missing_shard(src: Path) -> None:
@@ -264,7 +267,7 @@ BAD = {
     negative_shape: r"has dtype 'F32', shape \[-97, -48\], .* expected a name and numbers",
     wrong_shape: r"'embed.weight', F32 \[97, 49\], needs 19012 bytes and has 18624",
     overlap: "starts at byte",
-    fp8: "'w' is stored as F8_E4M3, a quantized or unknown format",
+    fp4: "'w' is stored as F4_E2M1, a quantized or unknown format",
     missing_shard: "names model-00002-of-00005.safetensors, which is missing",
     outside_shard: "names '../other/model.safetensors', which is not a file in its folder",
     absolute_shard: "which is not a file in its folder",

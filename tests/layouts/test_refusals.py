@@ -50,7 +50,6 @@ def refused(config, tensors, *words):
     [
         ("model_type", "mine", ["'mine' is not supported", "llama, qwen3, gemma, gpt2, gpt_neox, bert"]),
         ("model_type", None, ["names no model_type", "llama"]),
-        ("auto_map", {"AutoModel": "modeling.Mine"}, ["remote code is never run", "convert the checkpoint"]),
         ("quantization_config", {"quant_method": "gptq"}, ["quantized", "before quantization"]),
         ("peft_type", "LORA", ["adapter", "merge_and_unload"]),
         ("pruned_heads", {"0": [1]}, ["pruned_heads", "differ in width"]),
@@ -124,6 +123,15 @@ def test_dtypes(dtype):
     name = "model.layers.1.mlp.up_proj.weight"
     tensors[name] = TensorSpec(tensors[name].shape, dtype)
     refused(config, tensors, re.escape(name), dtype, "bfloat16", "before quantization")
+
+
+def test_remote_code_is_refused_unless_the_class_is_one_of_transformers():
+    config, tensors = sound()
+    config = {**config, "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
+    (note,) = discover(config, tensors).notes
+    assert "never run" in note and "LlamaForCausalLM of transformers" in note
+    for change in ({"architectures": ["MineForCausalLM"]}, {"model_type": "mine"}):
+        refused({**config, **change}, tensors, "remote code is never run", "convert the checkpoint", "declare_layout")
 
 
 def test_missing_head_names_the_tie():

@@ -35,6 +35,8 @@ DTYPES = {
     "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
 }
 CODES = {str(dtype).removeprefix("torch."): code for code, dtype in DTYPES.items()}
 _MAX_HEADER = 100_000_000

@@ -125,6 +125,15 @@ def open_source(name: str | Path, strip_prefix: str = "") -> Source:
         raise cannot_open(Path(error.filename or name), error) from error
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON of a `config.json`. Raises GrowthError if there is none, or something else in it."""
+    path = user_path(path)
+    try:
+        return _json_object(path)
+    except OSError as error:
+        raise cannot_open(path, error) from error
+
+
 def _open(name: str, folder: Path, strip_prefix: str) -> Source:
     first = [MappedFile(path) for path in (folder / "config.json",) if path.is_file()]
     config = _json_object(folder / "config.json")
