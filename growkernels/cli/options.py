@@ -46,7 +46,8 @@ GROWTH: dict[str, Help] = {
         DEPTH,
         "SPEC",
         "Instead of --depth: the source layer of every target layer, from 0, with ranges and groups: "
-        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1).",
+        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1). "
+        "Second and later copies are the new ones, which llama_pro, zero, random and average make of their kind.",
     ),
     "depth_operator": Help(
         DEPTH,

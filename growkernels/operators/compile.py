@@ -14,7 +14,7 @@ from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, Width
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.experts import grow_experts
 from growkernels.operators.head_dim import check_heads, widen_heads
-from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
+from growkernels.operators.layer_rules import checked, faded, in_layer
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.registry import depth_operators, width_operators
@@ -50,8 +50,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     layers = _layers(layout, options, depth)
     if options.fade:
         layers = faded(layers, depth)
-    check_layers(layers, layout)
     _refuse_quantized(layout, options, depth, layers)
+    layers = checked(layers, layout)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -103,7 +103,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             if layer is not None and not depth.mixes:
                 how = in_layer(how, layers[layer], one.tensor, target)
                 if isinstance(how, Learned) and layers[layer].averaged:
-                    drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+                    drawn = (*sources, _in_layer(tensor, layers[layer].partner))
             rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     dtype = None if options.dtype == "keep" else options.dtype
@@ -173,10 +173,11 @@ def _refuse_quantized(
     layout: ModelLayout, options: GrowthOptions, depth: DepthOperator, layers: Sequence[Layer]
 ) -> None:
     """Quantized weights are copied and nothing else."""
-    if layout.quantized and (depth.mixes or options.dtype != "keep" or any(layer.identity for layer in layers)):
+    copied = all(layer == Layer(layer.source) for layer in layers)
+    if layout.quantized and (depth.mixes or options.dtype != "keep" or not copied):
         raise GrowthError(
-            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack "
-            f"or interpolate, or layers), and nothing else. For more, dequantize the model and save it again."
+            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack, "
+            f"interpolate, solar, midas, lidas or layers), and nothing else. For more, dequantize the model and save it."
         )
 
 
