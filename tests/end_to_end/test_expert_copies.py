@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import growkernels
 from growkernels.errors import GrowthError
+from growkernels.plans.summary import summarize
 from tests.end_to_end.experts import MODELS, as_wide, error, grown_model, load_wide, saved_model
 
 MIXTURES = [name for name, (_, changes) in MODELS.items() if any("experts" in key for key in changes)]
@@ -155,3 +156,34 @@ def test_routers_that_are_not_exact_are_refused_with_the_error(sources: Path, tm
         with pytest.raises(GrowthError, match=reason):
             grown_model(saved_model(sources, model_type), tmp_path / model_type, expert_copies=2)
         del MODELS[model_type]
+
+
+@pytest.mark.parametrize("noise", [None, 10.0])
+def test_noise_lets_copies_train_apart(noise: float | None, sources: Path, tmp_path: Path) -> None:
+    grown_model(saved_model(sources, "mixtral"), tmp_path / "grown", expert_copies=2, noise_snr_db=noise)
+    model = load_wide(tmp_path / "grown").train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    ids = torch.randint(51, (4, 16), generator=torch.Generator().manual_seed(0))
+    for _ in range(10):
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    layer = model.model.layers[0].mlp
+    for weight in (layer.experts.gate_up_proj, layer.gate.weight):
+        first, second = weight.detach().chunk(2)
+        gap = float((first - second).norm() / first.norm())
+        # Ten steps of at most 1e-3 on weights of about 0.2; without noise, sums in another order.
+        assert gap > 1e-3 if noise else gap < 1e-12
+
+
+def test_a_plan_counts_the_experts_of_a_token(sources: Path) -> None:
+    """Rows stand for all experts; operations are those of the experts that a token is sent to."""
+    summary = summarize(growkernels.plan(saved_model(sources, "mixtral"), expert_copies=2))
+    rows = {row.name: row for row in summary.rows}
+    assert len(rows) == 13
+    up = rows["model.layers.{}.block_sparse_moe.experts.*.w3.weight"]
+    assert (up.count, up.parameters, up.flops_per_token) == (16, 16 * 36 * 24, 2 * 16 * 36 * 24 // 2)
+    attention = 2 * 2 * (24 * 24 * 2 + 12 * 24 * 2)
+    experts, router, head = 2 * 2 * 3 * 36 * 24 * 2, 2 * 2 * 4 * 24, 2 * 51 * 24
+    assert summary.source.flops_per_token == attention + experts + router + head
+    assert summary.target.flops_per_token == attention + 2 * experts + 2 * router + head
