@@ -187,3 +187,10 @@ def test_a_plan_counts_the_experts_of_a_token(sources: Path) -> None:
     experts, router, head = 2 * 2 * 3 * 36 * 24 * 2, 2 * 2 * 4 * 24, 2 * 51 * 24
     assert summary.source.flops_per_token == attention + experts + router + head
     assert summary.target.flops_per_token == attention + 2 * experts + 2 * router + head
+
+
+def test_noise_that_a_format_cannot_hold_is_warned_of(sources: Path) -> None:
+    source = saved_model(sources, "mixtral")
+    small = growkernels.plan(source, expert_copies=2, expert_noise_db=80, dtype="bfloat16").warnings
+    assert any("below the rounding of bfloat16" in text for text in small)
+    assert not growkernels.plan(source, expert_copies=2, expert_noise_db=40, dtype="bfloat16").warnings
