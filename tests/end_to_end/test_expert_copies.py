@@ -83,6 +83,26 @@ def test_with_depth_and_width(noise: float | None, sources: Path, tmp_path: Path
     assert error(tmp_path / "deep-first", tmp_path / "deep") <= EXACT
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mixtral", {"expert_copies": 2}),
+        ("deepseek_v3", {"expert_copies": 3}),
+        ("gpt_oss", {"expert_copies": 2}),
+        ("mixtral", {"expert_split": 2}),
+        ("llama", {"moe": 4}),
+        ("olmo2", {"moe": 4, "granularity": 2}),
+        ("qwen2", {"moe": 4, "shared": True}),
+    ],
+)
+def test_new_layers_that_change_nothing(name: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
+    """All that writes the stream is zero in them, whatever experts it is of."""
+    source = saved_model(sources, name)
+    plan = grown_model(source, tmp_path / "grown", num_layers=4, depth_operator="llama_pro", **options)
+    assert plan.preserves_function
+    assert error(source, tmp_path / "grown") <= EXACT
+
+
 @pytest.mark.parametrize("name", ["mixtral", "deepseek_v3", "gpt_oss"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_live_models_grow_alike(name: str, sources: Path, tmp_path: Path) -> None:
@@ -136,6 +156,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "learned growth": ("mixtral", {"expert_copies": 2, "depth": 2, "depth_operator": "ligo"}, "ligo cannot grow"),
     "noise that nobody reads": ("mixtral", {"depth": 2, "expert_noise_db": 40}, "noise on cloned experts"),
     "noise and width": ("mixtral", {"expert_copies": 2, "width": 2, "expert_noise_db": 40}, "grow in two steps"),
+    "uneven width": (
+        "mixtral",
+        {"expert_copies": 2, "width": 2, "width_operator": "net2net"},
+        "with hypercloning by a ratio",
+    ),
+    "averages": ("mixtral", {"expert_copies": 2, "num_layers": 3, "depth_operator": "average"}, "averages of layers"),
     "what only moe reads": ("mixtral", {"expert_copies": 2, "top_k": 2}, "which only moe reads"),
 }
 
