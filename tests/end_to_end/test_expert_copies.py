@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 import growkernels
 from growkernels.errors import GrowthError
 from growkernels.plans.summary import summarize
 from tests.end_to_end.experts import MODELS, as_wide, error, grown_model, load_wide, saved_model
+from tests.optim import support
 
 MIXTURES = [name for name, (_, changes) in MODELS.items() if any("experts" in key for key in changes)]
 #: Float64 sums in another order, a hundred in a row.
@@ -220,3 +222,25 @@ def test_noise_that_a_format_cannot_hold_is_warned_of(sources: Path) -> None:
     small = growkernels.plan(source, expert_copies=2, expert_noise_db=80, dtype="bfloat16").warnings
     assert any("below the rounding of bfloat16" in text for text in small)
     assert not growkernels.plan(source, expert_copies=2, expert_noise_db=40, dtype="bfloat16").warnings
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek_v3"])
+def test_training_goes_on_as_the_source(name: str, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies take 1/M of the moments and 1/M^2 of their squares, by the rule of any copies: the losses stay the same."""
+
+    def batch(step: int) -> torch.Tensor:
+        return torch.randint(0, 51, (2, 10), generator=torch.Generator().manual_seed(1000 + step))
+
+    def make(model: PreTrainedModel) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+
+    monkeypatch.setattr(support, "batch", batch)
+    source = saved_model(sources, name)
+    model, optimizer, other, twin = support.twins(make, load_wide(source))
+    _, _, control, its = support.twins(make, load_wide(source))
+    support.disturb(control)
+    as_wide(support.quiet_growth(other, twin, expert_copies=2))
+    steps = range(support.BEFORE, support.BEFORE + 20)
+    wanted = support.train(model, optimizer, steps)
+    assert support.gap(support.train(control, its, steps), wanted) < 1e-12
+    assert support.gap(support.train(other, twin, steps), wanted) < 1e-12
