@@ -116,7 +116,7 @@ GROWTH: dict[str, Help] = {
         "into Qwen3-MoE, Qwen2 into Qwen2-MoE, OLMo-2 into FlexOlmo.",
     ),
     "granularity": Help(EXPERTS, "G", "Of --moe: each expert has 1/G of the ffn size; E and K are multiples of G."),
-    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, with --granularity G"),
+    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, or G"),
     "shared": Help(
         EXPERTS, "", "Of --moe: the dense network stays, as a shared expert; the others start at zero (Qwen2 only)."
     ),

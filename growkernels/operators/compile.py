@@ -32,6 +32,7 @@ from growkernels.plans import (
     Totals,
     noise_key,
 )
+from growkernels.plans.active import active_share, share_of
 
 _Operator = TypeVar("_Operator")
 
@@ -279,12 +280,13 @@ def _rule(
 
 def _totals(layout: ModelLayout, tied_head: str | None) -> Totals:
     tensors = layout.tensors.values()
-    products = [t.spec.numel for t in tensors if t.input_axis is not None]
+    active = active_share(layout.config)
+    products = [t.spec.numel * share_of(t.name, active) for t in tensors if t.input_axis is not None]
     if tied_head is not None:
         products.append(layout.tensors[tied_head].spec.numel)
     return Totals(
         parameters=sum(t.spec.numel for t in tensors),
         nbytes=sum(t.spec.nbytes for t in tensors),
-        flops_per_token=2 * sum(products),
+        flops_per_token=round(2 * sum(products)),
         layers=layout.num_layers,
     )
