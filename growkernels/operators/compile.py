@@ -252,7 +252,7 @@ def _rule(
     if isinstance(how, Learned):
         how = replace(how, row=layer or 0)
     elif how.is_random:
-        how = replace(how, key=noise_key(options.seed, name))
+        how = how.with_key(noise_key(options.seed, name))
     # What is no weight, such as a table of ids, stays what it is.
     kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
     spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)

@@ -152,7 +152,7 @@ class Tile:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the target."""
-        return tuple(axis.size for axis in self.axes)
+        return tuple([axis.size for axis in self.axes])
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -207,6 +207,15 @@ class Tile:
     def is_random(self) -> bool:
         """Whether the target depends on the key."""
         return self.noise is not None or any(fill.std != 0 for fill in self.fill)
+
+    def with_key(self, key: int) -> Tile:
+        """The same rule under another key: what plans make of the one tile of a kind of tensor, layer by layer."""
+        keyed = object.__new__(Tile)
+        # Not by replace, which checks again what has been checked, and takes most of the time of a plan.
+        for name in _FIELDS:
+            keyed.__dict__[name] = self.__dict__[name]
+        keyed.__dict__["key"] = key
+        return keyed
 
     def with_std(self, std: float) -> Tile:
         """The same rule with the measured standard deviation of its noise."""
@@ -264,6 +273,7 @@ class Tile:
         return " | ".join(dict.fromkeys(map(str, self.fill)))
 
 
+_FIELDS = tuple(Tile.__dataclass_fields__)
 _NAMES = {NEW: "new", MEAN: "mean"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +135,14 @@ def test_json_holds_divisors_where_there_are_some() -> None:
     tile = Tile((IndexVector.parts([(2, 3), (2, 2)]),), divisors=((3.0, 2.0),))
     assert Tile.from_json(tile.to_json()) == tile
     assert "divisors" not in Tile.identity((3,)).to_json()
+
+
+def test_a_key_changes_nothing_else() -> None:
+    tile = Tile.copies((4, 6), (2, 2), 1, Noise(std=0.5))
+    packed = Tile.copies((4, 6), (2, 2), 1, Noise(std=0.5))
+    out = poisoned(packed.shape, torch.float32)
+    ops.tile_rules_([out], [data((4, 6), torch.float32)], [packed])
+    # Not the packed form either, which holds the key.
+    for found in (tile.with_key(7), packed.with_key(7)):
+        assert found == replace(tile, key=7)
+        assert vars(found) == vars(replace(tile, key=7))
