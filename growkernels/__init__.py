@@ -6,13 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from growkernels import ops
+    from growkernels import ops, optim
     from growkernels.api import Report, grow_checkpoint, plan
     from growkernels.errors import GrowthError
     from growkernels.freezing import freeze_old
+    from growkernels.integrations.trainer import GrowthCallback
     from growkernels.layouts import declare_layout, register_family
     from growkernels.learning import Fit, LearnedGrowth
     from growkernels.live import grow_model, load_grown
+    from growkernels.optim.schedule import GrowthSchedule
     from growkernels.options import GrowthOptions
     from growkernels.plans import Plan
     from growkernels.verification import Verification, verify
@@ -21,8 +23,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Fit",
+    "GrowthCallback",
     "GrowthError",
     "GrowthOptions",
+    "GrowthSchedule",
     "LearnedGrowth",
     "Plan",
     "Report",
@@ -34,6 +38,7 @@ __all__ = [
     "grow_model",
     "load_grown",
     "ops",
+    "optim",
     "plan",
     "register_family",
     "verify",
@@ -41,8 +46,10 @@ __all__ = [
 
 _HOME = {
     "Fit": "growkernels.learning",
+    "GrowthCallback": "growkernels.integrations.trainer",
     "GrowthError": "growkernels.errors",
     "GrowthOptions": "growkernels.options",
+    "GrowthSchedule": "growkernels.optim.schedule",
     "LearnedGrowth": "growkernels.learning",
     "Plan": "growkernels.plans",
     "Report": "growkernels.api",
@@ -59,8 +66,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ops":
-        return import_module("growkernels.ops")
+    if name in ("ops", "optim"):
+        return import_module(f"growkernels.{name}")
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'growkernels' has no attribute {name!r}")

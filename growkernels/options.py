@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from growkernels import expert_options
 from growkernels.errors import GrowthError
 from growkernels.rules.variant import Variant
 
@@ -51,6 +52,11 @@ class GrowthOptions:
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
     (convex); `init_noise`, normal noise on the coefficients, and on the rows of tile and onehot, relative to their length.
+
+    Experts: `expert_copies`, how many times they are copied, or `num_experts`, how many the target has; `expert_split`, into
+    how many each is split; `moe`, the number of experts that a dense model gets, each with 1/`granularity` of its ffn, `top_k`
+    of them for a token, beside a `shared` one, `reinit` a share of their features drawn anew. `expert_noise_db`: noise on
+    copies of experts and routers that does not cancel, in decibels below the weights.
     """
 
     depth: int | None = None
@@ -76,6 +82,15 @@ class GrowthOptions:
     depth_init: DepthInit = "stack"
     width_init: WidthInit = "tile"
     init_noise: float = 0.03
+    expert_copies: int | None = None
+    num_experts: int | None = None
+    expert_split: int | None = None
+    moe: int | None = None
+    granularity: int | None = None
+    top_k: int | None = None
+    shared: bool = False
+    reinit: float | None = None
+    expert_noise_db: float | None = None
 
     @property
     def noise(self) -> float | None:
@@ -104,16 +119,20 @@ class GrowthOptions:
         given = [f"{name} {value!r}" for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise GrowthError(f"{' and '.join(given)} both say which layers the target has; give one of the two.")
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in expert_options.checked(options).items():
+            object.__setattr__(self, name, value)
         for name in self.sizes:
             object.__setattr__(self, name, _count(getattr(self, name), name))
             if (ratio := RATIO_OF.get(name, "width")) and getattr(self, ratio) is not None:
                 raise GrowthError(
                     f"{ratio} {getattr(self, ratio)} and {name} {getattr(self, name)} both size one axis; give one of the two."
                 )
-        sized = self.layers is not None or self.num_layers is not None or self.sizes
+        sized = self.layers is not None or self.num_layers is not None or self.sizes or self.grows_experts
         if not sized and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
             raise GrowthError(
-                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, or num_layers or another size."
+                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, num_layers or another size, or "
+                "what the experts become."
             )
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
@@ -123,6 +142,11 @@ class GrowthOptions:
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
+
+    @property
+    def grows_experts(self) -> bool:
+        """Whether the target has other experts than the source."""
+        return expert_options.grows({field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -155,6 +179,15 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     depth_init: DepthInit
     width_init: WidthInit
     init_noise: float
+    expert_copies: int | None
+    num_experts: int | None
+    expert_split: int | None
+    moe: int | None
+    granularity: int | None
+    top_k: int | None
+    shared: bool
+    reinit: float | None
+    expert_noise_db: float | None
 
 
 class GrowthKeywords(GrowthKeywordsButDtype, total=False):

@@ -58,6 +58,16 @@ def grow(
             help="Let NaN and Inf in the weights pass.",
         ),
     ] = False,
+    optimizer: Annotated[
+        bool,
+        typer.Option(
+            "--optimizer",
+            metavar="",
+            rich_help_panel=options.TARGET,
+            help="Grow the Trainer's optimizer.pt in SRC too, and carry scheduler, scaler, random states and the Trainer's "
+            "state: resume_from_checkpoint goes on from DST.",
+        ),
+    ] = False,
     no_verify: Annotated[
         bool,
         typer.Option(
@@ -111,6 +121,7 @@ def grow(
                 no_verify=no_verify,
                 verify_logits=verify_logits,
                 allow_nonfinite=allow_nonfinite,
+                optimizer=optimizer,
                 device=device,
                 on_progress=advance,
                 strip_prefix=strip_prefix,

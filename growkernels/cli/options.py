@@ -99,6 +99,37 @@ GROWTH: dict[str, Help] = {
         "of a fit, on the same machine with as many threads. By default 0; where the source was grown itself, the seed after "
         "its own.",
     ),
+    "expert_copies": Help(
+        EXPERTS, "M", "M times as many experts, M times as many for each token: the model computes what it did."
+    ),
+    "num_experts": Help(EXPERTS, "E", "Instead of --expert-copies: the number of experts, a multiple of the source's."),
+    "expert_split": Help(
+        EXPERTS,
+        "G",
+        "Split each expert into G of 1/G the size, G times as many for each token: the same function and size.",
+    ),
+    "moe": Help(
+        EXPERTS,
+        "E",
+        "Turn a dense model into one of E experts, copies of its feed-forward networks: Llama and Mistral into Mixtral, Qwen3 "
+        "into Qwen3-MoE, Qwen2 into Qwen2-MoE, OLMo-2 into FlexOlmo.",
+    ),
+    "granularity": Help(EXPERTS, "G", "Of --moe: each expert has 1/G of the ffn size; E and K are multiples of G."),
+    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, with --granularity G"),
+    "shared": Help(
+        EXPERTS, "", "Of --moe: the dense network stays, as a shared expert; the others start at zero (Qwen2 only)."
+    ),
+    "reinit": Help(
+        EXPERTS,
+        "R",
+        "Of --moe: draw a share R of the features of each expert anew (arXiv 2502.19261); changes the function.",
+    ),
+    "expert_noise_db": Help(
+        EXPERTS,
+        "DB",
+        "Noise on copies of experts and router rows, DB decibels below them (40 in arXiv 2510.08008), instead of the noise on "
+        "their last projections that cancels: changes the function.",
+    ),
     "depth_init": Help(
         LEARNED, "NAME", "Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/]."
     ),

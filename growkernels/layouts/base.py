@@ -148,14 +148,14 @@ class ModelLayout:
     layer_kinds: Sequence[int] = ()
     #: Whether a user declared what its class does, which nothing else has confirmed.
     declared: bool = False
+    #: Whether the table does not know the type, and a tiny twin has confirmed what was derived.
+    derived: bool = False
     #: Path and first number of the modules that are repeated, such as `model.layers`.
     stacks: tuple[str, ...] = ()
     #: How weights are quantized, which are only copied then; empty where they are plain numbers.
     quantized: str = ""
     #: What the user should know, whatever grows.
     notes: tuple[str, ...] = ()
-    #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.
-    norms: Literal["pre", "post"] = "pre"
 
     def power_of_width(self, ratio: Ratio, power: float) -> float:
         """By how much more the class itself multiplies by hidden**power once hidden is `ratio` times as large."""

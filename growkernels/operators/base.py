@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
 from growkernels.options import GrowthOptions
@@ -73,3 +74,47 @@ class WidthOperator:
     reads: tuple[str, ...] = ()
     noise_snr_db: float | None = None
     preserves: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One tensor of the target that experts made of a source tensor: what it is called and how it is made.
+
+    `drawn_as`: the name that its random numbers are drawn by, with the layer as `{}`; its own where empty. `new`: it has no
+    source.
+    """
+
+    tensor: TensorLayout
+    how: Tile | Learned
+    drawn_as: str = ""
+    new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertGrowth:
+    """What becomes of the experts of one model.
+
+    `make` gives the target tensors that a source tensor becomes, from what depth and width make of it; `config` the target's
+    config from theirs. `why` is the reason that the function is preserved, or, with `preserves` false, that it is not.
+    """
+
+    make: Callable[[TensorLayout, Tile], tuple[Made, ...]]
+    config: Callable[[dict[str, Any]], dict[str, Any]]
+    why: str
+    preserves: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertOperator:
+    """Grows the experts, or makes a dense model one of experts, where its option is given: `begin` says how.
+
+    `options` are the fields of `GrowthOptions` that ask for it, one of them at a time. `with_width`: whether the width may
+    grow too. `noise_snr_db`: what noise it takes where auto is asked for.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    begin: Callable[[ModelLayout, GrowthOptions], ExpertGrowth]
+    with_width: bool = False
+    noise_snr_db: float | None = None

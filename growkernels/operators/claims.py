@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import frexp
+from math import frexp, log10
 
 from growkernels.layouts.base import ModelLayout, Ratio
-from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
+from growkernels.operators.base import DepthOperator, ExpertGrowth, Layer, Ratios, WidthOperator
+from growkernels.operators.dead import dead_units
+from growkernels.operators.patterns import pattern_warnings
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -22,13 +24,14 @@ def make_claims(
     width: WidthOperator,
     ratios: Ratios,
     options: GrowthOptions,
+    experts: ExpertGrowth | None = None,
 ) -> tuple[Claim, ...]:
-    """One claim for each part of the growth: depth, width, and a change of dtype."""
+    """One claim for each part of the growth: depth, width, experts, dtype, and a layout that only a twin confirmed."""
     claims = []
     if [layer.source for layer in layers] != list(range(layout.num_layers)):
         claims.append(_depth_claim(layers, layout, depth, options))
     if max(ratio for symbol, ratio in ratios.items() if symbol != "vocab") > 1:
-        claims.append(_width_claim(rules, width))
+        claims.append(_weights_claim("width", width.why, rules) if width.preserves else Claim("width", "no", width.why))
     if ratios["vocab"] > 1:
         claims.append(
             Claim(
@@ -36,6 +39,10 @@ def make_claims(
                 "exactly",
                 "old tokens keep their scores; new ones get the mean of all, which takes probability",
             )
+        )
+    if experts is not None:
+        claims.append(
+            _weights_claim("experts", experts.why, rules) if experts.preserves else Claim("experts", "no", experts.why)
         )
     narrowed = sorted(
         {
@@ -47,6 +54,14 @@ def make_claims(
     )
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
+    if layout.derived:
+        claims.append(
+            Claim(
+                "layout",
+                "up to rounding",
+                f"{layout.model_type} is not in the table: what its tensors mean is derived, and checked on a twin",
+            )
+        )
     return tuple(claims)
 
 
@@ -85,9 +100,10 @@ def _narrows(source: str, rule: Rule) -> bool:
     return bits < source_bits or least > source_least
 
 
-def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
-    if not width.preserves or any(isinstance(rule.how, Learned) for rule in rules):
-        return Claim("width", "no", width.why)
+def _weights_claim(part: str, why: str, rules: Sequence[Rule]) -> Claim:
+    """A claim that weights are what keeps the function, as exactly as they are stored."""
+    if any(isinstance(rule.how, Learned) for rule in rules):
+        return Claim(part, "no", why)
     by_dtype: dict[str, dict[str, None]] = {}
     for rule in rules:
         reasons = by_dtype.setdefault(rule.spec.dtype, {})
@@ -99,12 +115,12 @@ def _width_claim(rules: Sequence[Rule], width: WidthOperator) -> Claim:
         if reasons
     ]
     if rounded:
-        return Claim("width", "up to rounding", f"{width.why}; {'; '.join(rounded)}")
+        return Claim(part, "up to rounding", f"{why}; {'; '.join(rounded)}")
     stored = " and ".join(by_dtype)
     return Claim(
-        "width",
+        part,
         "exactly",
-        f"{width.why}; no stored {stored} weight is rounded, only sums run in another order at run time",
+        f"{why}; no stored {stored} weight is rounded, only sums run in another order at run time",
     )
 
 
@@ -140,9 +156,10 @@ def make_warnings(
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
         )
     elif copies:
-        warnings += _still_equal(rules)
+        warnings += _still_equal(rules) + _lost_noise(rules)
+    warnings += dead_units(rules, layout)
     if list(layer_index) != list(range(layout.num_layers)):
-        warnings += layout.depth_warnings
+        warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []
         if unused:
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
@@ -170,6 +187,26 @@ def _learned_warnings(width: Ratio, options: GrowthOptions) -> list[str]:
         "Symmetry lock: without noise at the start the copies of a feature get equal gradients, in the operator's training and "
         "in the model's: they stay equal for ever. Use --init-noise (0.03 is the default)."
     ]
+
+
+def _lost_noise(rules: Sequence[Rule]) -> list[str]:
+    """Noise of less than half a step of the format, at a weight of the size that it is measured by."""
+    lost: dict[str, float] = {}
+    for rule in rules:
+        noise = rule.how.noise if isinstance(rule.how, Tile) else None
+        if noise is None or noise.snr_db is None or rule.spec.dtype not in _FORMATS:
+            continue
+        if noise.snr_db > _most_decibels(rule.spec.dtype):
+            lost[rule.spec.dtype] = noise.snr_db
+    return [
+        f"Noise {decibels:g} dB below the weights is less than half a step between {dtype} numbers: most entries of the copies "
+        f"are stored as equals. Up to {int(_most_decibels(dtype))} dB can be stored."
+        for dtype, decibels in lost.items()
+    ]
+
+
+def _most_decibels(dtype: str) -> float:
+    return 20 * (_FORMATS[dtype][0] + 1) * log10(2)
 
 
 def _still_equal(rules: Sequence[Rule]) -> list[str]:

@@ -72,6 +72,8 @@ class Rule:
     def describe(self) -> str:
         """The rule in words, such as `tile 2x2, /2, noise 10 dB`, or `learn 2x2, mix 12`: from a mix of twelve layers."""
         count = len(self.sources)
+        if isinstance(self.how, Learned) and self.how.weights:
+            return f"{self.how} of {count}"
         return f"{self.how}, mix {count}" if count > 1 else str(self.how)
 
     def __repr__(self) -> str:

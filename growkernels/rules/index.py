@@ -3,8 +3,8 @@
 Everything is a list of segments, each in closed form: `length` source indices are cut into `groups` equal groups, and
 every group is laid down `copies` times before the next one starts. One group is a tile (`i mod n`), as many groups as
 indices is an interleave (`i // k`), the groups of grouped-query attention are what lies between; fused parts
-(`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source, and one at `MEAN` holds the mean over all
-source indices. A general gather is many short segments.
+(`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source: each of its `length` entries is drawn
+once, and its copies are equal; one at `MEAN` holds the mean over all source indices. A general gather is many short segments.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ class Segment:
     def __post_init__(self) -> None:
         if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
             raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
-        if self.start < MEAN or (self.start < 0 and (self.copies, self.groups) != (1, 1)):
-            raise ValueError(f"{self}: start must be >= 0, or NEW or MEAN with one copy and one group")
+        new_in_groups = self.start == NEW and self.copies == 1 < self.groups
+        if self.start < MEAN or new_in_groups or (self.start == MEAN and (self.copies, self.groups) != (1, 1)):
+            raise ValueError(
+                f"{self}: start must be >= 0, NEW with one group where there is one copy, or MEAN with one copy and one group"
+            )
 
     @property
     def size(self) -> int:
@@ -41,7 +44,7 @@ class Segment:
     def indices(self) -> np.ndarray:
         """Source index of each target index, int64; NEW where there is none, MEAN where there are all."""
         if self.start < 0:
-            return np.full(self.length, self.start, np.int64)
+            return np.full(self.size, self.start, np.int64)
         groups = np.arange(self.start, self.start + self.length, dtype=np.int64).reshape(self.groups, 1, -1)
         return np.broadcast_to(groups, (self.groups, self.copies, groups.shape[2])).reshape(-1)
 
@@ -135,6 +138,43 @@ class IndexVector:
     def has_new(self) -> bool:
         """Whether some target index has no source."""
         return any(s.start == NEW and s.length for s in self.segments)
+
+    def block(self, count: int) -> IndexVector | None:
+        """The part that this axis is `count` times end to end; None if it is none."""
+        first = self.segments[0] if len(self.segments) == 1 else None
+        if first is not None and first.copies == count and first.groups == 1:
+            return IndexVector((Segment(first.start, first.length),))
+        each = len(self.segments) // count
+        if not each or self.segments != self.segments[:each] * count:
+            return None
+        return IndexVector(self.segments[:each])
+
+    def times(self, count: int) -> IndexVector:
+        """This axis `count` times end to end."""
+        return IndexVector(self.segments * count)
+
+    @property
+    def repeats_new(self) -> bool:
+        """Whether some new entries are copies of one draw."""
+        return any(s.start == NEW and s.copies > 1 for s in self.segments)
+
+    def drawn_once(self) -> IndexVector:
+        """This axis with each new entry once."""
+        if not self.repeats_new:
+            return self
+        return IndexVector(tuple(Segment(NEW, s.length) if s.start == NEW else s for s in self.segments))
+
+    def draws(self) -> np.ndarray:
+        """For each target index, where it is on the axis of `drawn_once`, int64 [size]."""
+        places, start = [], 0
+        for s in self.segments:
+            if s.start == NEW:
+                places.append(Segment(start, s.length, s.copies, s.groups).indices())
+                start += s.length
+            else:
+                places.append(np.arange(start, start + s.size, dtype=np.int64))
+                start += s.size
+        return np.concatenate(places or [np.empty(0, np.int64)])
 
     @property
     def has_mean(self) -> bool:

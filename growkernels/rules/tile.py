@@ -22,11 +22,20 @@ class Noise:
     """Normal noise on the input copies, with coefficients that sum to zero over them (noise version 1, field 0).
 
     `snr_db` asks for a signal-to-noise ratio; `std` is the standard deviation in the target's units, fp32, filled in once
-    the source has been measured.
+    the source has been measured. `share` is (number, count) where the copies are matrices of their own whose products are
+    summed, such as the last projections of cloned experts: this tensor takes the noise of input copy `number` of `count`, or,
+    with number None, the `count` blocks of its first axis take those of one copy each.
     """
 
     snr_db: float | None = None
     std: float | None = None
+    share: tuple[int | None, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= (self.share[0] or 0) < self.share[1] > 1:
+            raise GrowthError(
+                f"share is {self.share}; expected (number, count) with 0 <= number < count and count >= 2"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,15 @@ class Tile:
                 f"noise and the diagonal structure need one number of input copies, the segments have {sorted(copies)}; "
                 f"grow the parts as separate tensors or without noise"
             )
+        if self.noise is not None and self.noise.share is not None:
+            number, shared = self.noise.share
+            segments = self.axes[self.sum_axis].segments
+            if len(segments) != 1 or segments[0].copies != 1 or segments[0].start < 0:
+                raise GrowthError("noise shared by matrices needs one segment of single inputs along sum_axis")
+            if number is None and (self.sum_axis == 0 or self.axes[0].block(shared) is None):
+                raise GrowthError(
+                    f"noise shared along the first axis needs {shared} equal blocks there, not {self.axes[0]}"
+                )
 
     def _check_divisors(self) -> None:
         wanted = [len(axis.segments) for axis in self.axes]
@@ -148,6 +166,21 @@ class Tile:
     def filled(cls, shape: Sequence[int], fill: Fill, sum_axis: int | None = None, key: int = 0) -> Tile:
         """A tensor that draws on no source."""
         return cls(tuple(map(IndexVector.new, shape)), sum_axis, fill=(fill, fill, fill), key=key)
+
+    def joined(self) -> Tile:
+        """The rule of all matrices that share this one's noise, side by side along the sum axis."""
+        if self.noise is None or self.noise.share is None or self.sum_axis is None:
+            raise ValueError(f"{self} shares no noise")
+        number, count = self.noise.share
+        axes = list(self.axes)
+        axes[self.sum_axis] = IndexVector((replace(axes[self.sum_axis].segments[0], copies=count),))
+        if number is None:
+            axes[0] = axes[0].block(count) or axes[0]
+        return replace(self, axes=tuple(axes), noise=replace(self.noise, share=None))
+
+    def drawn_once(self) -> Tile:
+        """The same rule with each new entry once: where copies of one draw are asked for, the draws alone."""
+        return replace(self, axes=tuple(axis.drawn_once() for axis in self.axes))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -225,7 +258,11 @@ class Tile:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
-        noise = None if self.noise is None else {"snr_db": self.noise.snr_db, "std": self.noise.std}
+        noise: dict[str, Any] | None = None
+        if self.noise is not None:
+            noise = {"snr_db": self.noise.snr_db, "std": self.noise.std}
+            if self.noise.share is not None:
+                noise["share"] = list(self.noise.share)
         divisors = {"divisors": [list(axis) for axis in self.divisors]} if self.divisors else {}
         return divisors | {
             "axes": [axis.to_json() for axis in self.axes],
@@ -243,7 +280,10 @@ class Tile:
     def from_json(cls, data: dict[str, Any]) -> Tile:
         """The inverse of `to_json`."""
         axes = tuple(IndexVector.from_json(axis) for axis in data["axes"])
-        noise = None if data["noise"] is None else Noise(**data["noise"])
+        noise = None
+        if data["noise"] is not None:
+            share = data["noise"].get("share")
+            noise = Noise(data["noise"]["snr_db"], data["noise"]["std"], None if share is None else tuple(share))
         column, row, both = (Fill(*fill) for fill in data["fill"])
         divisors = tuple(tuple(axis) for axis in data.get("divisors", ()))
         return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors})
@@ -265,6 +305,8 @@ class Tile:
             words.append("diagonal")
         if self.noise is not None:
             words.append("noise" if self.noise.snr_db is None else f"noise {self.noise.snr_db:g} dB")
+            if self.noise.share is not None:
+                words[-1] += f" shared by {self.noise.share[1]}"
         if any(s.start == NEW for axis in self.axes for s in axis.segments):
             words.append(f"new {self._fills()}")
         return ", ".join(words)

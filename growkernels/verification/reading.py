@@ -87,6 +87,7 @@ def _read_tile(
     for number, axis in enumerate(order[:-1]):
         rows = axes[axis].within(rows, weight.shape[axis], own_copies=True) if number else axes[axis]
     noise_std = row.get("noise_std")
+    share = (entry["noise"] or {}).get("share")
     column_fill, row_fill, both_fill = (Fill(mean, std) for mean, std in entry["fill"])
     tile = Tile(
         axes=(rows, axes[order[-1]] if order else IndexVector.identity(1)),
@@ -94,7 +95,7 @@ def _read_tile(
         divisor=entry["divisor"],
         shift=entry["shift"],
         diagonal=entry["diagonal"],
-        noise=Noise(std=noise_std) if noise_std else None,
+        noise=Noise(std=noise_std, share=None if share is None else tuple(share)) if noise_std else None,
         fill=(column_fill, row_fill, both_fill),
         key=key,
     )

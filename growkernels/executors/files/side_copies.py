@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,13 @@ class SideReport:
     copied: tuple[str, ...]
     changed: dict[str, str]
     left: dict[str, str]
+
+    def with_training(self, names: Sequence[str]) -> SideReport:
+        """The same report where the state of a training, in these files, went along."""
+        if not names:
+            return self
+        left = {name: why for name, why in self.left.items() if name not in names}
+        return SideReport((*self.copied, *names), self.changed, left)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object for the manifest and the command line."""

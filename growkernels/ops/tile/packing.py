@@ -36,6 +36,34 @@ class Packed(NamedTuple):
     pieces: tuple[Piece, ...] = ()
 
 
+class Copy(NamedTuple):
+    """A target that is copied from a computed tensor: one of several matrices side by side in it, or entries several times."""
+
+    out: Tensor
+    computed: Tensor
+    #: The axis of `computed` on which the matrices stand, which of them the target is (None: all, one after another along its
+    #: first axis), and their number.
+    matrices: tuple[int, int | None, int] | None = None
+    #: For each axis, which entries are taken; None for all.
+    taken: tuple[Tensor | None, ...] = ()
+
+    def carry_out(self) -> None:
+        """Copy, once `computed` has been written."""
+        value, out = self.computed, self.out
+        if self.matrices is not None:
+            axis, number, count = self.matrices
+            value = value.unflatten(axis, (count, -1)).movedim(axis, 0)
+            if number is None:
+                out.unflatten(0, (count, -1)).copy_(value)
+            else:
+                out.copy_(value[number])
+            return
+        for axis, index in enumerate(self.taken):
+            if index is not None:
+                value = value.index_select(axis, index.to(value.device))
+        out.copy_(value.view(out.shape))
+
+
 class Jobs(NamedTuple):
     """What `tile_rules_` of a backend takes."""
 
@@ -43,8 +71,8 @@ class Jobs(NamedTuple):
     weights: list[Tensor]
     layout: list[int]
     scalars: list[float]
-    #: Targets that cannot be seen as matrices, and the matrices to be copied into them.
-    copies: list[tuple[Tensor, Tensor]]
+    #: Targets that kernels cannot write in place, what is computed for them, and how they are taken from it.
+    copies: list[Copy]
 
 
 #: Numbers of a rule that are not integers.
@@ -62,13 +90,24 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
     sources: list[Tensor] = []
     layout: list[int] = []
     scalars: list[float] = []
-    copies: list[tuple[Tensor, Tensor]] = []
+    copies: list[Copy] = []
     for out, weight, tile in zip(outs, weights, tiles, strict=True):
         count = len(tile.axes)
         if out.ndim != count or weight.ndim != count:
             raise GrowthError(
                 f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; the rule has {count} axes, expected as many"
             )
+        if tile.noise is not None and tile.noise.share is not None:
+            # All that share the noise are computed, so that this one gets the bits that it has among them.
+            matrices = (tile.sum_axis or 0, *tile.noise.share)
+            tile = tile.joined()
+            copies.append(Copy(out, out.new_empty(tile.shape), matrices))
+            out = copies[-1].computed
+        elif any(axis.repeats_new for axis in tile.axes):
+            taken = tuple(torch.from_numpy(axis.draws()) if axis.repeats_new else None for axis in tile.axes)
+            tile = tile.drawn_once()
+            copies.append(Copy(out, out.new_empty(tile.shape), taken=taken))
+            out = copies[-1].computed
         packed = packed_form(tile, weight)
         if packed.pieces:
             inner = _pack_pieces(out, weight, packed.pieces)
@@ -88,7 +127,7 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
         if matrix is None:
             stored = out.permute(packed.order)
             matrix = torch.empty(_matrix_shape(stored.shape, packed.rows), dtype=out.dtype, device=out.device)
-            copies.append((stored, matrix))
+            copies.append(Copy(stored, matrix))
         source = as_matrix(weight, packed.order, packed.rows)
         if source is None:
             stored = weight.permute(packed.order)

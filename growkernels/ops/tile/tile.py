@@ -197,8 +197,9 @@ def tile_rules_(
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
-    for out, matrix in jobs.copies:
-        out.copy_(matrix.view(out.shape))
+    # What is computed for one copy may be copied itself: the last ones stand first in the order of the work.
+    for copy in reversed(jobs.copies):
+        copy.carry_out()
 
 
 def _check_size(weight: Tensor, n_out: int, n_in: int, dtype: torch.dtype) -> None:
