@@ -93,6 +93,12 @@ GROWTH: dict[str, Help] = {
         "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout. "
         "[bold]auto[/]: 10 for hypercloning and net2net, none for the others.",
     ),
+    "noise_after": Help(
+        NOISE,
+        "ALPHA",
+        "Blend every matrix with ALPHA of fresh noise at the end, as Gstack does after stacking: 0.2 helped a little there, "
+        "more hurt. It changes the function.",
+    ),
     "seed": Help(
         NOISE,
         "S",
