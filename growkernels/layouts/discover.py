@@ -99,7 +99,7 @@ def lay_out(
     kinds = layer_kinds(shapes, stacks, num_layers)
     if not built:
         own.check_runs(stacks.paths, kinds)
-    width_refusal = method.refusal() if method else reason_of(family.width_refusal, loaded)
+    width_refusal = method.refusal(stored) if method else reason_of(family.width_refusal, loaded)
 
     def read_all(turned: Turned) -> dict[str, TensorLayout]:
         read_one = Reader(family, loaded, whole, turned, stacks, kinds, features(sizes))
