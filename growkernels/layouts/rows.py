@@ -125,6 +125,14 @@ _MAMBA2: dict[str, Declared] = {
     "mixer.conv1d": _mamba2_convolution,
 }
 _DELTA: dict[str, Declared] = {"linear_attn.conv1d": _delta, "linear_attn.in_proj_qkv": _delta}
+#: Fused parts of some types that others may have, too: what a type without a row is tried with.
+KNOWN_PARTS: Mapping[str, Declared] = {
+    **_MAMBA2,
+    **_DELTA,
+    "conv.in_proj": 3,
+    "self_attn.qkv_proj": _QKV,
+    "attn.c_attn": 3,
+}
 _HYPER = _equal("hidden", "hidden_size", "hc_count")
 _ENCODER_DECODER: dict[str, Any] = {"layers": "decoder_layers encoder_layers", "encoder_decoder": True}
 _BLT: dict[str, Symbol] = {

@@ -7,6 +7,8 @@ import json
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.sources.checkpoint import open_source
-from growkernels.layouts import discover
+from growkernels.layouts import discover, register_family
 from growkernels.layouts.checks import architectures
 from growkernels.layouts.discover import find_row
 from tests.coverage import twins
@@ -243,6 +245,9 @@ def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
             twin = Twin(name, Path(folder))
         except Exception as error:
             return {"build": _failed(error)}
+        # As a user does who has compared a checkpoint of a type that the table does not know. Each step says what is refused.
+        with suppress(GrowthError):
+            register_family(replace(find_row(_read(twin.source)[0]), derived_row=False))
         bound = twin.bound
         works = _steps(twin)
         return {step: _flipped(twin, bound) if step == "tie" else _outcome(works[step], bound) for step in steps}
