@@ -11,13 +11,16 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
-from growkernels.executors import check_destination, execute, open_device, parse_size, staged, write_manifest
-from growkernels.executors.files.side_files import SideReport, report_side_files
+from growkernels.executors import Source, check_destination, execute, open_device, parse_size, write_manifest
+from growkernels.executors.files.side_copies import SideReport, report_side_files
+from growkernels.executors.ranks import Ranks
 from growkernels.growth import Growth, OnProgress, plan_of_config
 from growkernels.layouts import ModelLayout
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
+from growkernels.optim.files import check_training_files, grow_training_files
 from growkernels.options import GrowthKeywords, spelled_out
 from growkernels.plans import Plan
+from growkernels.plans.plan import json_digest
 from growkernels.plans.summary import Summary, summarize
 from growkernels.verification.checkpoint import Verification, verify_checkpoint
 
@@ -47,6 +50,11 @@ class Report:
     def rate(self) -> float:
         """Bytes of weights written per second."""
         return self.nbytes / max(self.writing_seconds, 1e-9)
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Names of the tensors of new layers; see `Plan.new_parameters`, and `growkernels.freeze_old`."""
+        return self.plan.new_parameters
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: what `growkernels grow --json` prints. The plan itself is in the manifest; its hash is given."""
@@ -119,8 +127,10 @@ def grow_checkpoint(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
     fit: Fit | None = None,
+    optimizer: bool = False,
     plan: Plan | None = None,
     strip_prefix: str = "",
+    ranks: Ranks | None = None,
     **options: Unpack[GrowthKeywords],
 ) -> Report:
     """Grow a checkpoint into a new folder, verify it, and put it in place in one step.
@@ -140,8 +150,12 @@ def grow_checkpoint(
             are the same.
         on_progress: called with the stage ("fitting", "growing", "verifying"), and the steps or bytes done and in all.
         fit: train the matrices of learned growth (ligo) first, or go on from its checkpoint; None leaves them as they start.
+        optimizer: grow the optimizer's state that the Trainer saved in the source's folder too (`optimizer.pt`), and carry
+            scheduler, scaler, random states and the Trainer's state, so that `resume_from_checkpoint` goes on from `dst`.
         plan: one to carry out in place of options, such as `LearnedGrowth.materialise` gives.
         strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
+        ranks: the processes that share the work, all of which make this call (`with Ranks.of_torchrun() as ranks:`, as
+            the command line does). The files are those of one process. None: this process alone.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -163,24 +177,30 @@ def grow_checkpoint(
         raise GrowthError(f"fit is {fit!r}; expected a growkernels.Fit, such as Fit('text.txt', steps=100).")
     if no_verify and verify_logits:
         raise GrowthError("no_verify and verify_logits contradict each other; give one of them.")
-    shard_size, place = parse_size(max_shard_size), open_device(device)
-    growth = Growth.open(src, options, plan, strip_prefix)
+    ranks = ranks or Ranks()
+    if fit is not None and ranks.size > 1:
+        raise GrowthError(f"a fit runs in one process, and this growth has {ranks.size}; start it without torchrun.")
+    shard_size, place = parse_size(max_shard_size), open_device(ranks.device(device))
+    growth = ranks.same(lambda: Growth.open(src, options, plan, strip_prefix), _request)
     source = growth.source
     if growth.layout.derived:
         verify_logits = _compulsory(growth.layout, no_verify, verify_logits)
-    target = check_destination(Path(dst), source.path, overwrite)
+    target = ranks.each(lambda: check_destination(Path(dst), source.path, overwrite))
     if fit is not None and not growth.plan.is_learned:
         raise GrowthError(
             "fit trains learned growth, and nothing is learned here; give depth_operator or width_operator ligo."
         )
     if fit is not None and fit.checkpoint is not None:
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
-    growth.check()
-    growth.warn()
+    ranks.each(growth.check)
+    if optimizer:
+        ranks.each(lambda: check_training_files(source))
+    if ranks.is_first:
+        growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
 
     fitted = None
-    with staged(target, overwrite, source.path) as folder:
+    with ranks.staged(target, overwrite, source.path) as folder:
         if fit is not None:
             planned, fitted = fit_plan(growth, fit, place, partial(advance, "fitting"))
             if find_spec("matplotlib") is None:
@@ -199,16 +219,19 @@ def grow_checkpoint(
             allow_nonfinite=allow_nonfinite,
             device=place,
             progress=partial(advance, "growing"),
+            ranks=ranks,
         )
+        trained = ranks.first(lambda: grow_training_files(source, executed, folder)) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:
             advance("verifying", 0, 0)
-            verification = verify_checkpoint(source, folder, executed, logits=verify_logits)
+            verification = verify_checkpoint(source, folder, executed, logits=verify_logits, ranks=ranks)
             if not verification.passed or (growth.layout.derived and verification.logits is None):
                 raise VerificationFailed("; ".join(verification.lines()))
         checked = None if verification is None else verification.to_json()
-        write_manifest(folder, source, executed, checked, None if fitted is None else fitted.record())
+        record = None if fitted is None else fitted.record()
+        ranks.first(lambda: write_manifest(folder, source, executed, checked, record))
     return Report(
         source=source.name,
         target=target,
@@ -218,6 +241,12 @@ def grow_checkpoint(
         seconds=perf_counter() - start,
         writing_seconds=writing_seconds,
         nbytes=sum(rule.spec.nbytes for rule in executed.rules),
-        side_files=report_side_files(source.side, executed, source.tensors),
+        side_files=report_side_files(source.side, executed, source.tensors).with_training(trained),
         fit=fitted,
     )
+
+
+def _request(growth: Growth[Source]) -> str:
+    """What all processes of a growth must agree on: the plan, and the source by name, shapes and bytes of its files."""
+    sizes = {file.name: file.stat().st_size for file in growth.source.files}
+    return json_digest({"plan": growth.plan.to_json(), "files": sizes})

@@ -24,6 +24,10 @@ class VerificationFailed(RuntimeError):
         return shorten(printable(super().__str__()))
 
 
+class PeerFailed(GrowthError):
+    """Another process of a growth that several share failed; the first process tells the user."""
+
+
 def printable(text: str) -> str:
     """The text with everything that a terminal would act on, or that no encoding can print, as `\\x1b` or `\\u202e`.
 

@@ -11,45 +11,95 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Literal, TypedDict, TypeVar, get_args
 
+from growkernels import expert_options
 from growkernels.errors import GrowthError
 from growkernels.rules.variant import Variant
 
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
+SizeSymbol = Literal["hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
+
+#: The options that give a size of the target in absolute numbers, and what they size.
+SIZES: dict[str, SizeSymbol] = {
+    "hidden_size": "hidden",
+    "num_heads": "heads",
+    "num_kv_heads": "kv_heads",
+    "head_dim": "head_dim",
+    "intermediate_size": "ffn",
+    "vocab_size": "vocab",
+}
+#: The ratio that sizes the same axis, where that is not `width`; empty for none.
+RATIO_OF = {"intermediate_size": "ffn", "vocab_size": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class GrowthOptions:
     """One growth. Raises GrowthError for what cannot be meant.
 
-    `depth`: how many times the layers; or `layers`: the source layer of every target layer (see `parse_layers`).
-    `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the ffn size. `noise_snr_db`: noise on the
-    copies, in decibels below the weights; None for no noise. `seed`: 0 to 2**64 - 1; where it is not given and the source was
-    grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
+    `depth`: how many times the layers; or `num_layers`: how many in all; or `layers`: the source layer of every target layer
+    (see `parse_layers`). `block`: how many layers in a row some depth operators repeat together. `fade`: each of k copies of a
+    layer adds 1/k of what the layer added. `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the
+    ffn size; or `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target,
+    those that are not given as they are. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise,
+    auto for what the width operator takes by itself (10 for hypercloning and net2net). `seed`: 0 to 2**64 - 1; where it is not
+    given and the source was grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target
+    its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
     (convex); `init_noise`, normal noise on the coefficients, and on the rows of tile and onehot, relative to their length.
+
+    Experts: `expert_copies`, how many times they are copied, or `num_experts`, how many the target has; `expert_split`, into
+    how many each is split; `moe`, the number of experts that a dense model gets, each with 1/`granularity` of its ffn, `top_k`
+    of them for a token, beside a `shared` one, `reinit` a share of their features drawn anew. `expert_noise_db`: noise on
+    copies of experts and routers that does not cancel, in decibels below the weights.
     """
 
     depth: int | None = None
+    num_layers: int | None = None
     layers: str | None = None
     depth_operator: str = "gstack"
+    block: int | None = None
+    fade: bool = False
     width: int | None = None
     ffn: int | None = None
+    hidden_size: int | None = None
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    vocab_size: int | None = None
     width_operator: str = "hypercloning"
     variant: Variant = "symmetric"
-    noise_snr_db: float | None = 10.0
+    noise_snr_db: float | Literal["auto"] | None = "auto"
     seed: int = 0
     dtype: str = "keep"
     untie: bool = False
     depth_init: DepthInit = "stack"
     width_init: WidthInit = "tile"
     init_noise: float = 0.03
+    expert_copies: int | None = None
+    num_experts: int | None = None
+    expert_split: int | None = None
+    moe: int | None = None
+    granularity: int | None = None
+    top_k: int | None = None
+    shared: bool = False
+    reinit: float | None = None
+    expert_noise_db: float | None = None
+
+    @property
+    def noise(self) -> float | None:
+        """The noise in decibels, None for none. What auto is, is the width operator's to say: until then it is none."""
+        return None if self.noise_snr_db == "auto" else self.noise_snr_db
+
+    def target_layers(self, num_layers: int) -> int:
+        """How many layers the target of a source of `num_layers` has, by `depth` or `num_layers`."""
+        return self.num_layers or num_layers * (self.depth or 1)
 
     @classmethod
     def from_keywords(cls, options: Mapping[str, Any]) -> GrowthOptions:
@@ -63,12 +113,27 @@ class GrowthOptions:
     def __post_init__(self) -> None:
         for name, noun in (("depth", "layer"), ("width", "feature"), ("ffn", "ffn feature")):
             object.__setattr__(self, name, _ratio(getattr(self, name), name, noun))
-        if self.depth is not None and self.layers is not None:
+        for name in ("num_layers", "block"):
+            object.__setattr__(self, name, _count(getattr(self, name), name))
+        ways = {"depth": self.depth, "num_layers": self.num_layers, "layers": self.layers}
+        given = [f"{name} {value!r}" for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise GrowthError(f"{' and '.join(given)} both say which layers the target has; give one of the two.")
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in expert_options.checked(options).items():
+            object.__setattr__(self, name, value)
+        for name in self.sizes:
+            object.__setattr__(self, name, _count(getattr(self, name), name))
+            if (ratio := RATIO_OF.get(name, "width")) and getattr(self, ratio) is not None:
+                raise GrowthError(
+                    f"{ratio} {getattr(self, ratio)} and {name} {getattr(self, name)} both size one axis; give one of the two."
+                )
+        sized = self.layers is not None or self.num_layers is not None or self.sizes or self.grows_experts
+        if not sized and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
             raise GrowthError(
-                f"depth {self.depth} and layers {self.layers!r} both say which layers the target has; give one of the two."
+                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, num_layers or another size, or "
+                "what the experts become."
             )
-        if self.layers is None and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
-            raise GrowthError("nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2.")
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
         _choice(self.depth_init, "depth_init", DEPTH_INITS)
@@ -78,23 +143,51 @@ class GrowthOptions:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
             raise GrowthError(f"seed is {self.seed!r}; expected a whole number from 0 to 2**64 - 1.")
 
+    @property
+    def grows_experts(self) -> bool:
+        """Whether the target has other experts than the source."""
+        return expert_options.grows({field.name: getattr(self, field.name) for field in fields(self)})
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given in absolute numbers, by the names of their options."""
+        return {name: size for name in SIZES if (size := getattr(self, name)) is not None}
+
 
 class GrowthKeywordsButDtype(TypedDict, total=False):
     """`GrowthOptions` as keyword arguments, for functions that take a dtype of their own."""
 
     depth: int | None
+    num_layers: int | None
     layers: str | None
     depth_operator: str
+    block: int | None
+    fade: bool
     width: int | None
     ffn: int | None
+    hidden_size: int | None
+    num_heads: int | None
+    num_kv_heads: int | None
+    head_dim: int | None
+    intermediate_size: int | None
+    vocab_size: int | None
     width_operator: str
     variant: Variant
-    noise_snr_db: float | None
+    noise_snr_db: float | Literal["auto"] | None
     seed: int
     untie: bool
     depth_init: DepthInit
     width_init: WidthInit
     init_noise: float
+    expert_copies: int | None
+    num_experts: int | None
+    expert_split: int | None
+    moe: int | None
+    granularity: int | None
+    top_k: int | None
+    shared: bool
+    reinit: float | None
+    expert_noise_db: float | None
 
 
 class GrowthKeywords(GrowthKeywordsButDtype, total=False):
@@ -131,19 +224,31 @@ def spelled_out(**defaults: Any) -> Callable[[_Function], _Function]:
     return change
 
 
-def _ratio(value: object, name: str, noun: str) -> int | None:
+def _number(value: object) -> float:
+    """What a number is, also as text; NaN for what is none."""
+    try:
+        return float("nan") if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _count(value: object, name: str, why: str = "") -> int | None:
     if value is None:
         return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
-        raise GrowthError(
-            f"{name} is {value!r}; expected a whole number of at least 1: every {noun} is copied that many times, "
-            f"and each as often as the others, so that {name} 2 doubles. Ratios between whole numbers are not supported."
-        )
+    number = _number(value)
+    if not isfinite(number) or number != int(number) or number < 1:
+        raise GrowthError(f"{name} is {value!r}; expected a whole number of at least 1{why}.")
     return int(number)
+
+
+def _ratio(value: object, name: str, noun: str) -> int | None:
+    between = (
+        "num_layers gives a number between" if name == "depth" else "ratios between whole numbers are not supported"
+    )
+    why = (
+        f"every {noun} is copied that many times, and each as often as the others, so that {name} 2 doubles; {between}"
+    )
+    return _count(value, name, f": {why}")
 
 
 def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
@@ -152,24 +257,20 @@ def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:
 
 
 def _strength(value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number) or number < 0:
+    number = _number(value)
+    if not isfinite(number) or number < 0:
         raise GrowthError(f"init_noise is {value!r}; expected a number of at least 0 (0.03 is 3 %, 0 none).")
     return number
 
 
-def _decibels(value: object) -> float | None:
+def _decibels(value: object) -> float | Literal["auto"] | None:
     if value is None:
         return None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = float("nan")
-    if isinstance(value, bool) or not isfinite(number):
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    number = _number(value)
+    if not isfinite(number):
         raise GrowthError(
-            f"noise_snr_db is {value!r}; expected a finite number of decibels (10 is the paper's), or none for no noise."
+            f"noise_snr_db is {value!r}; expected a finite number of decibels (HyperCloning's is 10), none, or auto."
         )
     return number

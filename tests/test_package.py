@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import pytest
 
 import growkernels
+import growkernels.ops
 from growkernels.errors import GrowthError
 
 ROOT = Path(__file__).parents[1]
@@ -95,3 +97,12 @@ def test_triton_kernels_run_in_a_bare_source_tree(tmp_path: Path) -> None:
 def test_one_file_asks_torch_cuda() -> None:
     files = [*(ROOT / "growkernels").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
     assert [file.name for file in files if "torch.cuda" in file.read_text()] == ["devices.py"]
+
+
+@pytest.mark.parametrize("module", [growkernels, growkernels.ops], ids=lambda module: module.__name__)
+def test_public_functions_document_their_arguments_errors_and_use(module: ModuleType) -> None:
+    for name in module.__all__:
+        function = getattr(module, name)
+        if inspect.isfunction(function):
+            missing = [part for part in ("Args:", "Raises:", "Example") if part not in (inspect.getdoc(function) or "")]
+            assert not missing, (name, missing)

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from growkernels import __version__
-from growkernels.errors import GrowthError, VerificationFailed, printable, shorten
+from growkernels.errors import GrowthError, PeerFailed, VerificationFailed, printable, shorten
 
 #: Results; everything else goes to `notes`, so that `--json` leaves one object on stdout.
 
@@ -97,6 +97,8 @@ class Guarded(TyperGroup):
             warnings.showwarning = lambda message, *place, **rest: warn(str(message))
             try:
                 return super().invoke(ctx)
+            except PeerFailed as error:
+                raise typer.Exit(REFUSED) from error  # the first process says why
             except GrowthError as error:
                 self._fail(ctx, str(error), "refused", REFUSED)
             except BrokenPipeError:

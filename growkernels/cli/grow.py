@@ -46,7 +46,6 @@ def grow(
         typer.Option(
             "--overwrite",
             metavar="",
-            rich_help_panel=options.TARGET,
             help="Replace the checkpoint at DST, once the new one is complete.",
         ),
     ] = False,
@@ -57,6 +56,16 @@ def grow(
             metavar="",
             rich_help_panel=options.TARGET,
             help="Let NaN and Inf in the weights pass.",
+        ),
+    ] = False,
+    optimizer: Annotated[
+        bool,
+        typer.Option(
+            "--optimizer",
+            metavar="",
+            rich_help_panel=options.TARGET,
+            help="Grow the Trainer's optimizer.pt in SRC too, and carry scheduler, scaler, random states and the Trainer's "
+            "state: resume_from_checkpoint goes on from DST.",
         ),
     ] = False,
     no_verify: Annotated[
@@ -91,38 +100,47 @@ def grow(
         growkernels grow ./small ./deep --layers "0-1,(2-9)*2,10-11"
         growkernels grow owner/model ./wide --width 2 --noise-snr-db 20 --seed 7
         growkernels grow ./small ./deep --depth 2 --depth-operator ligo --fit-text a.txt
+        torchrun --nproc-per-node 8 -m growkernels grow ./small ./wide --width 2
 
     Next: load DST as any checkpoint and train it on with a fresh optimizer and a new warm-up to the same peak learning rate.
     """
     growth = options.growth_options(growth)
     with ProgressDisplay() as advance:
         import growkernels
+        from growkernels.executors.ranks import Ranks
         from growkernels.report.tables import growth_report, load_lines
 
-        report = growkernels.grow_checkpoint(
-            src,
-            dst,
-            max_shard_size=max_shard_size,
-            overwrite=overwrite,
-            no_verify=no_verify,
-            verify_logits=verify_logits,
-            allow_nonfinite=allow_nonfinite,
-            device=device,
-            on_progress=advance,
-            strip_prefix=strip_prefix,
-            fit=fit.make_fit(
-                fit.given(ctx),
-                growth,
-                fit_text,
-                fit_steps,
-                lr=fit_lr,
-                warmup=fit_warmup,
-                batch=fit_batch,
-                length=fit_length,
-                checkpoint=fit_checkpoint,
-            ),
-            **growth,
-        )
+        with Ranks.of_torchrun() as ranks:
+            if not ranks.is_first:
+                advance.hide()
+            report = growkernels.grow_checkpoint(
+                src,
+                dst,
+                max_shard_size=max_shard_size,
+                overwrite=overwrite,
+                no_verify=no_verify,
+                verify_logits=verify_logits,
+                allow_nonfinite=allow_nonfinite,
+                optimizer=optimizer,
+                device=device,
+                on_progress=advance,
+                strip_prefix=strip_prefix,
+                ranks=ranks,
+                fit=fit.make_fit(
+                    fit.given(ctx),
+                    growth,
+                    fit_text,
+                    fit_steps,
+                    lr=fit_lr,
+                    warmup=fit_warmup,
+                    batch=fit_batch,
+                    length=fit_length,
+                    checkpoint=fit_checkpoint,
+                ),
+                **growth,
+            )
+    if not ranks.is_first:
+        return
     if json:
         print_json(report.to_json())
     else:

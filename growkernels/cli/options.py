@@ -11,13 +11,16 @@ import typer
 
 from growkernels.options import GrowthOptions
 
-DEPTH, WIDTH, LEARNED, TARGET, CHECKS = "Deeper", "Wider", "Learned growth (ligo)", "Target", "Verification"
+#: Panels of `--help`, in their order. What most users need stands in the first one, which has no name of its own.
+BASIC = None
+DEPTH, WIDTH, EXPERTS, NOISE = "Depth", "Width", "Experts", "Noise"
+LEARNED, TARGET, CHECKS = "Learned growth (ligo)", "Source and target", "Verification"
 
 
 class Help(NamedTuple):
     """What `--help` says of an option: its panel, its value's name, its meaning, and its default in words."""
 
-    panel: str
+    panel: str | None
     metavar: str
     text: str
     default: str = ""
@@ -25,7 +28,20 @@ class Help(NamedTuple):
 
 #: Help of every field of `GrowthOptions`, in the order of the command line.
 GROWTH: dict[str, Help] = {
-    "depth": Help(DEPTH, "G", "G times as many layers. The paper recommends 4; 2 to 4 is the best range."),
+    "depth": Help(
+        BASIC, "G", "Deeper: G times as many layers. The Gstack paper recommends 4; 2 to 4 is the best range."
+    ),
+    "width": Help(
+        BASIC,
+        "N",
+        "Wider: N times the hidden size, heads, kv heads (but multi-query attention keeps its one) and ffn size.",
+    ),
+    "dtype": Help(
+        BASIC,
+        "NAME",
+        "Stored type of the target: [bold]keep[/], float32, bfloat16 or float16. Each weight is rounded once.",
+    ),
+    "num_layers": Help(DEPTH, "L", "Instead of --depth: the target's layers in all, any number that is not less."),
     "layers": Help(
         DEPTH,
         "SPEC",
@@ -35,19 +51,34 @@ GROWTH: dict[str, Help] = {
     "depth_operator": Help(
         DEPTH,
         "NAME",
-        "[bold]gstack[/]: the whole stack again and again (0 1 2 0 1 2), the best in the paper. "
-        "[bold]interpolate[/]: each layer several times in a row (0 0 1 1 2 2). "
-        "[bold]ligo[/]: each a learned mix of all layers (arXiv 2303.00980).",
+        "Of layers 0 1 2, new ones with a dash. [bold]gstack[/]: 0 1 2 0' 1' 2'. [bold]interpolate[/]: 0 0' 1 1' 2 2'. "
+        "[bold]llama_pro[/]: as interpolate, but new layers add zero at first, so that the model computes what it did. "
+        "[bold]zero[/]: likewise in the order of gstack. [bold]solar[/]: two copies, without the end of the first and the "
+        "start of the second. [bold]midas[/], [bold]lidas[/]: a block in the middle several times. [bold]random[/]: new "
+        "layers drawn. [bold]average[/]: means of neighbors. [bold]ligo[/]: each a learned mix of all layers.",
     ),
-    "width": Help(
-        WIDTH, "N", "N times the hidden size, heads, kv heads (but multi-query attention keeps its one) and ffn size."
+    "block": Help(
+        DEPTH,
+        "B",
+        "llama_pro, average: new layers behind every B layers. interpolate: blocks of B layers are repeated. midas, lidas: the "
+        "size of the middle block.",
+        default="1; of midas and lidas the largest that fits, up to half of the layers",
     ),
+    "fade": Help(DEPTH, "", "Each of k copies of a layer adds 1/k of what the layer added."),
     "ffn": Help(WIDTH, "M", "M times the ffn size, whatever --width is.", default="that of --width"),
+    "hidden_size": Help(WIDTH, "D", "Hidden size of the target. Alone, it keeps heads and head_dim.", "as it is"),
+    "num_heads": Help(WIDTH, "H", "Attention heads of the target; their size stays.", "as it is"),
+    "num_kv_heads": Help(WIDTH, "K", "Key and value heads of the target: more for GQA and MQA.", "as it is"),
+    "head_dim": Help(WIDTH, "d", "Features of each head, their number kept: a multiple of the source's.", "as it is"),
+    "intermediate_size": Help(WIDTH, "F", "Size of the feed-forward network.", "as it is"),
+    "vocab_size": Help(WIDTH, "V", "Rows of the embedding and of the head; new ones are means.", "as it is"),
     "width_operator": Help(
         WIDTH,
         "NAME",
-        "[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
-        "[bold]ligo[/]: learned mixes of features; both operators may be ligo.",
+        "[bold]hypercloning[/]: whole copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
+        "[bold]net2net[/]: copies to any size, some features once more than others. [bold]lemon[/]: any hidden size, whole "
+        "copies and new features that start silent. [bold]zero[/]: all that is new starts silent. These keep the function. "
+        "[bold]random[/]: all that is new is drawn. [bold]ligo[/]: learned mixes of features; both operators may be ligo.",
     ),
     "variant": Help(
         WIDTH,
@@ -55,17 +86,49 @@ GROWTH: dict[str, Help] = {
         "[bold]symmetric[/]: every copy reads all copies, W/N each. [bold]diagonal[/]: every copy reads itself only.",
     ),
     "noise_snr_db": Help(
-        WIDTH,
+        NOISE,
         "DB",
         "Noise that separates the copies, DB decibels below the weights; it cancels over the copies, so that the "
-        "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout.",
+        "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout. "
+        "[bold]auto[/]: 10 for hypercloning and net2net, none for the others.",
     ),
     "seed": Help(
-        WIDTH,
+        NOISE,
         "S",
         "Seed of the noise, and of the start and the batches of learned growth. Same seed, same bits, on any machine; "
         "of a fit, on the same machine with as many threads. By default 0; where the source was grown itself, the seed after "
         "its own.",
+    ),
+    "expert_copies": Help(
+        EXPERTS, "M", "M times as many experts, M times as many for each token: the model computes what it did."
+    ),
+    "num_experts": Help(EXPERTS, "E", "Instead of --expert-copies: the number of experts, a multiple of the source's."),
+    "expert_split": Help(
+        EXPERTS,
+        "G",
+        "Split each expert into G of 1/G the size, G times as many for each token: the same function and size.",
+    ),
+    "moe": Help(
+        EXPERTS,
+        "E",
+        "Turn a dense model into one of E experts, copies of its feed-forward networks: Llama and Mistral into Mixtral, Qwen3 "
+        "into Qwen3-MoE, Qwen2 into Qwen2-MoE, OLMo-2 into FlexOlmo.",
+    ),
+    "granularity": Help(EXPERTS, "G", "Of --moe: each expert has 1/G of the ffn size; E and K are multiples of G."),
+    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, with --granularity G"),
+    "shared": Help(
+        EXPERTS, "", "Of --moe: the dense network stays, as a shared expert; the others start at zero (Qwen2 only)."
+    ),
+    "reinit": Help(
+        EXPERTS,
+        "R",
+        "Of --moe: draw a share R of the features of each expert anew (arXiv 2502.19261); changes the function.",
+    ),
+    "expert_noise_db": Help(
+        EXPERTS,
+        "DB",
+        "Noise on copies of experts and router rows, DB decibels below them (40 in arXiv 2510.08008), instead of the noise on "
+        "their last projections that cancels: changes the function.",
     ),
     "depth_init": Help(
         LEARNED, "NAME", "Order of the layers that the mixes start from: [bold]stack[/] or [bold]interpolate[/]."
@@ -77,11 +140,6 @@ GROWTH: dict[str, Help] = {
         "([bold]normal[/]) or random averages ([bold]convex[/]).",
     ),
     "init_noise": Help(LEARNED, "X", "Noise on that start, as a share: copies that start equal would stay equal."),
-    "dtype": Help(
-        TARGET,
-        "NAME",
-        "Stored type of the target: [bold]keep[/], float32, bfloat16 or float16. Each weight is rounded once.",
-    ),
     "untie": Help(TARGET, "", "Give the target an LM head of its own where the source shares it with the embedding."),
 }
 
@@ -98,6 +156,7 @@ StripPrefix = Annotated[
     typer.Option(
         "--strip-prefix",
         metavar="TEXT",
+        rich_help_panel=TARGET,
         help="Leave TEXT out of the names of SRC's tensors: what a wrapper put there, such as module. or _orig_mod.",
         show_default=False,
     ),
@@ -161,8 +220,6 @@ def _parameter(field: Field[Any], shown: Help) -> inspect.Parameter:
         help=shown.text,
         show_default=shown.default or default is not None,
     )
-    if _none_is_a_word(field):
-        default = f"{default:g}"
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

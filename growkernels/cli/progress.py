@@ -31,6 +31,7 @@ class ProgressDisplay:
     def __init__(self) -> None:
         self._shown = ExitStack()
         self._stage = ""
+        self._hidden = False
         self._bar: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> ProgressDisplay:
@@ -42,8 +43,13 @@ class ProgressDisplay:
     ) -> None:
         self._shown.close()
 
+    def hide(self) -> None:
+        """Show nothing from now on."""
+        self._shown.close()
+        self._hidden = True
+
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if not notes.is_terminal:
+        if self._hidden or not notes.is_terminal:
             return
         if stage != self._stage:
             self._shown.close()

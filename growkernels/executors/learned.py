@@ -28,6 +28,8 @@ def open_matrices(plan: Plan, device: torch.device) -> dict[str, Tensor]:
     for rule in plan.rules:
         if not isinstance(rule.how, Learned):
             continue
+        if rule.how.weights:
+            continue
         # Coefficients have a row for every target layer, of which a rule knows its own.
         mix = rule.how.mix
         wanted = {**rule.how.matrices, mix: (rule.how.row + 1, len(rule.sources))}
@@ -130,9 +132,13 @@ def _expansion(
     hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
-    depth = torch.stack([matrices[how.mix][how.row] for how in hows])
+    depth = torch.stack([_coefficients(how, weights[0], matrices) for how in hows])
     b, a = ([None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides] + [None])[:2]
     return cast_factors(Expansion([weight[block.source] for weight in weights], b, a, depth))
+
+
+def _coefficients(how: Learned, weight: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:
+    return weight.new_tensor(how.weights, dtype=torch.float32) if how.weights else matrices[how.mix][how.row]
 
 
 def _grow(hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from growkernels import ops
+from growkernels.executors.files.stopping import check_stopped
 from growkernels.executors.learned import expand_rule, round_once
 from growkernels.executors.preflight import Matrices, Preflight
 from growkernels.executors.rules import is_moved, source_of
@@ -51,6 +52,7 @@ def run(
         done += sum(rule.spec.nbytes for rule in ready)
         if progress is not None:
             progress(done, total)
+        check_stopped()
     return tuple(finished)
 
 

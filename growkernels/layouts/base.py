@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -13,8 +14,13 @@ from growkernels.rules.tensor import TensorSpec
 
 #: What an axis counts. `heads` and `kv_heads` count features (heads * head_dim), in whole heads. `inner` is the inside of a
 #: state-space, recurrent or linear-attention block and `groups` its groups: both grow as hidden does. `experts` and `layers`
-#: count blocks and never grow in width; `fixed` never grows.
-Symbol = Literal["hidden", "heads", "kv_heads", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"]
+#: count blocks and never grow in width; `fixed` never grows. `head_dim` is the size of a head, which no axis counts alone.
+Symbol = Literal[
+    "hidden", "heads", "kv_heads", "head_dim", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"
+]
+
+#: A size of the target over the source's: a whole number where everything is copied equally often.
+Ratio = int | Fraction
 
 #: The symbols that one `width` multiplies together.
 WIDTH_SYMBOLS: tuple[Symbol, ...] = ("hidden", "heads", "kv_heads", "inner", "groups")
@@ -81,7 +87,8 @@ class TensorLayout:
     output_axis: int | None = None
     #: The power of hidden by which the class itself multiplies what this tensor puts out.
     power: float = 0.0
-    #: Whether the tensor writes what is added to the residual stream.
+    #: Whether the tensor puts out what is added to the residual stream: with zero in all of them a layer changes nothing. Where
+    #: a norm follows a block before the sum, it is that norm's gain, which is zero at `-norm_offset`.
     writes_stream: bool = False
     #: Where it is in the state dict; empty for the whole of `parameter`.
     places: tuple[Place, ...] = ()
@@ -127,8 +134,14 @@ class ModelLayout:
     depth_warnings: tuple[str, ...] = ()
     #: Power of hidden by which the class multiplies the LM head's product (-1/2 in T5).
     head_power: float = 0.0
+    #: Standard deviation of the weights of a new model.
+    initializer_range: float = 0.02
     #: Why the width cannot grow; empty where it can.
     width_refusal: str = ""
+    #: Why the number of heads cannot grow, whatever else does; empty where it can.
+    heads_refusal: str = ""
+    #: Why no layer can be made one that changes nothing; empty where zero in all that `writes_stream` is shown to do so.
+    identity_refusal: str = ""
     #: For each symbol that the config sizes, the keys that do; dotted where they are nested.
     keys: Mapping[Symbol, tuple[str, ...]] = field(default_factory=dict)
     #: Layers that have the same tensors in the same shapes have the same number.
@@ -144,7 +157,7 @@ class ModelLayout:
     #: What the user should know, whatever grows.
     notes: tuple[str, ...] = ()
 
-    def power_of_width(self, ratio: int, power: float) -> float:
+    def power_of_width(self, ratio: Ratio, power: float) -> float:
         """By how much more the class itself multiplies by hidden**power once hidden is `ratio` times as large."""
         if self.scale_dtype and power == 0.5:
             dtype = getattr(torch, self.scale_dtype)

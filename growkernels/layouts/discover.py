@@ -23,7 +23,7 @@ from growkernels.layouts.parameters import split_layer
 from growkernels.layouts.reader import Reader, embedding_scaled, features
 from growkernels.layouts.stacks import find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, turn
-from growkernels.layouts.writers import with_biases
+from growkernels.layouts.writers import identity_refusal, with_biases
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
 
 #: Configs, as JSON, whose twins have confirmed the row of their type.
@@ -144,7 +144,10 @@ def lay_out(
         duplicates=duplicates,
         depth_warnings=tuple(t for key, t in family.depth_warnings.items() if not key or config.get(key)),
         head_power=family.head_power(loaded) if family.head_power else 0.0,
+        initializer_range=_initializer_range(loaded),
         width_refusal=width_refusal,
+        heads_refusal=reason_of(family.heads_refusal, loaded),
+        identity_refusal=identity_refusal(family, loaded),
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         declared=family.build is not None,
@@ -199,6 +202,12 @@ def _tried(family: Family, config: Mapping[str, Any]) -> str:
         error = trial.try_depth(layout, twin, trial.make_twin(architecture, deeper), index)
         return "" if error <= trial.BOUND else f"layers of a tiny twin differ once they are stacked (error {error:.1e})"
     raise AssertionError("there are orders to try")
+
+
+def _initializer_range(loaded: PreTrainedConfig) -> float:
+    """The standard deviation that the config gives, under one of its names; else the one of most classes."""
+    found = (getattr(text_config(loaded), key, None) for key in ("initializer_range", "init_std", "emb_init_std"))
+    return next((float(value) for value in found if isinstance(value, int | float) and value > 0), 0.02)
 
 
 def _num_layers(loaded: PreTrainedConfig, knobs: Knobs) -> int:

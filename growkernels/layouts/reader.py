@@ -78,7 +78,7 @@ class Reader:
             layer=layer,
             output_axis=probed.output_axis,
             power=self._power(kind, parameter.name, probed.axes),
-            writes_stream=layer is not None and writes_stream(parameter, probed),
+            writes_stream=layer is not None and writes_stream(self._family, parameter, probed),
             places=places if cut is not None else (),
         )
 

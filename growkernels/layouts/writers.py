@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from transformers import PreTrainedConfig
+
 from growkernels.layouts.base import TensorLayout
+from growkernels.layouts.family import Family
+from growkernels.layouts.identity import NO_IDENTITY, SHOWN, WRITERS
 from growkernels.layouts.keys import words
+from growkernels.layouts.knobs import reason_of
 from growkernels.layouts.parameters import Parameter
 from growkernels.layouts.probe import Probed
 
@@ -19,8 +24,11 @@ _NAMES = frozenset(
 _INSIDE = frozenset(("heads", "kv_heads", "ffn", "inner"))
 
 
-def writes_stream(parameter: Parameter, probed: Probed) -> bool:
+def writes_stream(family: Family, parameter: Parameter, probed: Probed) -> bool:
     """Whether what a weight puts out is added to the residual stream."""
+    endings = family.writers or WRITERS.get(family.model_type)
+    if endings:
+        return any(f".{parameter.name}".endswith(f".{ending}") for ending in endings)
     if probed.input_axis is None or probed.output_axis is None or str(probed.axes[probed.output_axis]) != "hidden":
         return False
     summed = {part.symbol for part in probed.axes[probed.input_axis].parts}
@@ -36,3 +44,14 @@ def with_biases(layouts: dict[str, TensorLayout]) -> dict[str, TensorLayout]:
         name: replace(tensor, writes_stream=True) if tensor.parameter in biases else tensor
         for name, tensor in layouts.items()
     }
+
+
+def identity_refusal(family: Family, loaded: PreTrainedConfig) -> str:
+    """Why no layer can be made one that changes nothing, empty where zero writers are shown to do so."""
+    reason = reason_of(family.no_identity or NO_IDENTITY.get(family.model_type, ""), loaded)
+    if reason or family.writers or family.model_type in SHOWN:
+        return reason
+    return (
+        f"it is not shown which parameters of {family.model_type} put out what is added to the residual stream. Name them as "
+        f"writers in its growkernels.layouts.Family"
+    )

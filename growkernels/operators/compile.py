@@ -8,10 +8,13 @@ from functools import cache
 from typing import TypeVar
 
 from growkernels.errors import GrowthError
-from growkernels.layouts import ModelLayout, TensorLayout, grow_config
-from growkernels.layouts.base import Symbol
-from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
+from growkernels.layouts import ModelLayout, TensorLayout, check_shapes, grow_config
+from growkernels.layouts.heads import check_rotary, rotary_size
+from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
+from growkernels.operators.experts import grow_experts
+from growkernels.operators.head_dim import check_heads, widen_heads
+from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.registry import depth_operators, width_operators
@@ -41,7 +44,13 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    asked = options
+    if options.noise_snr_db == "auto":
+        options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
+    if options.fade:
+        layers = faded(layers, depth)
+    check_layers(layers, layout)
     _refuse_quantized(layout, options, depth, layers)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
@@ -52,10 +61,16 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
-    if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)):
-        raise GrowthError(
-            f"nothing to grow: layers {options.layers!r} is the model as it is; name layers more than once."
-        )
+    heads = check_heads(layout, ratios)
+    rotary = rotary_size(layout) if heads > 1 else 0
+    noise_db = options.noise if "noise_snr_db" in width.reads else None
+    experts = grow_experts(layout, asked, layers, ratios, learned=depth is LIGO_DEPTH or width is LIGO_WIDTH)
+    if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)) and experts is None:
+        given = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        if options.sizes:
+            given = f"sizes {options.sizes}"
+        remedy = "give larger ones" if options.sizes else "ask for more layers than it has"
+        raise GrowthError(f"nothing to grow: {given} is the model as it is; {remedy}.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -70,28 +85,43 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         _refuse_undeclared(tensor, target, ratios)
         if tensor.layer is not None:
             here = replace(target, head_norm=(name,) if feeds_head else ())
-        return _with_layers(tensor, width.grow(tensor, here, ratios, options), index, layout.num_layers)
+        how = width.grow(tensor, here, ratios, options)
+        if heads > 1 and isinstance(how, Tile):
+            how = widen_heads(how, tensor, here, heads, rotary, noise_db)
+        return _with_layers(tensor, how, index, layout.num_layers)
 
     last = {target.tensors[name].group for name in target.head_norm}
     rules = []
     for tensor, layer in _in_order(target, index):
         how = grow(tensor.name, layer == len(index) - 1 and tensor.group in last)
-        if layer is not None and layers[layer].identity and tensor.writes_stream:
-            how = Tile.zeros(how.shape, how.sum_axis)
         sources: tuple[str, ...] = (layout.ties.get(tensor.name, tensor.name),)
         if layer is not None and depth.mixes:
             sources = tuple(_in_layer(tensor, number) for number in range(layout.num_layers))
-        rules.append(_rule(tensor, layer, sources, how, options))
+        made = (Made(tensor, how),) if experts is None or isinstance(how, Learned) else experts.make(tensor, how)
+        for one in made:
+            how, drawn = one.how, sources
+            if layer is not None and not depth.mixes:
+                how = in_layer(how, layers[layer], one.tensor, target)
+                if isinstance(how, Learned) and layers[layer].averaged:
+                    drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+            rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
+    dtype = None if options.dtype == "keep" else options.dtype
+    config = grow_config(layout, ratios, index, options.untie, dtype)
+    if options.sizes:
+        if heads > 1:
+            check_rotary(layout, config, heads)
+        if experts is None:
+            check_shapes(layout, config, {rule.target: rule.spec.shape for rule in rules})
     return Plan(
         rules=tuple(rules),
         source_config=dict(layout.config),
-        config=grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype),
+        config=config if experts is None else experts.config(config),
         layer_index=index,
         options=asdict(options),
         seed=options.seed,
-        claims=make_claims(rules, target, index, depth, width, ratios, options),
-        warnings=make_warnings(rules, target, index, ratios, options),
+        claims=make_claims(rules, target, layers, depth, width, ratios, options, experts),
+        warnings=(*make_warnings(rules, target, index, ratios, options), *(experts.warnings if experts else ())),
         dropped=dict(target.dropped),
         tied_head=head if target.tied_head else None,
         source_totals=_totals(layout, head),
@@ -121,8 +151,12 @@ def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOpe
         )
 
 
-def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[Symbol, int]) -> None:
-    """An option that says where something starts which does not grow would be silently ignored."""
+def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Ratios) -> None:
+    """An option that says where something starts which does not grow, or is given by hand, would be silently ignored."""
+    if options.layers is not None and options.block is not None:
+        raise GrowthError(
+            f"block {options.block} and layers {options.layers!r} both say which layers are repeated; give one of the two."
+        )
     if options.layers is not None and options.depth_init != "stack":
         raise GrowthError(
             f"depth_init is {options.depth_init!r} and layers {options.layers!r}; both say where the layers start. Give one of "
@@ -163,11 +197,15 @@ def _refuse_undeclared(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios
 
 def _layers(layout: ModelLayout, options: GrowthOptions, depth: DepthOperator) -> tuple[Layer, ...]:
     if options.layers is not None:
-        return tuple(map(Layer, parse_layers(options.layers, layout.num_layers)))
-    layers = layout.num_layers * (options.depth or 1)
-    if layers > MAX_LAYERS:
+        return depth.given(parse_layers(options.layers, layout.num_layers))
+    count = options.target_layers(layout.num_layers)
+    asked = f"num_layers {options.num_layers}" if options.depth is None else f"depth {options.depth}"
+    if count > MAX_LAYERS:
+        raise GrowthError(f"{asked} asks for {count} layers; more than {MAX_LAYERS} are taken for a mistake.")
+    if count < layout.num_layers:
         raise GrowthError(
-            f"depth {options.depth} asks for {layers} layers; more than {MAX_LAYERS} are taken for a mistake."
+            f"{asked} is less than the source's {layout.num_layers} layers; depth operators make models deeper. Name the "
+            f"layers to keep with layers."
         )
     found = depth.layers(layout.num_layers, options)
     if not found or not all(0 <= layer.source < layout.num_layers for layer in found):
@@ -218,14 +256,20 @@ def _with_layers(tensor: TensorLayout, how: Tile | Learned, index: Sequence[int]
 
 
 def _rule(
-    tensor: TensorLayout, layer: int | None, sources: tuple[str, ...], how: Tile | Learned, options: GrowthOptions
+    tensor: TensorLayout,
+    layer: int | None,
+    sources: tuple[str, ...],
+    how: Tile | Learned,
+    options: GrowthOptions,
+    drawn_as: str = "",
 ) -> Rule:
     """The rule of one target tensor, with the numbers that are its own."""
     name = _in_layer(tensor, layer)
     if isinstance(how, Learned):
         how = replace(how, row=layer or 0)
     elif how.is_random:
-        how = replace(how, key=noise_key(options.seed, name))
+        key = drawn_as.replace("{}", str(layer)) if drawn_as else name
+        how = replace(how, key=noise_key(options.seed, key))
     # What is no weight, such as a table of ids, stays what it is.
     kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
     spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)

@@ -8,8 +8,13 @@ from growkernels.plans import Claim
 
 
 def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
-    """Target layer i is source layer i mod l."""
-    return tuple(Layer(i % num_layers) for i in range(num_layers * (options.depth or 1)))
+    """Target layer i is source layer i mod l; of a count that l does not divide, the last copy but one ends early.
+
+    So the last copy is whole, and the model ends with the layer that it was trained to end with.
+    """
+    copies, rest = divmod(options.target_layers(num_layers), num_layers)
+    whole = tuple(map(Layer, range(num_layers)))
+    return whole * (copies - 1) + whole[:rest] + whole
 
 
 GSTACK = DepthOperator(

@@ -8,11 +8,21 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from growkernels.errors import GrowthError
+from growkernels.operators.average import AVERAGE
 from growkernels.operators.base import DepthOperator, WidthOperator
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
+from growkernels.operators.lemon import LEMON
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
+from growkernels.operators.llama_pro import LLAMA_PRO
+from growkernels.operators.midas import LIDAS, MIDAS
+from growkernels.operators.net2net import NET2NET
+from growkernels.operators.random import RANDOM
+from growkernels.operators.random_width import RANDOM_WIDTH
+from growkernels.operators.solar import SOLAR
+from growkernels.operators.zero import ZERO
+from growkernels.operators.zero_width import ZERO_WIDTH
 
 #: Group of the entry points by which packages name operators.
 ENTRY_POINTS = "growkernels.operators"
@@ -32,7 +42,7 @@ def register_operator(operator: DepthOperator | WidthOperator) -> None:
         GrowthError: it is no operator, or its name is taken.
 
     Example:
-        >>> register_operator(DepthOperator("solar", layers, Claim("depth", "no", "layers are repeated")))
+        >>> register_operator(DepthOperator("twice", layers, Claim("depth", "no", "layers are repeated")))
     """
     if not isinstance(operator, DepthOperator | WidthOperator):
         raise GrowthError(f"{operator!r} is no operator; expected a DepthOperator or a WidthOperator.")
@@ -67,5 +77,8 @@ def _register_installed() -> None:
             warnings.warn(f"growkernels goes without operator {entry.name!r}: {why}", stacklevel=2)
 
 
-for _operator in (GSTACK, INTERPOLATE, LIGO_DEPTH, HYPERCLONING, LIGO_WIDTH):
+_DEPTH = (GSTACK, INTERPOLATE, LLAMA_PRO, SOLAR, MIDAS, LIDAS, ZERO, RANDOM, AVERAGE, LIGO_DEPTH)
+_WIDTH = (HYPERCLONING, NET2NET, LEMON, ZERO_WIDTH, RANDOM_WIDTH, LIGO_WIDTH)
+
+for _operator in (*_DEPTH, *_WIDTH):
     register_operator(_operator)

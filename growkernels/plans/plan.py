@@ -55,12 +55,22 @@ class Plan:
     @property
     def is_learned(self) -> bool:
         """Whether some rule has learned matrices."""
-        return any(isinstance(rule.how, Learned) for rule in self.rules)
+        return any(isinstance(rule.how, Learned) and not rule.how.weights for rule in self.rules)
 
     @property
     def preserves_function(self) -> bool:
         """Whether every part claims to compute what the source computes."""
         return all(claim.holds != "no" for claim in self.claims)
+
+    @property
+    def new_parameters(self) -> tuple[str, ...]:
+        """Names of the tensors of new layers, in the target's file: a source layer's second and later copies are new.
+
+        What only became wider is not among them.
+        """
+        index = self.layer_index
+        new = {place for place, source in enumerate(index) if source in index[:place]}
+        return tuple(rule.target for rule in self.rules if rule.layer in new)
 
     def with_rules(self, rules: tuple[Rule, ...]) -> Plan:
         """The same plan with other rules (for one, with measured noise)."""

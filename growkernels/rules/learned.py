@@ -30,13 +30,15 @@ class Learned:
     """The rule of a tensor made from sources of one shape by matrices. `axes` holds the parts of every stored axis, in order.
 
     `mix` names the matrix of coefficients, [target layers, sources]; `row` is this target's row of it. `sum_axis` is the axis
-    that matrix products sum over, None for what no product reads.
+    that matrix products sum over, None for what no product reads. `weights`: the coefficients themselves, where nothing is
+    learned and no matrix is named.
     """
 
     mix: str
     row: int
     axes: tuple[tuple[LearnedPart, ...], ...]
     sum_axis: int | None = None
+    weights: tuple[float, ...] = ()
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -61,9 +63,11 @@ class Learned:
     def from_json(cls, data: dict[str, Any]) -> Learned:
         """The inverse of `to_json`."""
         axes = tuple(tuple(LearnedPart(**part) for part in axis) for axis in data["axes"])
-        return cls(**{**data, "axes": axes})
+        return cls(**{**data, "axes": axes, "weights": tuple(data.get("weights", ()))})
 
     def __str__(self) -> str:
         """In words, such as `learn 2x2`: twice each axis by matrices; `scale` where no axis grows."""
+        if self.weights:
+            return "mean"
         ratios = [sum(p.new_size for p in axis) / max(1, sum(p.size for p in axis)) for axis in self.axes]
         return "scale" if self.shape == self.source_shape else f"learn {'x'.join(f'{r:.3g}' for r in ratios)}"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isclose
+from itertools import groupby
+from math import isclose, prod
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.rules.index import NEW, IndexVector
+from growkernels.rules.index import MEAN, NEW, IndexVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,20 @@ class Noise:
     """Normal noise on the input copies, with coefficients that sum to zero over them (noise version 1, field 0).
 
     `snr_db` asks for a signal-to-noise ratio; `std` is the standard deviation in the target's units, fp32, filled in once
-    the source has been measured.
+    the source has been measured. `share` is (number, count) where the copies are matrices of their own whose products are
+    summed, such as the last projections of cloned experts: this tensor takes the noise of input copy `number` of `count`, or,
+    with number None, the `count` blocks of its first axis take those of one copy each.
     """
 
     snr_db: float | None = None
     std: float | None = None
+    share: tuple[int | None, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 <= (self.share[0] or 0) < self.share[1] > 1:
+            raise GrowthError(
+                f"share is {self.share}; expected (number, count) with 0 <= number < count and count >= 2"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,10 @@ class Tile:
     `diagonal` keeps an input copy only where it is the output copy modulo the number of input copies; elsewhere zero stands,
     before the shift. `fill`: the entries whose index is NEW, as (old outputs x new inputs, new outputs x old inputs, both new).
     `key`: unsigned 64 bits, of the target's name (`noise_key`); noise and normal fills are drawn by it.
+    `divisors`: for each axis, what each of its segments is divided by as well; empty for axes, and for tiles, without any.
 
-    Raises GrowthError for axes that are not there, and for noise or a diagonal without one number of input copies.
+    Raises GrowthError for axes that are not there, for noise or a diagonal without one number of input copies, and for divisors
+    that are not those of the segments.
     """
 
     axes: tuple[IndexVector, ...]
@@ -85,6 +97,7 @@ class Tile:
     fill: Fills = field(default_factory=lambda: (Fill(), Fill(), Fill()))
     key: int = 0
     output_axis: int | None = None
+    divisors: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.axes)
@@ -93,16 +106,38 @@ class Tile:
                 raise GrowthError(f"{name} is {axis}; expected one of the {count} axes, counted from 0")
         if self.output_axis is not None and self.output_axis == self.sum_axis:
             raise GrowthError(f"output_axis and sum_axis are both {self.sum_axis}; expected two axes")
+        if self.divisors:
+            self._check_divisors()
         if self.noise is None and not self.diagonal:
             return
         if self.sum_axis is None:
             raise GrowthError("noise and the diagonal structure are of input copies; give sum_axis")
         copies = {s.copies for s in self.axes[self.sum_axis].segments if s.start != NEW}
-        if len(copies) > 1:
+        # Segments that are divided by their own number of copies take noise each on its own.
+        if len(copies) > 1 and (self.diagonal or not (self.divisors and self.divisors[self.sum_axis])):
             raise GrowthError(
                 f"noise and the diagonal structure need one number of input copies, the segments have {sorted(copies)}; "
                 f"grow the parts as separate tensors or without noise"
             )
+        if self.noise is not None and self.noise.share is not None:
+            number, shared = self.noise.share
+            segments = self.axes[self.sum_axis].segments
+            if len(segments) != 1 or segments[0].copies != 1 or segments[0].start < 0:
+                raise GrowthError("noise shared by matrices needs one segment of single inputs along sum_axis")
+            if number is None and (self.sum_axis == 0 or self.axes[0].block(shared) is None):
+                raise GrowthError(
+                    f"noise shared along the first axis needs {shared} equal blocks there, not {self.axes[0]}"
+                )
+
+    def _check_divisors(self) -> None:
+        wanted = [len(axis.segments) for axis in self.axes]
+        found = list(map(len, self.divisors))
+        if len(found) != len(wanted) or any(n not in (0, w) for n, w in zip(found, wanted, strict=True)):
+            raise GrowthError(
+                f"divisors has {found} numbers; expected {wanted}, one for each segment, or none of an axis"
+            )
+        if not all(number for axis in self.divisors for number in axis):
+            raise GrowthError(f"divisors is {self.divisors}; expected numbers other than zero")
 
     @classmethod
     def identity(cls, shape: Sequence[int], sum_axis: int | None = None) -> Tile:
@@ -131,6 +166,21 @@ class Tile:
     def filled(cls, shape: Sequence[int], fill: Fill, sum_axis: int | None = None, key: int = 0) -> Tile:
         """A tensor that draws on no source."""
         return cls(tuple(map(IndexVector.new, shape)), sum_axis, fill=(fill, fill, fill), key=key)
+
+    def joined(self) -> Tile:
+        """The rule of all matrices that share this one's noise, side by side along the sum axis."""
+        if self.noise is None or self.noise.share is None or self.sum_axis is None:
+            raise ValueError(f"{self} shares no noise")
+        number, count = self.noise.share
+        axes = list(self.axes)
+        axes[self.sum_axis] = IndexVector((replace(axes[self.sum_axis].segments[0], copies=count),))
+        if number is None:
+            axes[0] = axes[0].block(count) or axes[0]
+        return replace(self, axes=tuple(axes), noise=replace(self.noise, share=None))
+
+    def drawn_once(self) -> Tile:
+        """The same rule with each new entry once: where copies of one draw are asked for, the draws alone."""
+        return replace(self, axes=tuple(axis.drawn_once() for axis in self.axes))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -168,7 +218,13 @@ class Tile:
             and self.divisor == 1.0
             and self.shift == 0.0
             and self.noise is None
+            and not self.divisors
         )
+
+    @property
+    def smallest_divisor(self) -> float:
+        """The least that a source entry is divided by, in absolute value."""
+        return abs(self.divisor) * prod(min(map(abs, axis)) for axis in self.divisors if axis)
 
     @property
     def draws_nothing(self) -> bool:
@@ -193,8 +249,13 @@ class Tile:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads back."""
-        noise = None if self.noise is None else {"snr_db": self.noise.snr_db, "std": self.noise.std}
-        return {
+        noise: dict[str, Any] | None = None
+        if self.noise is not None:
+            noise = {"snr_db": self.noise.snr_db, "std": self.noise.std}
+            if self.noise.share is not None:
+                noise["share"] = list(self.noise.share)
+        divisors = {"divisors": [list(axis) for axis in self.divisors]} if self.divisors else {}
+        return divisors | {
             "axes": [axis.to_json() for axis in self.axes],
             "sum_axis": self.sum_axis,
             "output_axis": self.output_axis,
@@ -210,9 +271,13 @@ class Tile:
     def from_json(cls, data: dict[str, Any]) -> Tile:
         """The inverse of `to_json`."""
         axes = tuple(IndexVector.from_json(axis) for axis in data["axes"])
-        noise = None if data["noise"] is None else Noise(**data["noise"])
+        noise = None
+        if data["noise"] is not None:
+            share = data["noise"].get("share")
+            noise = Noise(data["noise"]["snr_db"], data["noise"]["std"], None if share is None else tuple(share))
         column, row, both = (Fill(*fill) for fill in data["fill"])
-        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both)})
+        divisors = tuple(tuple(axis) for axis in data.get("divisors", ()))
+        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors})
 
     def __str__(self) -> str:
         """In words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise, fills."""
@@ -221,18 +286,27 @@ class Tile:
         words = [_copies(self.axes)]
         if self.divisor != 1:
             words.append(f"/{_number(self.divisor)}")
+        for axis in self.divisors:
+            numbers = dict.fromkeys(map(_number, axis))
+            if numbers and list(numbers) != ["1"]:
+                words.append(f"/[{' '.join(numbers)}]")
         if self.shift:
             words.append(f"{self.shift:+.6g}")
         if self.diagonal:
             words.append("diagonal")
         if self.noise is not None:
             words.append("noise" if self.noise.snr_db is None else f"noise {self.noise.snr_db:g} dB")
+            if self.noise.share is not None:
+                words[-1] += f" shared by {self.noise.share[1]}"
         if any(s.start == NEW for axis in self.axes for s in axis.segments):
             words.append(f"new {self._fills()}")
         return ", ".join(words)
 
     def _fills(self) -> str:
         return " | ".join(dict.fromkeys(map(str, self.fill)))
+
+
+_NAMES = {NEW: "new", MEAN: "mean"}
 
 
 def _copies(axes: Sequence[IndexVector]) -> str:
@@ -246,7 +320,8 @@ def _axis_copies(axis: IndexVector) -> str:
     """Copies of an axis; part by part, as `[2 2 1]`, where the parts are not the same."""
     if axis.uniform:
         return str(axis.copies)
-    return f"[{' '.join('new' if s.start == NEW else str(s.copies) for s in axis.segments)}]"
+    words = (_NAMES.get(s.start, str(s.copies)) for s in axis.segments)
+    return f"[{' '.join(word for word, _ in groupby(words))}]"
 
 
 def _number(value: float) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from growkernels.errors import GrowthError
 from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.executors.memory import free_memory
+from growkernels.executors.ranks import Ranks
 from growkernels.executors.sources.checkpoint import Source, open_source
 from growkernels.plans import Plan
 from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
-from growkernels.verification.slices import SliceCheck, verify_slices
+from growkernels.verification.slices import SliceCheck, joined, verify_slices
 
 #: Models are run side by side on their own where both fit, in float32, in this part of the free memory.
 MEMORY_SHARE = 0.25
@@ -103,25 +104,38 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
 
 
 def verify_checkpoint(
-    source: Source, folder: Path, plan: Plan, *, logits: bool | None = None, seed: int = 0
+    source: Source, folder: Path, plan: Plan, *, logits: bool | None = None, seed: int = 0, ranks: Ranks | None = None
 ) -> Verification:
-    """Verify the checkpoint in `folder` against an executed plan (with measured noise) and its opened source."""
-    target = open_source(folder)
-    problems = _structure(target, plan)
+    """Verify the checkpoint in `folder` against an executed plan (with measured noise) and its opened source.
+
+    ranks: the processes that share the work, each of which calls this; each compares the slices of its share of the
+    tensors, the first one the outputs too. All of them return the findings of one process.
+    """
+    ranks = ranks or Ranks()
+    target = ranks.each(lambda: open_source(folder))
+    problems = ranks.gather(_structure(target, plan))[0]
     if problems:
         return Verification(tuple(problems), None, None, "the files are not what the plan says")
-    slices = verify_slices(source, target, plan, seed=seed)
+    mine = {rule.target for rule in plan.rules[ranks.rank :: ranks.size]}
+    slices = joined(ranks.gather(ranks.each(lambda: verify_slices(source, target, plan, seed=seed, mine=mine))))
+    run, reason = ranks.first(lambda: _outputs(source, folder, plan, logits, seed))
+    return Verification((), slices, run, reason)
+
+
+def _outputs(
+    source: Source, folder: Path, plan: Plan, logits: bool | None, seed: int
+) -> tuple[LogitsCheck | None, str]:
+    """Both models' outputs compared, or why they were not."""
     if logits is None:
         logits, reason = _fits(plan, source)
     else:
         reason = "" if logits else "switched off"
-    run = None
     if logits:
         try:
-            run = verify_logits(source.path, folder, plan, seed=seed, strip_prefix=source.strip_prefix)
+            return verify_logits(source.path, folder, plan, seed=seed, strip_prefix=source.strip_prefix), ""
         except NotCompared as error:
             reason = str(error)
-    return Verification((), slices, run, reason)
+    return None, reason
 
 
 def _structure(target: Source, plan: Plan) -> list[str]:

@@ -20,7 +20,8 @@ def learned_error(
     weights: Sequence[torch.Tensor],
     grown: torch.Tensor,
     matrices: Mapping[str, np.ndarray],
-    chooser: random.Random,
+    rows: Sequence[int],
+    columns: Sequence[int],
 ) -> tuple[float, int, tuple[int, ...], float]:
     """Largest error of a grown tensor over its bound: the fraction, elements compared, its place, and what belongs there.
 
@@ -28,13 +29,13 @@ def learned_error(
     sum of the products' absolute values, v the unit roundoff of the arithmetic. Here n is the number of layers, rows and
     columns of the source that are summed over, and 6 for the products and conversions. Half an ulp is the store's.
     """
-    shape = learned.shape if len(learned.shape) == 2 else (learned.shape[0], 1)
-    rows, columns = _places(shape, chooser)
+    shape = _matrix_shape(learned)
     b = _matrix_rows(learned.axes[0], rows, matrices)
     a = _matrix_rows(learned.axes[1], columns, matrices) if len(learned.axes) == 2 else torch.ones(1, 1).double()
     wanted = torch.zeros(len(rows), len(columns), dtype=torch.float64)
     sizes = torch.zeros_like(wanted)
-    for weight, coefficient in zip(weights, matrices[learned.mix][learned.row].tolist(), strict=True):
+    coefficients = learned.weights or matrices[learned.mix][learned.row].tolist()
+    for weight, coefficient in zip(weights, coefficients, strict=True):
         values = weight.double().reshape(weight.shape[0], -1)
         wanted += coefficient * (b @ values @ a.t())
         sizes += abs(coefficient) * (b.abs() @ values.abs() @ a.abs().t())
@@ -51,10 +52,16 @@ def learned_error(
     return float(fraction.max()), found.numel(), place, float(wanted[row, column])
 
 
-def _places(shape: tuple[int, int], chooser: random.Random) -> tuple[list[int], list[int]]:
+def learned_places(learned: Learned, chooser: random.Random) -> tuple[list[int], list[int]]:
+    """Rows and columns of a learned tensor to look at: all of a small one."""
+    shape = _matrix_shape(learned)
     if shape[0] * shape[1] <= _ROWS * _COLUMNS:
         return list(range(shape[0])), list(range(shape[1]))
     return _some(shape[0], _ROWS, chooser), _some(shape[1], _COLUMNS, chooser)
+
+
+def _matrix_shape(learned: Learned) -> tuple[int, int]:
+    return learned.shape if len(learned.shape) == 2 else (learned.shape[0], 1)
 
 
 def _some(size: int, count: int, chooser: random.Random) -> list[int]:

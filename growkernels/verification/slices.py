@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from growkernels.ops.arithmetic import compute_dtype
 from growkernels.ops.tile.reference import tile_rule_slice
 from growkernels.plans import Learned, Plan, Rule, Tile
-from growkernels.verification.learned import learned_error
+from growkernels.verification.learned import learned_error, learned_places
 from growkernels.verification.reading import Reading, Tensors, read_tile
 from growkernels.verification.ulp import half_ulp
 
@@ -63,30 +63,55 @@ class SliceCheck:
         return {"passed": self.passed, **asdict(self)}
 
 
-def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0) -> SliceCheck:
+def verify_slices(
+    source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0, mine: Container[str] | None = None
+) -> SliceCheck:
     """Compare slices of every target tensor with the reference's, and sums over input copies with the source.
 
     Both ends and `_SLICES` random slices of each tensor must be equal bit for bit (small tensors whole). Memory is
     bounded by the slices, whatever the model's size. `plan` must hold the measured noise; it is read as the JSON that its
     manifest holds. The first difference is named. The tensors of learned growth are held to a bound of rounding
     (`learned_error`).
+
+    mine: names of the tensors to look at, None for all; the slices of each are the same either way. `tensors` counts them.
     """
     chooser = random.Random(seed)
     # Another order of the layers changes the function, not what each matrix computes.
     folds = all(claim.holds != "no" for claim in plan.claims if claim.part != "depth")
+    # Other operators divide features by numbers of their own, or scale the stream.
+    folds = folds and plan.options.get("width_operator", "hypercloning") == "hypercloning"
     data = plan.to_json()
     found, problem = _Findings(), None
     for rule, row in zip(plan.rules, data["rules"], strict=True):
+        looked_at = mine is None or rule.target in mine
+        found.tensors += looked_at
         match rule.how:
             case Learned() as learned:
-                problem = _check_learned(source, target, rule, learned, plan.matrices or {}, chooser, found)
+                chosen = learned_places(learned, chooser)
+                if looked_at:
+                    problem = _check_learned(source, target, rule, learned, plan.matrices or {}, chosen, found)
             case Tile():
-                reading = read_tile(row, data["hows"][row["how"]]["tile"], source, target)
-                problem = _check_tile(reading, folds, chooser, found)
+                for reading in read_tile(row, data["hows"][row["how"]]["tile"], source, target):
+                    places, rows = list(_slices(reading.tile.shape, chooser)), _fold_rows(reading, folds, chooser)
+                    if looked_at and problem is None:
+                        problem = _check_tile(reading, places, rows, found)
         if problem is not None:
             break
     return SliceCheck(
-        len(plan.rules), found.elements, found.rows, found.fold, problem, found.learned_elements, found.learned
+        found.tensors, found.elements, found.rows, found.fold, problem, found.learned_elements, found.learned
+    )
+
+
+def joined(checks: Sequence[SliceCheck]) -> SliceCheck:
+    """The findings on disjoint parts of the tensors as one."""
+    return SliceCheck(
+        tensors=sum(check.tensors for check in checks),
+        elements=sum(check.elements for check in checks),
+        folded_rows=sum(check.folded_rows for check in checks),
+        fold=max(check.fold for check in checks),
+        problem=next((check.problem for check in checks if check.problem is not None), None),
+        learned_elements=sum(check.learned_elements for check in checks),
+        learned=max(check.learned for check in checks),
     )
 
 
@@ -94,6 +119,7 @@ def verify_slices(source: Tensors, target: Tensors, plan: Plan, *, seed: int = 0
 class _Findings:
     """Counts and largest errors so far, as in `SliceCheck`."""
 
+    tensors: int = 0
     elements: int = 0
     rows: int = 0
     fold: float = 0.0
@@ -101,10 +127,21 @@ class _Findings:
     learned: float = 0.0
 
 
-def _check_tile(reading: Reading, folds: bool, chooser: random.Random, found: _Findings) -> str | None:
+def _fold_rows(reading: Reading, folds: bool, chooser: random.Random) -> list[int]:
+    """The rows whose copies are summed: some of a matrix whose input is whole copies, none of other tensors."""
+    tile = reading.tile
+    copied = tile.axes[1].uniform and not tile.axes[0].has_new
+    if not (folds and reading.kind == "linear" and reading.is_summed and copied and tile.n_in > 1):
+        return []
+    return chooser.sample(range(tile.shape[0]), min(_FOLD_ROWS, tile.shape[0]))
+
+
+def _check_tile(
+    reading: Reading, places: Sequence[tuple[range, range]], rows: Sequence[int], found: _Findings
+) -> str | None:
     """The first difference of a copied tensor, if there is one."""
     weight, grown, tile = reading.weight, reading.grown, reading.tile
-    for part_rows, part_columns in _slices(tile.shape, chooser):
+    for part_rows, part_columns in places:
         wanted = tile_rule_slice(weight, tile, tile.shape, part_rows, part_columns, grown.dtype)
         stored = reading.rows_of(grown, part_rows)[:, part_columns.start : part_columns.stop]
         found.elements += stored.numel()
@@ -117,17 +154,14 @@ def _check_tile(reading: Reading, folds: bool, chooser: random.Random, found: _F
                 f"{reading.target}{place} is {stored[row, column].item()!r}, the reference gives "
                 f"{wanted[row, column].item()!r}{made}"
             )
-    copied = tile.axes[1].uniform and not tile.axes[0].has_new
-    if folds and reading.kind == "linear" and reading.is_summed and copied and tile.n_in > 1:
-        rows = tile.shape[0]
-        for row in chooser.sample(range(rows), min(_FOLD_ROWS, rows)):
-            fraction, column = fold_error(reading, row)
-            found.fold, found.rows = max(found.fold, fraction), found.rows + 1
-            if not fraction <= 1:
-                return (
-                    f"{reading.target}: in output row {row} the copies of input {column} do not sum up to the weight in "
-                    f"{reading.source}: the error is {fraction:.3g} times what rounding can explain"
-                )
+    for row in rows:
+        fraction, column = fold_error(reading, row)
+        found.fold, found.rows = max(found.fold, fraction), found.rows + 1
+        if not fraction <= 1:
+            return (
+                f"{reading.target}: in output row {row} the copies of input {column} do not sum up to the weight in "
+                f"{reading.source}: the error is {fraction:.3g} times what rounding can explain"
+            )
     return None
 
 
@@ -137,12 +171,12 @@ def _check_learned(
     rule: Rule,
     learned: Learned,
     matrices: Mapping[str, np.ndarray],
-    chooser: random.Random,
+    chosen: tuple[list[int], list[int]],
     found: _Findings,
 ) -> str | None:
     """The first error of a learned tensor that rounding cannot explain, if there is one."""
     weights, grown = [source.tensor(name) for name in rule.sources], target.tensor(rule.target)
-    fraction, count, place, wanted = learned_error(learned, weights, grown, matrices, chooser)
+    fraction, count, place, wanted = learned_error(learned, weights, grown, matrices, *chosen)
     found.learned_elements, found.learned = found.learned_elements + count, max(found.learned, fraction)
     if fraction <= 1:
         return None

@@ -35,7 +35,7 @@ def test_three_functions(src: Path, tmp_path: Path) -> None:
 
 def test_unknown_options_are_named(src: Path, tmp_path: Path) -> None:
     before = snapshot(tmp_path)
-    with pytest.raises(GrowthError, match="unknown option widht; expected some of depth, layers"):
+    with pytest.raises(GrowthError, match="unknown option widht; expected some of depth, num_layers, layers"):
         growkernels.plan(src, widht=2)
     with pytest.raises(GrowthError, match="unknown option widht"):
         growkernels.grow_checkpoint(src, tmp_path / "dst", widht=2)

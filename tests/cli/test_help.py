@@ -15,6 +15,7 @@ from tests.cli.support import run
 
 PLAN = [
     "--depth",
+    "--num-layers",
     "--layers",
     "--depth-operator",
     "--width",
@@ -75,6 +76,14 @@ def test_help_names_every_option(command: str, columns: int) -> None:
     for option in OPTIONS[command]:
         assert re.search(rf"{option}\b", result.stdout), option
     assert max(map(len, result.stdout.splitlines())) <= columns
+
+
+def test_help_of_grow_begins_with_the_few_options_that_most_need() -> None:
+    text = run("grow", "--help", columns=100).stdout
+    panels = re.findall(r"╭─ ([^─]+) ─", text)
+    assert panels[:4] == ["Arguments", "Options", "Depth", "Width"] and "Noise" in panels
+    first = text.partition("─ Options ─")[2].partition("─ Depth ─")[0]
+    assert re.findall(r"│ (--[a-z-]+)", first) == ["--depth", "--width", "--dtype", "--overwrite", "--json", "--help"]
 
 
 def test_help_of_the_group_names_commands_papers_and_exit_statuses() -> None:

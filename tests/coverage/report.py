@@ -18,6 +18,7 @@ _COLUMNS = {
     "tie": "tie flipped",
     "stack": "stacked",
     "odd list": "odd order",
+    "identity": "zeroed",
     "depth and width": "both",
     "live": "live",
     "loaded": "loaded",

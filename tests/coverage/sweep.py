@@ -36,7 +36,7 @@ Step = dict[str, Any]
 #: What is done with every twin.
 STEPS = (
     *("width 2", "width 3", "width 2, ffn 3", "noise", "tie"),
-    *("stack", "odd list", "depth and width", "live", "loaded", "other classes", "bad configs"),
+    *("stack", "odd list", "identity", "depth and width", "live", "loaded", "other classes", "bad configs"),
 )
 
 #: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
@@ -142,6 +142,17 @@ class Twin:
                 places[place] = layer
         return model
 
+    def identity(self) -> float:
+        """The error of a growth by layers that change nothing, in the first order that the config can say."""
+        orders: tuple[dict[str, int], ...] = ({"depth": 2}, {"depth": 2, "block": 2}, {"num_layers": self.layers + 1})
+        for place, options in enumerate(orders):
+            try:
+                return self.wider("identity", depth_operator="llama_pro", **options)
+            except GrowthError as refusal:
+                if place + 1 == len(orders) or "change nothing" in str(refusal):
+                    raise
+        raise AssertionError("no order was tried")
+
     def both(self) -> float:
         """The error of depth and width at once against depth alone."""
         deep = self.run(self.grow("deep", depth=2))
@@ -228,6 +239,7 @@ def _steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "noise": partial(twin.wider, "width", width=2),
         "stack": partial(twin.deeper, "depth", [stack]),
         "odd list": partial(twin.deeper, "depth", odd),
+        "identity": twin.identity,
         "depth and width": twin.both,
         "live": twin.live,
         "loaded": twin.loaded,

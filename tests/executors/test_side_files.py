@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from growkernels.errors import GrowthError
 from growkernels.executors import open_source, read_manifest
 from growkernels.executors.files import side_files
+from growkernels.executors.files.side_copies import copy_side_files
 from growkernels.plans import Plan
 from tests.executors.support import grow, plan, snapshot, tensors, write_config, write_source
 
@@ -69,6 +71,7 @@ LEFT = {
     ".gitattributes": "hidden",
     "onnx/model.onnx": "an export",
     "original/consolidated.00.pth": "an export",
+    "old_tokenizer/inner/model.onnx": "not known to belong",
     "runs/events.out.tfevents.1": "not known to belong",
     "README.md": "describes the source",
     "curve.png": "describes the source",
@@ -220,7 +223,82 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(tmp_path: Path) -
             Path, "resolve", lambda self, strict=False: self if self.name == "vocab.txt" else real(self, strict)
         )
         with pytest.raises(GrowthError, match=r"vocab\.txt cannot be copied"):
-            side_files.copy_side_files(source.side, plan(), source.tensors, put(tmp_path / "out", "x").parent)
+            copy_side_files(source.side, plan(), source.tensors, put(tmp_path / "out", "x").parent)
+
+
+@pytest.mark.parametrize(
+    ("folder", "gone"),
+    [
+        ("", "vocab.txt"),
+        ("", "modules.json"),
+        ("", "my_tokenizer"),
+        ("my_tokenizer", "my_tokenizer/a.txt"),
+        ("my_tokenizer", "my_tokenizer/inner"),
+        ("2_Dense", "2_Dense/config.json"),
+    ],
+)
+def test_what_vanishes_after_it_was_listed_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, gone: str
+) -> None:
+    src = write_source(tmp_path / "src")
+    modules(src)
+    for name in ("vocab.txt", "my_tokenizer/a.txt", "my_tokenizer/inner/b.txt"):
+        put(src, name)
+    open_source(src)
+    real = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        listed = list(real(self))
+        if self == src / folder and (src / gone).exists():
+            (src / gone).rename(tmp_path / "elsewhere")
+        return iter(listed)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(GrowthError, match=rf"{gone} is gone since its folder was listed: .* run again"):
+        open_source(src)
+
+
+def replaced(path: Path) -> None:
+    put(path.parent, "new", path.read_bytes())
+    (path.parent / "new").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda path: path.write_bytes(b"contents of VOCAB.txt"), "it was written to"),
+        (lambda path: path.write_bytes(b"short"), "it had 21 bytes and has 5"),
+        (replaced, "another file is in its place"),
+    ],
+)
+def test_a_side_file_that_changes_during_the_growth(tmp_path: Path, change: Callable[[Path], None], why: str) -> None:
+    src = write_source(tmp_path / "src")
+    path = put(src, "vocab.txt")
+    os.utime(path, ns=(0, 0))
+    source = open_source(src)
+    change(path)
+    with pytest.raises(GrowthError, match=rf"vocab\.txt has changed since it was opened \({why}\)"):
+        copy_side_files(source.side, plan(), source.tensors, put(tmp_path / "out", "x").parent)
+
+
+def test_links_to_folders_inside_of_folders_and_deep_ones_have_an_end(tmp_path: Path) -> None:
+    src = write_source(tmp_path / "src")
+    put(src, "/".join(["my_tokenizer", *"x" * 40, "a.txt"]))
+    (src / "my_tokenizer" / "loop").symlink_to("../my_tokenizer")
+    grow(src, tmp_path / "dst")
+    left = read_manifest(tmp_path / "dst").side_files["left_behind"]
+    assert left["my_tokenizer/loop/"] == "a link to a folder"
+    assert left["/".join(["my_tokenizer", *"x" * 20, ""])] == "a folder too deep inside of others"
+
+
+def test_a_list_of_modules_that_is_a_pipe_or_a_link_out_is_not_read(tmp_path: Path) -> None:
+    src = write_source(tmp_path / "src")
+    put(src, "1_Pooling/pooling.txt")
+    os.mkfifo(src / "modules.json")
+    assert open_source(src).side.left["modules.json"] == "no file"
+    (src / "modules.json").unlink()
+    (src / "modules.json").symlink_to(put(tmp_path, "outside.json", b'[{"path": "1_Pooling"}]'))
+    assert "not known to belong" in open_source(src).side.left["1_Pooling/"]
 
 
 def test_pipes_pointers_and_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,19 +60,24 @@ def test_every_noisy_tensor_has_the_key_of_its_own_name():
 
 
 def test_stacking_orders():
-    def order(name):
-        return [layer.source for layer in DEPTH_OPERATORS[name].layers(3, GrowthOptions(depth=2))]
+    def order(name, **options):
+        return [layer.source for layer in DEPTH_OPERATORS[name].layers(3, GrowthOptions(**options))]
 
-    assert order("gstack") == [0, 1, 2, 0, 1, 2]
-    assert order("interpolate") == [0, 0, 1, 1, 2, 2]
+    assert order("gstack", depth=2) == order("gstack", num_layers=6) == [0, 1, 2, 0, 1, 2]
+    assert order("interpolate", depth=2) == order("interpolate", num_layers=6) == [0, 0, 1, 1, 2, 2]
+    # Of a number between, the last copy is whole, and repeats are spread.
+    assert order("gstack", num_layers=8) == [0, 1, 2, 0, 1, 0, 1, 2]
+    assert order("interpolate", num_layers=5) == [0, 0, 1, 1, 2]
     assert make_source("llama").plan(depth=2, depth_operator="interpolate").layer_index == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"depth": 2, "depth_operator": "solar"}, "depth_operator is 'solar'; expected one of gstack, interpolate"),
-        ({"width": 2, "width_operator": "net2net"}, "width_operator is 'net2net'; expected one of hypercloning"),
+        ({"depth": 2, "depth_operator": "sun"}, "depth_operator is 'sun'; expected one of gstack, interpolate"),
+        ({"width": 2, "width_operator": "wider"}, "width_operator is 'wider'; expected one of hypercloning"),
+        ({"num_layers": 2}, "nothing to grow: num_layers 2 is the model as it is"),
+        ({"num_layers": 1}, "num_layers 1 is less than the source's 2 layers"),
         ({"layers": "0-1"}, "nothing to grow: layers '0-1' is the model as it is"),
         ({"layers": "0-2"}, "layer 2 is not in the source, which has layers 0 to 1"),
         ({"depth": 2, "depth_init": "interpolate"}, "or choose depth_operator ligo."),

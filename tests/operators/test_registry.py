@@ -16,7 +16,7 @@ from growkernels.errors import GrowthError
 from growkernels.operators import Claim, DepthOperator, Layer, register_operator, registry
 from tests.families import make_model
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plugins" / "solar.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugins" / "overlap.py"
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load_example() -> DepthOperator:
-    spec = spec_from_file_location("solar", EXAMPLE)
+    spec = spec_from_file_location("overlap", EXAMPLE)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.SOLAR
+    return module.OVERLAP
 
 
 def test_the_example_is_short_and_imports_public_names_only() -> None:
@@ -52,21 +52,23 @@ def test_the_example_is_short_and_imports_public_names_only() -> None:
 @pytest.mark.usefixtures("tables")
 def test_a_registered_operator_grows(source: Path, tmp_path: Path) -> None:
     register_operator(load_example())
-    report = growkernels.grow_checkpoint(source, tmp_path / "grown", depth=2, depth_operator="solar")
+    report = growkernels.grow_checkpoint(source, tmp_path / "grown", depth=2, depth_operator="overlap")
     assert report.plan.layer_index == (0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6, 7)
     assert report.verification.passed
     assert growkernels.verify(source, tmp_path / "grown").passed
 
 
 def test_an_installed_operator_is_found_by_its_entry_point(source: Path, tmp_path: Path) -> None:
-    (tmp_path / "solar.py").write_text(EXAMPLE.read_text())
-    metadata = tmp_path / "solar-1.0.dist-info"
+    (tmp_path / "overlap.py").write_text(EXAMPLE.read_text())
+    metadata = tmp_path / "overlap-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: solar\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[growkernels.operators]\nsolar = solar:SOLAR\nabsent = absent:NONE\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: overlap\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[growkernels.operators]\noverlap = overlap:OVERLAP\nabsent = absent:NONE\n"
+    )
     code = (
         f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport growkernels\n"
-        f"print(growkernels.plan({str(source)!r}, depth=2, depth_operator='solar').layer_index)"
+        f"print(growkernels.plan({str(source)!r}, depth=2, depth_operator='overlap').layer_index)"
     )
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "(0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6, 7)\n", done.stderr
@@ -78,7 +80,7 @@ def test_what_is_no_operator_or_has_a_taken_name_is_refused() -> None:
     with pytest.raises(GrowthError, match="'gstack' is registered already"):
         register_operator(operators.DEPTH_OPERATORS["gstack"])
     with pytest.raises(GrowthError, match="expected a DepthOperator or a WidthOperator"):
-        register_operator("solar")
+        register_operator("overlap")
 
 
 @pytest.mark.usefixtures("tables")

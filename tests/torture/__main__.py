@@ -14,7 +14,7 @@ import torch
 
 from tests.torture.full_disk import fill_up, may_mount
 from tests.torture.fuzz import Findings, fuzz, try_corpus
-from tests.torture.injected import inject
+from tests.torture.injected import in_memory, inject
 from tests.torture.kills import kill
 from tests.torture.readers import make_readers
 
@@ -42,7 +42,7 @@ def main() -> None:
         for failure in findings.failures[:20]:
             print(f"  {failure}", flush=True)
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as name:
         folder = Path(name)
         readers = make_readers(folder / "readers")
         seeds = list(range(options.seed, options.seed + 10**6))

@@ -22,6 +22,7 @@ import pytest
 from growkernels.errors import GrowthError
 from growkernels.executors.files import exchange, staging
 from tests.executors.support import grow, plan, snapshot, write_source
+from tests.executors.test_side_files import modules, put
 from tests.torture.fuzz import Findings
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.ENOENT, errno.EINVAL)
@@ -43,6 +44,11 @@ _OPERATIONS: tuple[tuple[Any, str, int], ...] = (
     (shutil, "copyfileobj", 0),
     (exchange, "_renameat2", 0),
 )
+
+
+def in_memory() -> str | None:
+    """A file system in memory if there is one: the calls are the same, and flushes take no time."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
 class Calls:
@@ -96,6 +102,9 @@ def recorded(root: Path, fail_at: int | None = None, number: int = 0) -> Iterato
 def inject(folder: Path, overwrite: bool, every: int = 1, time_left: Callable[[], bool] = lambda: True) -> Findings:
     """A growth for each call (or each `every`th) and each error."""
     src, work = write_source(folder / "src"), folder / "work"
+    modules(src)
+    put(src, "my_tokenizer/inner/vocab.txt")
+    put(src, "runs/events.out.tfevents.1")
     work.mkdir()
     dst = work / "dst"
     old: dict[str, str] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 
 from tests.torture.full_disk import STEP, fill_up
 from tests.torture.fuzz import Findings, fuzz, try_corpus
-from tests.torture.injected import inject
+from tests.torture.injected import in_memory, inject
 from tests.torture.kills import kill
 from tests.torture.readers import Reader, make_readers
 
@@ -53,8 +54,9 @@ def test_damaged_inputs(readers: dict[str, Reader], name: str) -> None:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_errors_of_the_operating_system(tmp_path: Path, overwrite: bool) -> None:
-    clean(inject(tmp_path, overwrite, every=11), 60)
+def test_errors_of_the_operating_system(overwrite: bool) -> None:
+    with TemporaryDirectory(dir=in_memory()) as folder:
+        clean(inject(Path(folder), overwrite, every=11), 200)
 
 
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save
 
 import growkernels
 from growkernels.errors import GrowthError
-from growkernels.executors.files.side_files import report_side_files
+from growkernels.executors.files.side_copies import report_side_files
 from growkernels.executors.sources.checkpoint import Source
 from growkernels.plans import NOISE_VERSION, Matrices, Plan
 from growkernels.plans.format1 import upgraded

@@ -49,9 +49,7 @@ class MappedFile:
         except OSError as error:
             raise GrowthError(f"{self.path} is gone since it was opened ({error.strerror}): {_REMEDY}") from error
         if now != self.identity:
-            raise GrowthError(
-                f"{self.path} has changed since it was opened ({_difference(self.identity, now)}): {_REMEDY}"
-            )
+            raise changed(self.path, self.identity, now)
 
     @cached_property
     def data(self) -> torch.Tensor:
@@ -73,6 +71,11 @@ class MappedFile:
 _REMEDY = "the source must stay as it is while it is read. Copy it or wait until it is written, and run again."
 
 
+def changed(path: Path, before: Identity, now: Identity) -> GrowthError:
+    """The error for a file that is not any more what it was when it was opened."""
+    return GrowthError(f"{path} has changed since it was opened ({_difference(before, now)}): {_REMEDY}")
+
+
 def _difference(before: Identity, now: Identity) -> str:
     if (before.device, before.inode) != (now.device, now.inode):
         return "another file is in its place"
@@ -88,6 +91,9 @@ def cannot_open(path: Path, error: OSError) -> GrowthError:
             f"{path} cannot be opened: {error.strerror}. Every weights file takes one descriptor; raise their number "
             f"(ulimit -n), or save the checkpoint in fewer files."
         )
+    if isinstance(error, FileNotFoundError):
+        # Names come from listings: somebody removed it.
+        return GrowthError(f"{path} is gone since its folder was listed: {_REMEDY}")
     return GrowthError(f"{path} cannot be read: {error.strerror or error}.")
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from growkernels.errors import GrowthError, printable
-from growkernels.plans import Plan, TensorSpec
+from growkernels.errors import printable
+from growkernels.executors.files.mapped import Identity
 
 #: Larger files are taken for weights or data, whatever their names are.
 LARGEST = 100 * 10**6
@@ -40,79 +39,89 @@ _LEFT: tuple[tuple[str, str], ...] = (
     ("*.jsonl *.csv *.tsv *.parquet *.arrow", "data"),
     ("*.incomplete *.partial *.tmp *.lock *.swp *~", "a file that is not finished"),
 )
+_UNKNOWN = "a folder that is not known to belong to the model"
 _EXPORTS = ("onnx", "openvino", "gguf", "ggml", "coreml", "tflite", "original", "mlx")
 _CHAT_TEMPLATES, _MODULES = "additional_chat_templates", "modules.json"
-#: How the modules of sentence-transformers call the model's hidden size.
-_HIDDEN = ("word_embedding_dimension", "in_features", "dimension")
 _LARGEST_JSON = 1 << 20
+_DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """The files beside the weights of the checkpoint in `root`.
+    """The files beside the weights of the checkpoint in `root`, as they were when they were found.
 
-    carried: paths below it of what goes along, folders too; left: paths of what does not, with the reason.
+    carried: paths below it of what goes along, each with what tells the file from another one, None for a folder;
+    left: paths of what does not, with the reason; configs: the JSON objects in the folders of modules.
     """
 
     root: Path
-    carried: tuple[PurePosixPath, ...] = ()
+    carried: dict[PurePosixPath, Identity | None] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    configs: dict[PurePosixPath, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Size of all that goes along."""
-        return sum((self.root / name).stat().st_size for name in self.carried)
-
-
-@dataclass(frozen=True, slots=True)
-class SideReport:
-    """What becomes of the files beside the weights: copied, changed (path -> what), and left behind (path -> why)."""
-
-    copied: tuple[str, ...]
-    changed: dict[str, str]
-    left: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object for the manifest and the command line."""
-        return {"copied": list(self.copied), "changed": self.changed, "left_behind": self.left}
+        return sum(identity.size for identity in self.carried.values() if identity is not None)
 
 
 def find_side_files(root: Path, weights: Sequence[Path]) -> SideFiles:
     """The side files of a checkpoint; `weights` are its config, its index and its weights, which are none.
 
     Links are followed inside of `root`, and in a cache of the hub to its own files: others could put any file of the
-    reader's into the grown checkpoint.
+    reader's into the grown checkpoint. Raises OSError for what the folder lists and is gone when it is looked at.
     """
     own = {path.name for path in weights}
-    carried: list[PurePosixPath] = []
-    left: dict[str, str] = {}
-    modules = _module_folders(root)
-    for path in sorted(root.iterdir()):
-        if path.name in own:
-            continue
+    listed = [path for path in sorted(root.iterdir()) if path.name not in own]
+    modules = _module_folders(root, listed)
+    side = SideFiles(root)
+    for path in listed:
+        part = SideFiles(root)
         reason = _reason(root, path, modules)
-        if reason is None and path.is_dir():
-            inner, refused = _inside(root, path)
-            carried += [PurePosixPath(path.name), *inner]
-            left |= refused
-        elif reason is None:
-            carried.append(PurePosixPath(path.name))
-        else:
-            left[printable(f"{path.name}/" if path.is_dir() else path.name)] = reason
-    return SideFiles(root, tuple(carried), left)
+        _add(part, path, reason)
+        if (
+            reason is None
+            and path.name not in modules
+            and any(is_weights(str(inner)) for inner in (*part.carried, *part.left))
+        ):
+            part = SideFiles(root, left={printable(f"{path.name}/"): _UNKNOWN})
+        side.carried.update(part.carried)
+        side.left.update(part.left)
+    for name in side.carried:
+        if len(name.parts) == 2 and name.name == "config.json" and isinstance(config := _json(root / name), dict):
+            side.configs[name] = config
+    return side
 
 
-def _inside(root: Path, folder: Path) -> tuple[list[PurePosixPath], dict[str, str]]:
-    """The files below a folder that goes along with everything in it; a module of sentence-transformers has weights."""
-    carried, left = [], {}
-    for path in sorted(folder.rglob("*")):
-        name = PurePosixPath(path.relative_to(root).as_posix())
-        reason = _place(root, path) or (None if path.is_dir() else _size(path))
-        if reason is None:
-            carried.append(name)
-        else:
-            left[printable(str(name))] = reason
-    return carried, left
+def _add(side: SideFiles, path: Path, reason: str | None) -> None:
+    """Add an entry, with everything in it if it is a folder that goes along."""
+    name = PurePosixPath(path.relative_to(side.root).as_posix())
+    if reason is not None:
+        side.left[printable(f"{name}/" if _is_folder(path) else str(name))] = reason
+        return
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        side.carried[name] = Identity.of(status)
+        return
+    side.carried[name] = None
+    for inner in sorted(path.iterdir()):
+        _add(side, inner, _place(side.root, inner) or _inner_reason(inner, len(name.parts)))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder or a link to one. Raises OSError if it is gone, where `Path.is_dir` says no."""
+    return path.is_dir() if path.is_symlink() else stat.S_ISDIR(path.stat().st_mode)
+
+
+def _inner_reason(path: Path, depth: int) -> str | None:
+    """Why an entry of a folder that goes along is left behind; not for its name, since modules have weights."""
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        return _size(path, status)
+    if path.is_symlink():
+        # One to a folder that holds it would have no end.
+        return "a link to a folder"
+    return "a folder too deep inside of others" if depth >= _DEEPEST else None
 
 
 def _reason(root: Path, path: Path, modules: set[str]) -> str | None:
@@ -122,30 +131,30 @@ def _reason(root: Path, path: Path, modules: set[str]) -> str | None:
         return "hidden"
     if (place := _place(root, path)) is not None:
         return place
-    if path.is_dir():
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         return _folder_reason(path, name, modules)
     for patterns, reason in _LEFT:
         if any(fnmatchcase(name, pattern) for pattern in patterns.split()):
             return reason
-    return _size(path)
+    return _size(path, status)
 
 
 def _folder_reason(path: Path, name: str, modules: set[str]) -> str | None:
     if path.name == _CHAT_TEMPLATES or path.name in modules:
         return None
-    if name.startswith(("checkpoint-", "global_step", "iter_")) or (path / "config.json").is_file():
+    if name.startswith(("checkpoint-", "global_step", "iter_")) or "config.json" in os.listdir(path):
         return "a checkpoint of its own"
     if name in _EXPORTS:
         return "an export of the source's weights"
-    if "tokenizer" in name and not any(_is_weights(file) for file in path.rglob("*")):
-        return None
-    return "a folder that is not known to belong to the model"
+    # One that holds weights is left behind all the same, which its files tell.
+    return None if "tokenizer" in name else _UNKNOWN
 
 
-def _is_weights(file: Path) -> bool:
-    return any(
-        fnmatchcase(file.name.lower(), p) for patterns, why in _LEFT if why == _WEIGHTS for p in patterns.split()
-    )
+def is_weights(path: str) -> bool:
+    """Whether a file of this name holds weights."""
+    name = PurePosixPath(path).name.lower()
+    return any(fnmatchcase(name, p) for patterns, why in _LEFT if why == _WEIGHTS for p in patterns.split())
 
 
 def _place(root: Path, path: Path) -> str | None:
@@ -160,9 +169,14 @@ def _place(root: Path, path: Path) -> str | None:
         raise
     if not any(real.is_relative_to(place) for place in _places(root)):
         return "a link to a place outside of the checkpoint, which is not followed"
-    if not (real.is_file() or real.is_dir()):
+    mode = real.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return "no file"
-    return None if os.access(real, os.R_OK) else "it cannot be read"
+    if os.access(real, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
+        return None
+    # That question does not say why: what is gone since it was listed is an error here.
+    real.stat()
+    return "it cannot be read"
 
 
 def _places(root: Path) -> Iterator[Path]:
@@ -172,11 +186,12 @@ def _places(root: Path) -> Iterator[Path]:
         yield (repository / "blobs").resolve()
 
 
-def _size(path: Path) -> str | None:
-    size = path.stat().st_size
-    if size > LARGEST:
-        return f"{size / 1e6:,.0f} MB, which is more than a file beside the weights has ({LARGEST // 10**6} MB)"
-    if size < 1000 and is_lfs_pointer(path):
+def _size(path: Path, status: os.stat_result) -> str | None:
+    if status.st_size > LARGEST:
+        return (
+            f"{status.st_size / 1e6:,.0f} MB, which is more than a file beside the weights has ({LARGEST // 10**6} MB)"
+        )
+    if status.st_size < 1000 and is_lfs_pointer(path):
         return "a git-lfs pointer in place of the file: run git lfs pull in the source"
     return None
 
@@ -187,10 +202,13 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
-def _module_folders(root: Path) -> set[str]:
+def _module_folders(root: Path, listed: Sequence[Path]) -> set[str]:
     """The folders of the modules of sentence-transformers."""
-    listed = _json(root / _MODULES)
-    paths = [module.get("path") for module in listed if isinstance(module, dict)] if isinstance(listed, list) else []
+    path = root / _MODULES
+    if path not in listed or _place(root, path) is not None or path.is_dir():
+        return set()
+    modules = _json(path)
+    paths = [module.get("path") for module in modules if isinstance(module, dict)] if isinstance(modules, list) else []
     return {path for path in paths if isinstance(path, str) and path and Path(path).name == path}
 
 
@@ -198,71 +216,5 @@ def _json(path: Path) -> Any:
     """What a small JSON file holds; None where it holds none."""
     try:
         return json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_JSON else None
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
-
-
-def report_side_files(side: SideFiles, plan: Plan, tensors: Mapping[str, TensorSpec]) -> SideReport:
-    """What a growth does with the side files. `tensors` are those of the source."""
-    changed = {name: text for name, (text, _) in _module_changes(side, plan, tensors).items()}
-    copied = [name for name in side.carried if not (side.root / name).is_dir()]
-    return SideReport(tuple(printable(str(name)) for name in copied), changed, dict(side.left))
-
-
-def copy_side_files(side: SideFiles, plan: Plan, tensors: Mapping[str, TensorSpec], folder: Path) -> None:
-    """Copy what goes along into the folder of the grown checkpoint, with the permissions that it has.
-
-    Raises GrowthError for a file that cannot be copied.
-    """
-    changes = _module_changes(side, plan, tensors)
-    for name in side.carried:
-        source, target = side.root / name, folder / name
-        try:
-            if source.is_dir():
-                target.mkdir()
-            else:
-                _copy(source.resolve(), target, changes.get(str(name), ("", None))[1])
-        except OSError as error:
-            raise GrowthError(
-                f"{source} cannot be copied to the grown checkpoint: {error.strerror or error}."
-            ) from error
-
-
-def _copy(source: Path, target: Path, config: dict[str, Any] | None) -> None:
-    # The links have been followed: one that stands there now was put there since.
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file, target.open("xb") as copy:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is no file any more")
-        os.fchmod(copy.fileno(), mode & 0o777)
-        if config is None:
-            shutil.copyfileobj(file, copy)
-        else:
-            copy.write(json.dumps(config, indent=2).encode() + b"\n")
-
-
-def _module_changes(
-    side: SideFiles, plan: Plan, tensors: Mapping[str, TensorSpec]
-) -> dict[str, tuple[str, dict[str, Any] | None]]:
-    """Configs of modules that state the model's hidden size, where it grows: what is done, and the config that states the
-    grown one; None where the module's own weights have the size, so that it has to be trained again."""
-    embedding = next((rule for rule in plan.rules if rule.kind == "embedding" and len(rule.spec.shape) == 2), None)
-    if embedding is None or not embedding.drawn:
-        return {}
-    before, after = tensors[embedding.source].shape[1], embedding.spec.shape[1]
-    changes: dict[str, tuple[str, dict[str, Any] | None]] = {}
-    for name in side.carried:
-        config = _json(side.root / name) if len(name.parts) == 2 and name.name == "config.json" else None
-        if not isinstance(config, dict):
-            continue
-        keys = [key for key in _HIDDEN if config.get(key) == before != after]
-        if not keys:
-            continue
-        text = ", ".join(f"{key} {before} -> {after}" for key in keys)
-        if any(map(_is_weights, (side.root / name.parent).iterdir())):
-            text = f"left as it is: its weights are of the source's size ({text}); train this module again"
-            changes[str(name)] = text, None
-        else:
-            changes[str(name)] = text, {**config, **dict.fromkeys(keys, after)}
-    return changes

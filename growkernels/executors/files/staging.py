@@ -100,6 +100,7 @@ def staged(dst: Path, overwrite: bool = False, source: Path | None = None) -> It
                 yield folder
                 with _written(dst):
                     sync_all(folder)
+                run.check()
             finally:
                 run.deaf = True
             with _written(dst):

@@ -101,6 +101,15 @@ class ModuleSink:
         """Set a whole parameter by its name in the file, everywhere that it is tied to."""
         self._set(self._find(name)[0].parameter, parameter)
 
+    def targets(self, rules: Sequence[Rule]) -> dict[str, str]:
+        """The target of every parameter of the filled model, by its first name there. Parts of parameters have none."""
+        whole = {}
+        for rule in rules:
+            places = self._find(rule.target)
+            if len(places) == 1 and not places[0].index and places[0].parameter not in self._buffers:
+                whole[id(self.model.get_parameter(places[0].parameter))] = rule.target
+        return {name: whole[id(p)] for name, p in self.model.named_parameters() if id(p) in whole}
+
     def dtype(self, name: str) -> torch.dtype:
         """The dtype that stock transformers would load a tensor in."""
         return self._empty[self._find(name)[0].parameter].dtype

@@ -27,9 +27,23 @@ from growkernels.ops.transforms import check_transforms
 
 
 def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str | None = None) -> None:
-    """Fill `out` with standard normals `z(key, field, start + row-major index)`, rounded once to its dtype.
+    """Fill a tensor with standard normals: `z(key, field, start + row-major index)`, rounded once to its dtype.
 
-    out: any shape, strides and supported dtype; key and field: 64-bit integers; start >= 0. Noise version 1.
+    Args:
+        out: any shape, strides and supported dtype (float32, bfloat16, float16, float64).
+        key: 64-bit key, as `noise_key` makes it.
+        field: 64-bit number of the stream of normals under that key.
+        start: index of the first element in the stream, at least 0.
+        backend: "cpu", "cuda", "triton" or "eager"; None chooses by the device.
+
+    Raises:
+        GrowthError: an argument is out of range, or `out` is a leaf that requires grad.
+
+    Example:
+        >>> out = torch.empty(4, 8)
+        >>> ops.normal_(out, ops.noise_key(0, "layers.0.weight"), field=0)
+
+    The numbers are a pure function of the arguments, on every backend (noise version 1).
     """
     check_tensor("out", out)
     check_transforms("normal_", (out,))
@@ -50,12 +64,25 @@ def normal_(out: Tensor, key: int, field: int, start: int = 0, *, backend: str |
 def mean_square(
     tensors: Sequence[Tensor], divisors: Sequence[float] | None = None, *, backend: str | None = None
 ) -> Tensor:
-    """Mean of `(source / divisor) ** 2` of each tensor, in one fixed order that every backend follows.
+    """Mean of `(tensor / divisor) ** 2` of each tensor, in one fixed order that every backend follows.
 
-    tensors: any shapes, strides and supported dtypes; divisors: one per tensor, 1 by default. Returns float64
-    [len(tensors)], 0 for an empty tensor. The quotient is rounded to float32 (float64 for float64), products and sums to
-    float64: over logical row-major elements, blocks of 4096 are summed in 32 interleaved lanes, each in order, which are
-    then halved together; the block sums are summed by the same scheme until one is left.
+    Args:
+        tensors: any shapes, strides and supported dtypes, all on one device.
+        divisors: one per tensor, none of them zero; None: 1.
+        backend: "cpu", "cuda", "triton" or "eager"; None chooses by the device.
+
+    Returns:
+        float64 [len(tensors)]; 0 for an empty tensor.
+
+    Raises:
+        GrowthError: a tensor or a divisor does not fit, or a transform of `torch.func` follows a tensor.
+
+    Example:
+        >>> rms = ops.mean_square([weight], divisors=[2.0]).sqrt()
+
+    The quotient is rounded to float32 (float64 for float64), products and sums to float64: over logical row-major elements,
+    blocks of 4096 are summed in 32 interleaved lanes, each in order, which are then halved together; the block sums are
+    summed by the same scheme until one is left.
     """
     check_tensors("tensors", tensors)
     if not (divisors is None or isinstance(divisors, (list, tuple))):

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.ops.tile.means import mean_along
 from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.rules.index import IndexVector
+from growkernels.rules.pieces import Piece, is_plain, pieces
 from growkernels.rules.tile import Tile
 
 _ONE_ROW = (0, 1, 1, 1)
@@ -30,6 +32,36 @@ class Packed(NamedTuple):
     rows: int
     #: The source's shape that the numbers are for; None: any.
     shape: tuple[int, ...] | None
+    #: The tiles that the rule is made of where it is not one; it has no numbers then.
+    pieces: tuple[Piece, ...] = ()
+
+
+class Copy(NamedTuple):
+    """A target that is copied from a computed tensor: one of several matrices side by side in it, or entries several times."""
+
+    out: Tensor
+    computed: Tensor
+    #: The axis of `computed` on which the matrices stand, which of them the target is (None: all, one after another along its
+    #: first axis), and their number.
+    matrices: tuple[int, int | None, int] | None = None
+    #: For each axis, which entries are taken; None for all.
+    taken: tuple[Tensor | None, ...] = ()
+
+    def carry_out(self) -> None:
+        """Copy, once `computed` has been written."""
+        value, out = self.computed, self.out
+        if self.matrices is not None:
+            axis, number, count = self.matrices
+            value = value.unflatten(axis, (count, -1)).movedim(axis, 0)
+            if number is None:
+                out.unflatten(0, (count, -1)).copy_(value)
+            else:
+                out.copy_(value[number])
+            return
+        for axis, index in enumerate(self.taken):
+            if index is not None:
+                value = value.index_select(axis, index.to(value.device))
+        out.copy_(value.view(out.shape))
 
 
 class Jobs(NamedTuple):
@@ -39,8 +71,8 @@ class Jobs(NamedTuple):
     weights: list[Tensor]
     layout: list[int]
     scalars: list[float]
-    #: Targets that cannot be seen as matrices, and the matrices to be copied into them.
-    copies: list[tuple[Tensor, Tensor]]
+    #: Targets that kernels cannot write in place, what is computed for them, and how they are taken from it.
+    copies: list[Copy]
 
 
 #: Numbers of a rule that are not integers.
@@ -58,14 +90,33 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
     sources: list[Tensor] = []
     layout: list[int] = []
     scalars: list[float] = []
-    copies: list[tuple[Tensor, Tensor]] = []
+    copies: list[Copy] = []
     for out, weight, tile in zip(outs, weights, tiles, strict=True):
         count = len(tile.axes)
         if out.ndim != count or weight.ndim != count:
             raise GrowthError(
                 f"out has shape {tuple(out.shape)}, weight {tuple(weight.shape)}; the rule has {count} axes, expected as many"
             )
+        if tile.noise is not None and tile.noise.share is not None:
+            # All that share the noise are computed, so that this one gets the bits that it has among them.
+            matrices = (tile.sum_axis or 0, *tile.noise.share)
+            tile = tile.joined()
+            copies.append(Copy(out, out.new_empty(tile.shape), matrices))
+            out = copies[-1].computed
+        elif any(axis.repeats_new for axis in tile.axes):
+            taken = tuple(torch.from_numpy(axis.draws()) if axis.repeats_new else None for axis in tile.axes)
+            tile = tile.drawn_once()
+            copies.append(Copy(out, out.new_empty(tile.shape), taken=taken))
+            out = copies[-1].computed
         packed = packed_form(tile, weight)
+        if packed.pieces:
+            inner = _pack_pieces(out, weight, packed.pieces)
+            places += inner.outs
+            sources += inner.weights
+            layout += inner.layout
+            scalars += inner.scalars
+            copies += inner.copies
+            continue
         layout += packed.layout
         scalars += packed.scalars
         if packed.order is None:
@@ -76,7 +127,7 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
         if matrix is None:
             stored = out.permute(packed.order)
             matrix = torch.empty(_matrix_shape(stored.shape, packed.rows), dtype=out.dtype, device=out.device)
-            copies.append((stored, matrix))
+            copies.append(Copy(stored, matrix))
         source = as_matrix(weight, packed.order, packed.rows)
         if source is None:
             stored = weight.permute(packed.order)
@@ -84,6 +135,20 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
         places.append(matrix)
         sources.append(source)
     return Jobs(places, sources, layout, scalars, copies)
+
+
+def _pack_pieces(out: Tensor, weight: Tensor, pieces: Sequence[Piece]) -> Jobs:
+    """The jobs of the rectangles of one target."""
+    means: dict[tuple[int, ...], Tensor] = {(): weight}
+    outs: list[Tensor] = []
+    for piece in pieces:
+        part = out
+        for axis, entries in enumerate(piece.ranges):
+            part = part.narrow(axis, entries.start, len(entries))
+        outs.append(part)
+        if piece.means not in means:
+            means[piece.means] = mean_along(weight, piece.means)
+    return pack(outs, [means[piece.means] for piece in pieces], [piece.tile for piece in pieces])
 
 
 def packed_form(tile: Tile, weight: Tensor) -> Packed:
@@ -113,6 +178,8 @@ def _matrix_shape(shape: Sequence[int], rows: int) -> tuple[int, ...]:
 
 
 def _pack(tile: Tile, shape: tuple[int, ...]) -> Packed:
+    if not is_plain(tile):
+        return Packed((), (), None, 0, None, tuple(pieces(tile)))
     order, rows = _order(tile, shape)
     axes = [(tile.axes[axis], shape[axis]) for axis in order]
     left = _joined(axes[:rows], tile.diagonal).flat() if rows else _ONE_ROW

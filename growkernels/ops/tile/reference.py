@@ -22,6 +22,7 @@ from growkernels.ops.noise.reference import (
 )
 from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.rules.index import IndexVector
+from growkernels.rules.pieces import is_plain
 from growkernels.rules.tile import Tile
 
 
@@ -32,13 +33,17 @@ def tile_rule_slice(
 
     weight: source [..., O, I], any strides, all but its last axis together the rows; or [I], one row. tile: its rule, with the
     input axis last. shape: of the whole target, [rows, columns] or [columns]. dtype: of the target. Returns
-    [len(rows), len(cols)].
+    [len(rows), len(cols)]. Shared noise is that of a window of the tensor in which all that share it stand side by side.
     """
+    if tile.noise is not None and tile.noise.share is not None:
+        return _shared_slice(weight, tile, rows, cols, dtype)
+    if any(axis.repeats_new for axis in tile.axes):
+        return _repeated_slice(weight, tile, rows, cols, dtype)
     weight = weight.detach().reshape(1, -1) if weight.ndim < 2 else weight.detach()
     total = (1, prod(shape)) if len(shape) < 2 else tuple(shape)
     *first, last = tile.axes
     row_axis = first[0] if first else IndexVector.identity(1)
-    if len(first) > 1 or (first and tile.sum_axis == 0):
+    if len(first) > 1 or (first and tile.sum_axis == 0) or not is_plain(tile):
         raise ValueError(f"{tile} is no rule of a matrix [output, input] or of a vector")
     row_source, row_copy = row_axis.indices(), row_axis.copy_ids()
     column_source, column_copy = last.indices(), last.copy_ids()
@@ -81,6 +86,37 @@ def tile_rule_slice(
                 filled = filled + compute(fill.std) * z(tile.key, field, row * total[1] + column).astype(compute)
             result = torch.where(torch.from_numpy(quadrant), store(filled, dtype), result)
     return result
+
+
+def _shared_slice(weight: torch.Tensor, tile: Tile, rows: range, cols: range, dtype: torch.dtype) -> torch.Tensor:
+    """A slice of a tensor that shares its noise with others: of the one in which all of them stand side by side."""
+    assert tile.noise is not None and tile.noise.share is not None
+    number, width, joined = tile.noise.share[0], tile.axes[-1].size, tile.joined()
+    height = joined.shape[0] if number is None else max(rows.stop, 1)
+    parts = []
+    while rows:
+        block, top = divmod(rows.start, height)
+        count = min(len(rows), height - top)
+        first = cols.start + (block if number is None else number) * width
+        window = range(first, first + len(cols))
+        parts.append(tile_rule_slice(weight, joined, joined.shape, range(top, top + count), window, dtype))
+        rows = rows[count:]
+    return torch.cat(parts) if parts else torch.empty((0, len(cols)), dtype=dtype)
+
+
+def _repeated_slice(weight: torch.Tensor, tile: Tile, rows: range, cols: range, dtype: torch.dtype) -> torch.Tensor:
+    """A slice of a tensor in which new entries are copies of one draw: the draws, then the copies that are asked for."""
+    once = tile.drawn_once()
+    *first, last = tile.axes
+    row, column = (
+        first[0].draws()[rows.start : rows.stop] if first else np.zeros(1, np.int64),
+        last.draws()[cols.start : cols.stop],
+    )
+    if not row.size or not column.size:
+        return torch.empty((len(rows), len(cols)), dtype=dtype)
+    top, left = range(row.min(), row.max() + 1), range(column.min(), column.max() + 1)
+    drawn = tile_rule_slice(weight, once, once.shape, top, left, dtype)
+    return drawn[torch.from_numpy(row - top.start)][:, torch.from_numpy(column - left.start)]
 
 
 def _noisy(

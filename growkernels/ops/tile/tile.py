@@ -66,13 +66,32 @@ def tile(
     *,
     backend: str | None = None,
 ) -> Tensor:
-    """A weight grown in width by whole copies: block (i, j) is W / n_in ("symmetric"), or W where j = i mod n_in, else 0.
+    """A weight grown in width by whole copies, divided, with noise that sums to zero over the input copies.
 
-    weight: [O, I] or [I] (then n_in = 1), any strides, float32/bfloat16/float16/float64; returns [n_out O, n_in I] (or
-    [n_out I]) of `dtype`, the weight's by default. Noise (n_in >= 2): standard deviation `noise_std` in the weight's units,
-    or `snr_db` decibels below the divided weight; a pure function of `key` and the position; sums to zero over the input
-    copies. Differentiable in weight by reverse mode, the noise a constant. Raises GrowthError for arguments out of range, and
-    under transforms of `torch.func`. HyperCloning, arXiv 2409.12903; noise version 1.
+    Block (i, j) of the result is `W / n_in` ("symmetric"), or `W` where `j = i mod n_in` and else 0 ("diagonal").
+    Differentiable in the weight by reverse mode; the noise is a constant.
+
+    Args:
+        weight: [O, I], or [I] with n_in = 1; any strides; float32, bfloat16, float16 or float64.
+        n_out: copies of every output.
+        n_in: copies of every input.
+        variant: "symmetric" or "diagonal".
+        noise_std: standard deviation of the noise, in the weight's units; needs n_in >= 2.
+        snr_db: instead of it, decibels by which the noise lies below the divided weight.
+        key: 64-bit key of the noise, as `noise_key` makes it; noise is a pure function of it and of the position.
+        dtype: of the result; None: the weight's.
+        backend: "cpu", "cuda", "triton" or "eager"; None chooses by the device.
+
+    Returns:
+        [n_out O, n_in I], or [n_out I], contiguous.
+
+    Raises:
+        GrowthError: an argument is out of range, or a transform of `torch.func` follows the weight.
+
+    Example:
+        >>> wide = ops.tile(weight, 2, 2, snr_db=10.0, key=ops.noise_key(0, "layers.0.mlp.up_proj.weight"))
+
+    HyperCloning, arXiv 2409.12903; noise version 1.
     """
     diagonal = _check(weight, n_out, n_in, variant)
     transformed = check_transforms("tile", (weight,))
@@ -106,9 +125,18 @@ def tile_(
     *,
     backend: str | None = None,
 ) -> None:
-    """`tile` into `out` [n_out O, n_in I], any strides and supported dtype, on the weight's device, not overlapping it.
+    """Write what `tile` returns into a tensor that is there. Records no gradient.
 
-    Records no gradient. Raises GrowthError for arguments that do not fit.
+    Args:
+        out: [n_out O, n_in I], any strides and supported dtype, on the weight's device, not overlapping it.
+        weight, n_out, n_in, variant, noise_std, snr_db, key, backend: as in `tile`.
+
+    Raises:
+        GrowthError: arguments do not fit.
+
+    Example:
+        >>> out = torch.empty(2 * 512, 2 * 256)
+        >>> ops.tile_(out, torch.randn(512, 256), 2, 2)
     """
     diagonal = _check(weight, n_out, n_in, variant)
     check_tensor("out", out)
@@ -169,8 +197,9 @@ def tile_rules_(
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
-    for out, matrix in jobs.copies:
-        out.copy_(matrix.view(out.shape))
+    # What is computed for one copy may be copied itself: the last ones stand first in the order of the work.
+    for copy in reversed(jobs.copies):
+        copy.carry_out()
 
 
 def _check_size(weight: Tensor, n_out: int, n_in: int, dtype: torch.dtype) -> None:

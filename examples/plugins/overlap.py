@@ -1,11 +1,11 @@
-"""A depth operator of another package: the layer list of SOLAR (arXiv 2312.15166), two copies without the seam's layers.
+"""A depth operator of another package: the layer list of OVERLAP (arXiv 2312.15166), two copies without the seam's layers.
 
 A package that is installed registers it by an entry point in its pyproject.toml:
 
     [project.entry-points."growkernels.operators"]
-    solar = "my_package.solar:SOLAR"
+    overlap = "my_package.overlap:OVERLAP"
 
-and a script by `register_operator(SOLAR)`. Then `growkernels grow SRC DST --depth 2 --depth-operator solar` asks for it.
+and a script by `register_operator(OVERLAP)`. Then `growkernels grow SRC DST --depth 2 --depth-operator overlap` asks for it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
     return tuple(map(Layer, [*range(num_layers - cut), *range(cut, num_layers)]))
 
 
-SOLAR = DepthOperator(
-    name="solar",
+OVERLAP = DepthOperator(
+    name="overlap",
     layers=layers,
     claim=Claim("depth", "no", "the middle layers are applied twice; further training recovers what that costs"),
 )

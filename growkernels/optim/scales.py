@@ -1,0 +1,93 @@
+"""What a rule does to the scale of a tensor and of its gradient: `c`, `K` and `s`.
+
+A target of K copies of every source entry, each `c` times the source's, computes what the source computes if the function
+sees the sum of the copies over `1 / c`. Then every entry of the target has `s = 1 / (c K)` of the source entry's gradient,
+also where a diagonal rule puts zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod, sqrt
+
+import numpy as np
+
+from growkernels.plans import IndexVector, Rule, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A range of a target axis whose gradients are `ratio` times those of the entries with most copies."""
+
+    axis: int
+    start: int
+    length: int
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """`divisor`: D = 1 / c, what the function sees the weight divided by. `copies`: K, of every source entry.
+
+    `runs`: ranges with fewer copies than K, where an axis does not repeat all of its entries equally often.
+    """
+
+    divisor: float = 1.0
+    copies: int = 1
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def weight(self) -> float:
+        """c: target entries by source entries."""
+        return 1.0 / self.divisor
+
+    @property
+    def moment_divisor(self) -> float:
+        """K / D: what first moments are divided by; second ones by its square."""
+        return self.copies / self.divisor
+
+    @property
+    def gradient(self) -> float:
+        """s: gradients of target entries by those of source entries."""
+        return self.divisor / self.copies
+
+    @property
+    def norm(self) -> float:
+        """c sqrt(K): the norm of the source's gradient by that of the target's."""
+        return self.weight * sqrt(self.copies)
+
+
+def scales(rule: Rule) -> Scales:
+    """The scales of a rule; those of a plain copy where entries are not copies: learned rules, and new tensors."""
+    tile = rule.how
+    if not isinstance(tile, Tile) or tile.draws_nothing:
+        return Scales()
+    found = [_multiplicity(axis) for axis in tile.axes]
+    # A diagonal rule keeps one of n_in copies of the input: the function sees the sum over n_in of them divided by n_in.
+    divisor = tile.divisor * (tile.n_in if tile.diagonal else 1)
+    runs = tuple(
+        Run(axis, start, length, most / count)
+        for axis, (most, parts) in enumerate(found)
+        for start, length, count in parts
+    )
+    return Scales(divisor, prod(most for most, _ in found), runs)
+
+
+@lru_cache(maxsize=1024)
+def _multiplicity(axis: IndexVector) -> tuple[int, tuple[tuple[int, int, int], ...]]:
+    """The most copies of an entry of the axis; and the runs (start, length, copies) of target entries that have fewer."""
+    if axis.uniform and len({segment.start for segment in axis.segments}) == len(axis.segments) == 1:
+        return axis.copies, ()
+    indices = axis.indices()
+    drawn = indices >= 0
+    if not drawn.any():
+        return 1, ()
+    counts = np.bincount(indices[drawn])
+    most = int(counts.max())
+    of_target = np.where(drawn, counts[np.maximum(indices, 0)], most)
+    edges = np.flatnonzero(np.diff(of_target)) + 1
+    starts = np.concatenate([[0], edges])
+    ends = np.concatenate([edges, [len(of_target)]])
+    runs = ((int(a), int(b - a), int(of_target[a])) for a, b in zip(starts, ends, strict=True))
+    return most, tuple(run for run in runs if run[2] != most)
