@@ -124,13 +124,15 @@ class Twin:
                 if place + 1 == len(orders):
                     raise
         layout = discover(*_read(self.source))
-        return self.error(self.run(model), self.run(self.rewired(model, layout.stacks, order)))
+        # Before either runs: some classes rescale their weights when they run for the first time.
+        wanted = self.rewired(model, layout.stacks, order)
+        return self.error(self.run(model), self.run(wanted))
 
     def rewired(self, target: PreTrainedModel, stacks: Sequence[str], order: str) -> PreTrainedModel:
         """The target with the source's own layers in its places: they keep what they are, but for their number."""
-        model = copy.deepcopy(target)
+        model, own = copy.deepcopy(target), self.load(self.source)
         for path in stacks:
-            places, layers = model.get_submodule(path), self.model.get_submodule(path)
+            places, layers = model.get_submodule(path), own.get_submodule(path)
             for place, source in enumerate(map(int, order.split(","))):
                 layer = copy.deepcopy(layers[source])
                 for moved, there in zip(layer.modules(), places[place].modules(), strict=True):
