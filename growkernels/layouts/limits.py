@@ -14,6 +14,7 @@ from growkernels.layouts.keys import LAYER_LISTS, LAYER_NUMBERS
 
 #: transformers makes lists as long as these say, over and over.
 _MOST_LAYERS, _MOST_LABELS = 100_000, 100_000
+_EXPERTS = ("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
 #: Keys that some families set layer by layer and others once.
 _MAY_BE_NUMBERS = ("intermediate_size", "activation_sparsity_pattern")
 
@@ -56,7 +57,7 @@ def check_sizes(config: PreTrainedConfig, sizes: Mapping[str, int], count: int) 
         value = own.get(key)
         if isinstance(value, list) and len(value) < count:
             raise _refused(key, value, f"it has {len(value)} entries for {count} layers")
-    groups, experts = own.get("n_group"), own.get("n_routed_experts")
+    groups, experts = own.get("n_group"), next((own[key] for key in _EXPERTS if key in own), None)
     if isinstance(groups, int) and isinstance(experts, int) and groups > 1 and experts // groups < 2:
         raise _refused("n_group", groups, f"of {experts} experts, a group has fewer than the two that it is chosen by")
 
