@@ -17,6 +17,7 @@ from growkernels.operators.head_dim import check_heads, widen_heads
 from growkernels.operators.layer_rules import checked, faded, in_layer
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
+from growkernels.operators.noise_after import with_noise
 from growkernels.operators.registry import depth_operators, width_operators
 from growkernels.operators.untie import untied
 from growkernels.options import GrowthOptions
@@ -32,6 +33,7 @@ from growkernels.plans import (
     Totals,
     noise_key,
 )
+from growkernels.plans.active import active_share, share_of
 
 _Operator = TypeVar("_Operator")
 
@@ -104,6 +106,9 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
                 how = in_layer(how, layers[layer], one.tensor, target)
                 if isinstance(how, Learned) and layers[layer].averaged:
                     drawn = (*sources, _in_layer(tensor, layers[layer].partner))
+            if options.noise_after is not None:
+                hidden = int(layout.sizes["hidden"] * ratios["hidden"])
+                how = with_noise(how, one.tensor, options.noise_after, hidden, len(index))
             rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     dtype = None if options.dtype == "keep" else options.dtype
@@ -270,7 +275,7 @@ def _rule(
         how = replace(how, row=layer or 0)
     elif how.is_random:
         key = drawn_as.replace("{}", str(layer)) if drawn_as else name
-        how = replace(how, key=noise_key(options.seed, key))
+        how = how.with_key(noise_key(options.seed, key))
     # What is no weight, such as a table of ids, stays what it is.
     kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
     spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)
@@ -279,12 +284,13 @@ def _rule(
 
 def _totals(layout: ModelLayout, tied_head: str | None) -> Totals:
     tensors = layout.tensors.values()
-    products = [t.spec.numel for t in tensors if t.input_axis is not None]
+    active = active_share(layout.config)
+    products = [t.spec.numel * share_of(t.name, active) for t in tensors if t.input_axis is not None]
     if tied_head is not None:
         products.append(layout.tensors[tied_head].spec.numel)
     return Totals(
         parameters=sum(t.spec.numel for t in tensors),
         nbytes=sum(t.spec.nbytes for t in tensors),
-        flops_per_token=2 * sum(products),
+        flops_per_token=round(2 * sum(products)),
         layers=layout.num_layers,
     )

@@ -96,12 +96,14 @@ def _why_not(rule: Rule, group: Any, optimizer: Any) -> str:
     tile = rule.how
     if not isinstance(tile, Tile) or tile.is_identity:
         return ""
-    if any(axis.has_new for axis in tile.axes):
+    if any(axis.has_new or axis.has_mean for axis in tile.axes):
         return "new entries have gradients of their own"
     if tile.shift and group.get("weight_decay"):
         return "the decay pulls the stored value, which is shifted"
     if tile.diagonal and type(optimizer).__name__ == "Adafactor":
         return "training fills the zero blocks, so that the root mean square is no fixed multiple"
+    if tile.divisors:
+        return "its parts are divided by different numbers, and have one learning rate"
     if scales(rule).runs:
         return "its parts have different numbers of copies, and one eps"
     return ""
