@@ -162,8 +162,8 @@ def make_warnings(
             f"ever: the target trains like the source. {remedy}"
         )
     elif copies:
-        warnings += _still_equal(rules) + _lost_noise(rules)
-    warnings += dead_units(rules, layout)
+        warnings += _still_equal(rules)
+    warnings += [*_lost_noise(rules), *dead_units(rules, layout)]
     if list(layer_index) != list(range(layout.num_layers)):
         warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []

@@ -24,6 +24,7 @@ from growkernels.ops.checks import (
     check_tile,
     refuse,
     seen_by_kernels,
+    unrecorded,
 )
 from growkernels.ops.replicate.replicate import replicate_
 from growkernels.ops.tile.packing import pack, tiled_shape
@@ -197,8 +198,11 @@ def tile_rules_(
     try:
         jobs = pack(outs, weights, specs)
         ops = ops_of(backend, outs[0])
-        write = ops.tile_rules_traced_ if torch.compiler.is_compiling() else ops.tile_rules_
-        write(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
+        if torch.compiler.is_compiling():
+            ops.tile_rules_traced_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
+        else:
+            with unrecorded():
+                ops.tile_rules_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
