@@ -423,6 +423,28 @@ def test_plans_say_what_stands_where(sources: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_size": 48, "num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"},
+        {"hidden_size": 72, "num_heads": 9, "num_kv_heads": 3, "width_operator": "lemon"},
+        {"hidden_size": 64, "width_operator": "zero"},
+        {"hidden_size": 64, "vocab_size": 194},
+    ],
+)
+@pytest.mark.parametrize("variant", ["base", "tied", "classifier"])
+def test_verification_finds_the_features_of_the_source(
+    variant: str, options: dict[str, Any], sources: Path, tmp_path: Path
+) -> None:
+    untied = {"untie": True} if variant == "tied" else {}
+    report = growkernels.grow_checkpoint(
+        saved(sources, "llama", variant), tmp_path / "target", verify_logits=True, **options, **untied
+    )
+    assert report.verification is not None
+    assert report.verification.passed, report.verification.lines()
+    assert all(found.error < 1e-5 for found in report.verification.logits.comparisons)
+
+
 REFUSED = [
     ("gemma", {"intermediate_size": 57, "width_operator": "hypercloning"}, "give a whole multiple of the source's 40"),
     ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
