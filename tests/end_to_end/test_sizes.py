@@ -448,7 +448,7 @@ def test_verification_finds_the_features_of_the_source(
 REFUSED = [
     ("gemma", {"intermediate_size": 57, "width_operator": "hypercloning"}, "give a whole multiple of the source's 40"),
     ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
-    ("gpt2", {"hidden_size": 64}, "such as to 8 heads"),
+    ("gpt2", {"hidden_size": 64}, "such as to 8 heads, or to a hidden size of 32, or head_dim to 16"),
     ("gpt2", {"num_kv_heads": 8}, "gpt2 has no size of its own for it"),
     ("llama", {"num_heads": 6, "width_operator": "net2net"}, "not a multiple of the number of attention heads"),
     ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
