@@ -15,6 +15,7 @@ from growkernels.executors import Source, check_destination, execute, open_devic
 from growkernels.executors.files.side_copies import SideReport, report_side_files
 from growkernels.executors.ranks import Ranks
 from growkernels.growth import Growth, OnProgress, plan_of_config
+from growkernels.layouts import ModelLayout
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.optim.files import check_training_files, grow_training_files
 from growkernels.options import GrowthKeywords, spelled_out
@@ -102,6 +103,17 @@ def plan(src: str | Path, *, strip_prefix: str = "", **options: Unpack[GrowthKey
     return Growth.open(src, options, strip_prefix=strip_prefix).plan
 
 
+def _compulsory(layout: ModelLayout, no_verify: bool, verify_logits: bool | None) -> bool:
+    """Whether the models are compared where only a twin speaks for the layout: they are. Raises GrowthError if asked not to."""
+    if no_verify or verify_logits is False:
+        raise GrowthError(
+            f"{layout.model_type} is not in the table, and what its tensors mean was only checked on a twin: the comparison of "
+            f"source and target cannot be left out (no_verify, verify_logits=False). If you know the layout to be right, say "
+            f"so by growkernels.register_family(growkernels.layouts.Family({layout.model_type!r})); docs/families.md."
+        )
+    return True
+
+
 @spelled_out()
 def grow_checkpoint(
     src: str | Path,
@@ -171,6 +183,8 @@ def grow_checkpoint(
     shard_size, place = parse_size(max_shard_size), open_device(ranks.device(device))
     growth = ranks.same(lambda: Growth.open(src, options, plan, strip_prefix), _request)
     source = growth.source
+    if growth.layout.derived:
+        verify_logits = _compulsory(growth.layout, no_verify, verify_logits)
     target = ranks.each(lambda: check_destination(Path(dst), source.path, overwrite))
     if fit is not None and not growth.plan.is_learned:
         raise GrowthError(
@@ -180,7 +194,7 @@ def grow_checkpoint(
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     ranks.each(growth.check)
     if optimizer:
-        ranks.each(partial(check_training_files, source))
+        ranks.each(lambda: check_training_files(source))
     if ranks.is_first:
         growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
@@ -207,13 +221,13 @@ def grow_checkpoint(
             progress=partial(advance, "growing"),
             ranks=ranks,
         )
-        trained = ranks.first(partial(grow_training_files, source, executed, folder)) if optimizer else ()
+        trained = ranks.first(lambda: grow_training_files(source, executed, folder)) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:
             advance("verifying", 0, 0)
             verification = verify_checkpoint(source, folder, executed, logits=verify_logits, ranks=ranks)
-            if not verification.passed:
+            if not verification.passed or (growth.layout.derived and verification.logits is None):
                 raise VerificationFailed("; ".join(verification.lines()))
         checked = None if verification is None else verification.to_json()
         record = None if fitted is None else fitted.record()

@@ -18,6 +18,7 @@ from growkernels.executors.start import start_matrices
 from growkernels.layouts import ModelLayout, discover
 from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stored import lay_out_config
+from growkernels.layouts.trial import refuse_derived
 from growkernels.operators import make_plan
 from growkernels.options import GrowthOptions
 from growkernels.plans import Plan, Tile
@@ -65,6 +66,7 @@ class Growth(Generic[S]):
             with of_a_model():
                 layout = discover(source.config, source.tensors, source.fresh)
                 refuse_live(layout)
+                refuse_derived(layout)
         else:
             layout = discover(source.config, source.tensors)
             read_generation_config(source.path, layout.architecture)  # raises where the user's own load would

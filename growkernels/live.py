@@ -34,6 +34,7 @@ from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.quantized import refuse_live
 from growkernels.layouts.stacks import Stacks
+from growkernels.layouts.trial import refuse_derived
 from growkernels.optim.groups import Multipliers
 from growkernels.optim.grown import State
 from growkernels.optim.run import TrainingSink, TrainingSource
@@ -64,7 +65,8 @@ def grow_model(
 ) -> PreTrainedModel:
     """Grow a live model of transformers in place, on the devices it is on, and the optimizers that train it.
 
-    Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write. Parameters that change
+    Weights and config come out as by `grow_checkpoint` from what `model.save_pretrained` would write, but for noise in experts
+    that the file holds one by one and the model in a stack: it is as strong, of other bits. Parameters that change
     are new objects, and the old ones are left empty, whoever still holds them; gradients are dropped. Optimizers that are given
     go on with the grown model: their moments grow by the rules of their weights, and every tensor has its factors of lr,
     weight decay and eps, so that noise-free growth in width trains on as the source would have (see docs/training.md). The
@@ -197,6 +199,7 @@ def load_grown(
     with plain_tensors():
         growth = Growth.open(src, keywords, plan, strip_prefix)
         refuse_live(growth.layout)
+        refuse_derived(growth.layout)
         growth.check()
         plan = growth.started().plan
 

@@ -18,9 +18,22 @@ from growkernels.rules.variant import Variant
 DepthInit = Literal["stack", "interpolate"]
 WidthInit = Literal["tile", "onehot", "normal", "convex"]
 DTYPES = ("keep", "float32", "bfloat16", "float16")
+SizeSymbol = Literal["hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
+
+#: The options that give a size of the target in absolute numbers, and what they size.
+SIZES: dict[str, SizeSymbol] = {
+    "hidden_size": "hidden",
+    "num_heads": "heads",
+    "num_kv_heads": "kv_heads",
+    "head_dim": "head_dim",
+    "intermediate_size": "ffn",
+    "vocab_size": "vocab",
+}
+#: The ratio that sizes the same axis, where that is not `width`; empty for none.
+RATIO_OF = {"intermediate_size": "ffn", "vocab_size": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +43,11 @@ class GrowthOptions:
     `depth`: how many times the layers; or `num_layers`: how many in all; or `layers`: the source layer of every target layer
     (see `parse_layers`). `block`: how many layers in a row some depth operators repeat together. `fade`: each of k copies of a
     layer adds 1/k of what the layer added. `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the
-    ffn size. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise, auto for what the width
-    operator takes by itself (10 for hypercloning). `seed`: 0 to 2**64 - 1; where it is not given and the source was grown
-    itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
+    ffn size; or `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target,
+    those that are not given as they are. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise,
+    auto for what the width operator takes by itself (10 for hypercloning and net2net). `seed`: 0 to 2**64 - 1; where it is not
+    given and the source was grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target
+    its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
@@ -52,6 +67,12 @@ class GrowthOptions:
     fade: bool = False
     width: int | None = None
     ffn: int | None = None
+    hidden_size: int | None = None
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    vocab_size: int | None = None
     width_operator: str = "hypercloning"
     variant: Variant = "symmetric"
     noise_snr_db: float | Literal["auto"] | None = "auto"
@@ -101,12 +122,17 @@ class GrowthOptions:
         options = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in expert_options.checked(options).items():
             object.__setattr__(self, name, value)
-        ratios = (self.depth, self.width, self.ffn)
-        sized = self.layers is not None or self.num_layers is not None or self.grows_experts
-        if not sized and all(ratio in (None, 1) for ratio in ratios):
+        for name in self.sizes:
+            object.__setattr__(self, name, _count(getattr(self, name), name))
+            if (ratio := RATIO_OF.get(name, "width")) and getattr(self, ratio) is not None:
+                raise GrowthError(
+                    f"{ratio} {getattr(self, ratio)} and {name} {getattr(self, name)} both size one axis; give one of the two."
+                )
+        sized = self.layers is not None or self.num_layers is not None or self.sizes or self.grows_experts
+        if not sized and all(ratio in (None, 1) for ratio in (self.depth, self.width, self.ffn)):
             raise GrowthError(
-                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, num_layers, or what the "
-                "experts become."
+                "nothing to grow: give depth, layers, width or ffn, with a ratio of at least 2, num_layers or another size, or "
+                "what the experts become."
             )
         _choice(self.variant, "variant", VARIANTS)
         _choice(self.dtype, "dtype", DTYPES)
@@ -122,6 +148,11 @@ class GrowthOptions:
         """Whether the target has other experts than the source."""
         return expert_options.grows({field.name: getattr(self, field.name) for field in fields(self)})
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that are given in absolute numbers, by the names of their options."""
+        return {name: size for name in SIZES if (size := getattr(self, name)) is not None}
+
 
 class GrowthKeywordsButDtype(TypedDict, total=False):
     """`GrowthOptions` as keyword arguments, for functions that take a dtype of their own."""
@@ -134,6 +165,12 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     fade: bool
     width: int | None
     ffn: int | None
+    hidden_size: int | None
+    num_heads: int | None
+    num_kv_heads: int | None
+    head_dim: int | None
+    intermediate_size: int | None
+    vocab_size: int | None
     width_operator: str
     variant: Variant
     noise_snr_db: float | Literal["auto"] | None

@@ -124,7 +124,7 @@ def make_model(family: str, *, seed: int = 0, **variant: Any) -> tuple[PreTraine
     `variant` overrides keys of the family's config; `architecture` chooses the class. Weights have a variance of about one
     over their fan-in, biases and norms differ from feature to feature, so that no permutation goes unseen.
     """
-    settings = {**FAMILIES[family], **variant}
+    settings = {**FAMILIES.get(family, {}), **variant}
     architecture = settings.pop("architecture")
     config = AutoConfig.for_model(family, architectures=[architecture], **settings)
     generator = torch.Generator().manual_seed(seed)

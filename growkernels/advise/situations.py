@@ -47,14 +47,16 @@ def situations(small: float, source_tokens: float | None) -> tuple[Situation, ..
         ),
         Situation(
             f"converged source, beyond {limit}; 100 B tokens or more to come",
-            "--depth 2 --depth-operator interpolate, or the middle layers twice (--layers); peak learning rate back to "
-            "half, 500 to 3000 steps of warm-up; from the last stable checkpoint, not the decayed one",
+            "--depth 2 --depth-operator interpolate, or the middle layers twice (--depth-operator solar, half as many more by "
+            "--num-layers); peak learning rate back to half, 500 to 3000 steps of warm-up; from the last stable checkpoint, "
+            "not the decayed one",
             "2510.08008 and SOLAR, Yi, Falcon3; 2511.04981 sees no difference to stacking: race both",
             not young,
         ),
         Situation(
             "converged source, few tokens, old abilities must stay: old weights frozen",
-            "new layers that start as the identity (zeroed outputs), every fourth; train only what is new",
+            "new layers that add nothing yet, one to every four: --depth-operator llama_pro and a quarter more --num-layers; "
+            "growkernels.freeze_old lets only them be trained",
             "LLaMA-Pro; freezing is what protects, not the identity",
             None,
         ),

@@ -66,11 +66,19 @@ GROWTH: dict[str, Help] = {
     ),
     "fade": Help(DEPTH, "", "Each of k copies of a layer adds 1/k of what the layer added."),
     "ffn": Help(WIDTH, "M", "M times the ffn size, whatever --width is.", default="that of --width"),
+    "hidden_size": Help(WIDTH, "D", "Hidden size of the target. Alone, it keeps heads and head_dim.", "as it is"),
+    "num_heads": Help(WIDTH, "H", "Attention heads of the target; their size stays.", "as it is"),
+    "num_kv_heads": Help(WIDTH, "K", "Key and value heads of the target: more for GQA and MQA.", "as it is"),
+    "head_dim": Help(WIDTH, "d", "Features of each head, their number kept: a multiple of the source's.", "as it is"),
+    "intermediate_size": Help(WIDTH, "F", "Size of the feed-forward network.", "as it is"),
+    "vocab_size": Help(WIDTH, "V", "Rows of the embedding and of the head; new ones are means.", "as it is"),
     "width_operator": Help(
         WIDTH,
         "NAME",
-        "[bold]hypercloning[/]: copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
-        "[bold]ligo[/]: learned mixes of features; both operators may be ligo.",
+        "[bold]hypercloning[/]: whole copies of every feature, so that the model computes what it did (arXiv 2409.12903). "
+        "[bold]net2net[/]: copies to any size, some features once more than others. [bold]lemon[/]: any hidden size, whole "
+        "copies and new features that start silent. [bold]zero[/]: all that is new starts silent. These keep the function. "
+        "[bold]random[/]: all that is new is drawn. [bold]ligo[/]: learned mixes of features; both operators may be ligo.",
     ),
     "variant": Help(
         WIDTH,
@@ -82,7 +90,7 @@ GROWTH: dict[str, Help] = {
         "DB",
         "Noise that separates the copies, DB decibels below the weights; it cancels over the copies, so that the "
         "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout. "
-        "[bold]auto[/]: 10 for hypercloning, none for the others.",
+        "[bold]auto[/]: 10 for hypercloning and net2net, none for the others.",
     ),
     "seed": Help(
         NOISE,

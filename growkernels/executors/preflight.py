@@ -34,7 +34,7 @@ class Preflight:
         """
         rules = tuple(rules)
         uses = dict.fromkeys(
-            (name, rule.spec.dtype, rule.divisor)
+            (name, rule.spec.dtype, rule.smallest_divisor)
             for rule in rules
             if rule.spec.dtype in DTYPE_BYTES
             for name in rule.drawn

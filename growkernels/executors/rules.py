@@ -58,8 +58,9 @@ def signal(rule: Rule) -> tuple[str, float] | None:
     how = rule.how
     if isinstance(how, Learned) or how.noise is None or how.noise.std is not None:
         return None
-    # Over the block that carries signal: for the diagonal structure that is W itself.
-    return rule.source, 1.0 if how.diagonal else how.divisor
+    # Over the block that carries signal: for the diagonal structure that is W itself; of several, the weakest one.
+    summed = how.divisors[how.sum_axis] if how.divisors and how.sum_axis is not None else ()
+    return rule.source, 1.0 if how.diagonal else how.divisor * max(summed, default=1.0)
 
 
 def with_signal(rule: Rule, mean_square: float) -> Rule:

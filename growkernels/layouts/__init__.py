@@ -5,7 +5,7 @@ from growkernels.layouts.declare import declare_layout
 from growkernels.layouts.discover import discover
 from growkernels.layouts.families import register_family
 from growkernels.layouts.family import Family
-from growkernels.layouts.grow import grow_config
+from growkernels.layouts.grow import check_shapes, grow_config
 
 __all__ = [
     "Axis",
@@ -15,6 +15,7 @@ __all__ = [
     "Place",
     "Symbol",
     "TensorLayout",
+    "check_shapes",
     "declare_layout",
     "discover",
     "grow_config",

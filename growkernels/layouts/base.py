@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -13,8 +14,13 @@ from growkernels.rules.tensor import TensorSpec
 
 #: What an axis counts. `heads` and `kv_heads` count features (heads * head_dim), in whole heads. `inner` is the inside of a
 #: state-space, recurrent or linear-attention block and `groups` its groups: both grow as hidden does. `experts` and `layers`
-#: count blocks and never grow in width; `fixed` never grows.
-Symbol = Literal["hidden", "heads", "kv_heads", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"]
+#: count blocks and never grow in width; `fixed` never grows. `head_dim` is the size of a head, which no axis counts alone.
+Symbol = Literal[
+    "hidden", "heads", "kv_heads", "head_dim", "ffn", "inner", "groups", "experts", "layers", "vocab", "fixed"
+]
+
+#: A size of the target over the source's: a whole number where everything is copied equally often.
+Ratio = int | Fraction
 
 #: The symbols that one `width` multiplies together.
 WIDTH_SYMBOLS: tuple[Symbol, ...] = ("hidden", "heads", "kv_heads", "inner", "groups")
@@ -132,6 +138,8 @@ class ModelLayout:
     initializer_range: float = 0.02
     #: Why the width cannot grow; empty where it can.
     width_refusal: str = ""
+    #: Why the number of heads cannot grow, whatever else does; empty where it can.
+    heads_refusal: str = ""
     #: Why no layer can be made one that changes nothing; empty where zero in all that `writes_stream` is shown to do so.
     identity_refusal: str = ""
     #: For each symbol that the config sizes, the keys that do; dotted where they are nested.
@@ -140,16 +148,16 @@ class ModelLayout:
     layer_kinds: Sequence[int] = ()
     #: Whether a user declared what its class does, which nothing else has confirmed.
     declared: bool = False
+    #: Whether the table does not know the type, and a tiny twin has confirmed what was derived.
+    derived: bool = False
     #: Path and first number of the modules that are repeated, such as `model.layers`.
     stacks: tuple[str, ...] = ()
     #: How weights are quantized, which are only copied then; empty where they are plain numbers.
     quantized: str = ""
     #: What the user should know, whatever grows.
     notes: tuple[str, ...] = ()
-    #: `pre` where norms stand before the blocks of a layer alone, `post` where a norm follows what is added to the stream.
-    norms: Literal["pre", "post"] = "pre"
 
-    def power_of_width(self, ratio: int, power: float) -> float:
+    def power_of_width(self, ratio: Ratio, power: float) -> float:
         """By how much more the class itself multiplies by hidden**power once hidden is `ratio` times as large."""
         if self.scale_dtype and power == 0.5:
             dtype = getattr(torch, self.scale_dtype)

@@ -72,9 +72,9 @@ def _is_stock(config: Mapping[str, Any]) -> bool:
 
 def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
     """The class that the config names. Raises GrowthError for one that cannot be grown."""
-    architectures = config.get("architectures")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else architectures
-    known = family.architectures or _usual_tasks(family.model_type)
+    named = config.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else named
+    known = architectures(family)
     if architecture not in known:
         given = (
             f"architecture {architecture!r} is not supported" if architecture else "config.json names no architecture"
@@ -83,6 +83,11 @@ def find_architecture(family: Family, config: Mapping[str, Any]) -> str:
             f"{given}; model_type {family.model_type!r} can be grown with architectures set to one of {', '.join(known)}."
         )
     return architecture
+
+
+def architectures(family: Family) -> tuple[str, ...]:
+    """The classes of a family that can be grown."""
+    return family.architectures or _usual_tasks(family.model_type)
 
 
 @cache

@@ -22,6 +22,7 @@ from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, quiet
 from growkernels.layouts.parameters import read_parameters
 from growkernels.layouts.places import file_places
+from growkernels.layouts.running import check_runs
 
 #: Keys of a `config.json` that say what it is, and are no keywords of a class of one's own.
 NOT_OWN = frozenset(
@@ -205,6 +206,11 @@ class ModelClass:
     def modules(self) -> dict[str, nn.Module]:
         """The modules by path."""
         return dict(self._model.named_modules())
+
+    def check_runs(self, stacks: Sequence[str], kinds: Sequence[int]) -> None:
+        """Raise GrowthError where sizes of the config contradict each other, so that the class cannot run."""
+        if self._stock:
+            check_runs(self._model, stacks, kinds)
 
     def empty_model(self) -> PreTrainedModel:
         """The model without its weights: buffers computed on the CPU, parameters still on the meta device, to be put in."""

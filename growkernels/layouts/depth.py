@@ -34,8 +34,9 @@ def layered(loaded: PreTrainedConfig, knobs: Knobs, count: int, index: Sequence[
         path = knobs.text + key
         if isinstance(value, tuple):
             value = list(value)
-        if key in LAYER_LISTS and isinstance(value, list) and len(value) == count:
-            values[path] = [value[source] for source in index]
+        if key in LAYER_LISTS and isinstance(value, list) and len(value) >= count:
+            # What is over is of heads that predict further tokens, behind the layers.
+            values[path] = [*(value[source] for source in index), *value[count:]]
         elif key in CYCLES and isinstance(value, list) and value:
             kinds = [value[source % len(value)] for source in index]
             values[path] = value if kinds == [value[i % len(value)] for i in range(len(index))] else kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -17,13 +18,16 @@ from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import BUFFERS, Family, register_family
 from growkernels.layouts.head import head_norm
 from growkernels.layouts.knobs import Knobs, config_object, find_knobs, quiet, read, read_sizes, reason_of, text_config
-from growkernels.layouts.limits import check_config
+from growkernels.layouts.limits import check_config, check_sizes
 from growkernels.layouts.parameters import split_layer
 from growkernels.layouts.reader import Reader, embedding_scaled, features
 from growkernels.layouts.stacks import find_stacks, layer_kinds
 from growkernels.layouts.turn import Turned, grown, turn
 from growkernels.layouts.writers import identity_refusal, with_biases
 from growkernels.rules.tensor import DTYPE_BYTES, TensorSpec
+
+#: Configs, as JSON, whose twins have confirmed the row of their type.
+_CONFIRMED: set[str] = set()
 
 
 @quiet()
@@ -39,12 +43,22 @@ def discover(
     row = checks.find_family(config)
     if row is not None:
         check_config(row, config, tensors)
-    return lay_out(row or adopt(config), config, tensors, own)
+    return lay_out(find_row(config), config, tensors, own)
 
 
 def find_row(config: Mapping[str, Any]) -> Family:
     """The row of a config: of the table, or a guess that a tiny twin confirms. Raises GrowthError where there is none."""
-    return checks.find_family(config) or adopt(config)
+    row = checks.find_family(config)
+    # Other options of a type that a twin has confirmed are another model.
+    if row is not None and not (row.derived_row and _identity(config) not in _CONFIRMED):
+        return row
+    row = adopt(config)
+    _CONFIRMED.add(_identity(config))
+    return row
+
+
+def _identity(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, default=str)
 
 
 def lay_out(
@@ -55,7 +69,8 @@ def lay_out(
     loaded = config_object(family, config)
     knobs = find_knobs(family, loaded)
     sizes, num_layers = read_sizes(family, loaded, knobs), _num_layers(loaded, knobs)
-    method = quantized.method_of(config)
+    check_sizes(text_config(loaded), sizes, num_layers)
+    method, built = quantized.method_of(config), own is not None
     stock = getattr(transformers, architecture, None)
     ignored = [re.compile(found) for found in getattr(stock, "_keys_to_ignore_on_load_unexpected", None) or ()]
     checks.check_layers(family, _without_extra(tensors, ignored, num_layers), num_layers)
@@ -82,6 +97,8 @@ def lay_out(
     stacks = find_stacks(whole.parameters, num_layers, family)
     shapes = {name: p.shape for name, p in whole.parameters.items() if p.module != "buffer"}
     kinds = layer_kinds(shapes, stacks, num_layers)
+    if not built:
+        own.check_runs(stacks.paths, kinds)
     width_refusal = method.refusal() if method else reason_of(family.width_refusal, loaded)
 
     def read_all(turned: Turned) -> dict[str, TensorLayout]:
@@ -129,10 +146,12 @@ def lay_out(
         head_power=family.head_power(loaded) if family.head_power else 0.0,
         initializer_range=_initializer_range(loaded),
         width_refusal=width_refusal,
+        heads_refusal=reason_of(family.heads_refusal, loaded),
         identity_refusal=identity_refusal(family, loaded),
         keys={symbol: knobs.of(symbol) for symbol in dict.fromkeys(knobs.symbols.values())},
         layer_kinds=kinds,
         declared=family.build is not None,
+        derived=family.derived_row,
         stacks=stacks.paths,
         quantized=method.name if method else "",
         notes=_notes(config, architecture),

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from growkernels.layouts.base import Symbol
+from growkernels.layouts.base import Ratio, Symbol
 
 #: Parts of an axis in order; each is a symbol and how many times its features stand side by side in every head.
 Parts = tuple[tuple[Symbol, int], ...]
@@ -74,6 +74,8 @@ class Family:
     refusals: tuple[Refusal, ...] = ()
     #: Why the width cannot grow: always, or where the function gives a reason for a config.
     width_refusal: str | Callable[[PreTrainedConfig], str] = ""
+    #: Why the number of heads cannot grow, whatever else does.
+    heads_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Why the layers cannot be others.
     depth_refusal: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that, when true, make a layer depend on its place in the stack; "" for always.
@@ -84,7 +86,7 @@ class Family:
     #: Why a layer cannot be made one that changes nothing; empty where zero writers do so.
     no_identity: str | Callable[[PreTrainedConfig], str] = ""
     #: Config keys that change in a way of their own: the new values by key, from config, ratios and number of layers.
-    derived: Callable[[PreTrainedConfig, Mapping[Symbol, int], int], Mapping[str, Any]] | None = None
+    derived: Callable[[PreTrainedConfig, Mapping[Symbol, Ratio], int], Mapping[str, Any]] | None = None
     #: Whether the row is a guess that a tiny twin of the model has confirmed.
     derived_row: bool = False
     #: For classes that are not of transformers: the model of a config, as the keys of its `config.json`.

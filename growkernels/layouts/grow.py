@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import ModelLayout, Symbol
+from growkernels.layouts.base import ModelLayout, Ratio, Symbol
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
 from growkernels.layouts.knobs import RUNTIME_KEYS, config_object, find_knobs, quiet, reason_of
@@ -17,7 +17,7 @@ from growkernels.layouts.turn import grown
 
 @quiet()
 def grow_config(
-    layout: ModelLayout, ratios: Mapping[Symbol, int], layer_index: Sequence[int], untie: bool, dtype: str | None
+    layout: ModelLayout, ratios: Mapping[Symbol, Ratio], layer_index: Sequence[int], untie: bool, dtype: str | None
 ) -> dict[str, Any]:
     """The target's `config.json`.
 
@@ -50,8 +50,29 @@ def grow_config(
     return config
 
 
+def check_shapes(layout: ModelLayout, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise GrowthError unless the class of the grown config has the target's tensors in these shapes.
+
+    `shapes` are by the names in the file. What whole copies make was seen when the axes were read; other sizes may be more
+    than the class can hold, or may move what the config does not size.
+    """
+    family = FAMILIES[layout.model_type]
+    target = ModelClass(family, layout.architecture, config)
+    for name, shape in shapes.items():
+        place = target.find(name)[0]
+        held = target.files.get(target.cut_name(name))
+        if held is None and place.parameter not in target.parameters:
+            continue  # of a class that this one is a part of
+        wanted = held[0] if held is not None else target.parameters[place.parameter].shape
+        if wanted != shape:
+            raise GrowthError(
+                f"{name} would have the shape {list(shape)}, and {layout.architecture} wants {list(wanted)} with these sizes: "
+                f"they do not grow by themselves in a {layout.model_type}."
+            )
+
+
 def _check_layers(
-    layout: ModelLayout, ratios: Mapping[Symbol, int], target: ModelClass, layer_index: Sequence[int]
+    layout: ModelLayout, ratios: Mapping[Symbol, Ratio], target: ModelClass, layer_index: Sequence[int]
 ) -> None:
     """Raise GrowthError unless every layer of the target has the tensors of the source layer that it is drawn from."""
     stacks = Stacks(layout.stacks)
@@ -65,7 +86,7 @@ def _check_layers(
             for place in tensor.places:
                 held[tensor.layer][stacks.split(place.parameter)[0]] = None
             if not tensor.places:
-                shape = tuple(sum(p.size * ratios.get(p.symbol, 1) for p in axis.parts) for axis in tensor.axes)
+                shape = tuple(int(sum(p.size * ratios.get(p.symbol, 1) for p in axis.parts)) for axis in tensor.axes)
                 held[tensor.layer][stacks.split(tensor.parameter)[0]] = shape
     built: list[dict[str, tuple[int, ...]]] = [{} for _ in layer_index]
     buffers = set()

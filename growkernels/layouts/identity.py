@@ -48,7 +48,7 @@ SHOWN = frozenset(
         "mamba mamba2 mbart megatron-bert mellum mimo_v2_flash minicpm3 minimax_m2 minimax_m3_vl_text ministral ministral3 "
         "mistral mixtral mllama_text_model modernbert modernbert-decoder moshi mpt musicgen_decoder musicgen_melody_decoder "
         "nanochat nemotron nemotron_h olmo olmo2 olmo3 olmoe opt pegasus persimmon phi phi3 phi4_multimodal phimoe qwen2 "
-        "qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen4_exp qwen4_exp_text recurrent_gemma "
+        "qwen2_moe qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen4_exp_text recurrent_gemma "
         "roberta-prelayernorm rwkv seed_oss smollm3 solar_open stablelm starcoder2 t5 vaultgemma vit whisper xglm "
         "xlm-roberta-xl xlstm youtu zamba "
     )

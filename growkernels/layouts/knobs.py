@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.utils import logging
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import Symbol
+from growkernels.layouts.base import Ratio, Symbol
 from growkernels.layouts.family import Family
 from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
 
@@ -23,6 +23,9 @@ from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, 
 RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
 
 MISSING: Any = object()
+
+#: What to do about sizes that a class refuses.
+_OTHER_SIZES = "Give other sizes."
 
 #: The key of what single layers have other than the rest.
 OVERRIDES = "per_layer_config"
@@ -43,7 +46,7 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig:
+def config_object(family: Family, config: Mapping[str, Any], remedy: str = "Fix config.json.") -> PreTrainedConfig:
     """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
     stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
     if family.build is not None:
@@ -54,9 +57,7 @@ def config_object(family: Family, config: Mapping[str, Any]) -> PreTrainedConfig
             loaded = CONFIG_MAPPING[family.model_type](**stored)
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
-        raise GrowthError(
-            f"transformers cannot read this {family.model_type} config: {reason}. Fix config.json."
-        ) from error
+        raise GrowthError(f"transformers cannot read this {family.model_type} config: {reason}. {remedy}") from error
     if not isinstance(loaded.dtype, torch.dtype | None):
         given = stored["torch_dtype"] if stored.get("dtype") is None else stored["dtype"]
         raise GrowthError(f"config.json sets dtype to {given!r}; expected the name of a dtype, such as bfloat16.")
@@ -189,15 +190,23 @@ def _whole(sizes: Mapping[str, Any]) -> bool:
     return all(isinstance(_one(sizes[name]), int) and _one(sizes[name]) > 0 for name in ("hidden", "heads"))
 
 
-def scaled(value: Any, ratio: int) -> Any:
-    """A size, or a list of sizes, times a ratio."""
+def scaled(value: Any, ratio: Ratio) -> Any:
+    """A size, or a list of sizes, times a ratio. Raises GrowthError unless that is whole."""
     if isinstance(value, list):
         return [scaled(item, ratio) for item in value]
-    return value if value is None else value * ratio
+    if value is None or isinstance(ratio, int):
+        return value if value is None else value * ratio
+    product = value * ratio
+    if product.denominator != 1:
+        raise GrowthError(
+            f"the sizes asked for make {value} features {float(product):g}; expected a whole number: give a size with which "
+            f"{value} times {ratio} is one."
+        )
+    return int(product)
 
 
 def sized(
-    family: Family, loaded: PreTrainedConfig, knobs: Knobs, sizes: Mapping[str, int], ratios: Mapping[Symbol, int]
+    family: Family, loaded: PreTrainedConfig, knobs: Knobs, sizes: Mapping[str, int], ratios: Mapping[Symbol, Ratio]
 ) -> dict[str, Any]:
     """What each key of a size must hold once everything is multiplied by `ratios` (1 where not given)."""
     values: dict[str, Any] = {}
@@ -212,7 +221,7 @@ def sized(
         if value is not None:
             values[path] = value
     if "head_dim" in sizes:
-        values[f"{knobs.text}head_dim"] = sizes["head_dim"]
+        values[f"{knobs.text}head_dim"] = scaled(sizes["head_dim"], ratios.get("head_dim", 1))
     return values
 
 
@@ -227,19 +236,40 @@ def settle(
     for path, value in expected.items():
         if any(level[name] is not None for level, name in _stored(family, config, path)):
             set_path(family, config, path, value)
-    loaded = config_object(family, config)
+    loaded = config_object(family, config, _OTHER_SIZES)
     derived = {path: value for path, value in expected.items() if not _same(held(loaded, path), value)}
     # A class that knows no such key would keep it, and derive the size all the same.
     writable = {path: value for path, value in derived.items() if read(loaded, path) is not MISSING}
     if writable:
         for path, value in writable.items():
             set_path(family, config, path, value)
-        loaded = config_object(family, config)
+        loaded = config_object(family, config, _OTHER_SIZES)
     for path, value in expected.items():
         if not _same(got := held(loaded, path), value):
-            why = "grow hidden and heads by the same ratio" if path.endswith("head_dim") else "its class decides on it"
+            why = "its class decides on it"
+            if path.endswith("head_dim"):
+                why = f"grow hidden and heads by the same ratio{_fitting(loaded, held, path, value, expected)}"
             raise GrowthError(f"A {family.model_type} config cannot hold {path} = {value} (it gives {got}): {why}.")
     return loaded
+
+
+def _fitting(
+    loaded: PreTrainedConfig,
+    held: Callable[[PreTrainedConfig, str], Any],
+    path: str,
+    head_dim: int,
+    expected: Mapping[str, Any],
+) -> str:
+    """The numbers of heads, and the hidden size, that heads of a size go with."""
+    text = path.removesuffix("head_dim")
+    sizes: dict[Symbol, int] = {}
+    for found in expected:
+        symbol = SYMBOLS.get(found.removeprefix(text))
+        if symbol in ("hidden", "heads"):
+            sizes.setdefault(symbol, _one(held(loaded, found)))
+    if len(sizes) < 2 or sizes["hidden"] % head_dim:
+        return ""
+    return f", such as to {sizes['hidden'] // head_dim} heads, or to a hidden size of {sizes['heads'] * head_dim}"
 
 
 def held_size(family: Family, knobs: Knobs, sizes: Mapping[str, int]) -> Callable[[PreTrainedConfig, str], Any]:

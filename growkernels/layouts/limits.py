@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from growkernels.errors import GrowthError
 from growkernels.layouts.checks import check_layers
 from growkernels.layouts.family import Family
@@ -36,6 +38,27 @@ def check_config(family: Family, config: Mapping[str, Any], names: Iterable[str]
     for key in LAYER_NUMBERS:
         if not all(type(number) is int for number in config.get(key) or ()):
             raise _refused(key, config[key], "expected a list of layer numbers")
+
+
+def check_sizes(config: PreTrainedConfig, sizes: Mapping[str, int], count: int) -> None:
+    """Raise GrowthError for sizes that contradict each other where no class says so before it runs.
+
+    config: that of the text model; count: of layers.
+    """
+    heads, kv_heads = sizes.get("heads", 1), sizes.get("kv_heads", 1)
+    if heads % kv_heads:
+        raise GrowthError(
+            f"config.json gives {heads} attention heads and {kv_heads} key and value heads: the first must be a multiple of "
+            f"the second. Correct config.json."
+        )
+    own = vars(config)
+    for key in LAYER_LISTS:
+        value = own.get(key)
+        if isinstance(value, list) and len(value) < count:
+            raise _refused(key, value, f"it has {len(value)} entries for {count} layers")
+    groups, experts = own.get("n_group"), own.get("n_routed_experts")
+    if isinstance(groups, int) and isinstance(experts, int) and groups > 1 and experts // groups < 2:
+        raise _refused("n_group", groups, f"of {experts} experts, a group has fewer than the two that it is chosen by")
 
 
 def _refused(key: str, value: object, why: str) -> GrowthError:

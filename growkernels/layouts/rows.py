@@ -7,9 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from growkernels.layouts.base import Symbol
+from growkernels.layouts.base import Ratio, Symbol
 from growkernels.layouts.family import HEADS, Declared, Family, Parts, Refusal
 from growkernels.layouts.keys import words
+from growkernels.layouts.knobs import scaled
 
 #: Parts of what a tensor puts out, by ending, in every family that does not say otherwise.
 OUTPUTS: Mapping[str, Declared] = {
@@ -88,7 +89,7 @@ def _bigcode(config: PreTrainedConfig) -> Parts:
     return (("heads", 3 * config.hidden_size),)
 
 
-def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, int], layers: int) -> dict[str, Any]:
+def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, Ratio], layers: int) -> dict[str, Any]:
     """The ffn size itself: the class would round up another multiple of what the config says."""
     if not config.block_auto_adjust_ff_dim or ratios.get("ffn", 1) == 1:
         return {}
@@ -96,7 +97,7 @@ def _lfm2_ffn(config: PreTrainedConfig, ratios: Mapping[Symbol, int], layers: in
     if config.block_ffn_dim_multiplier is not None:
         size = int(config.block_ffn_dim_multiplier * size)
     size = -(-size // config.block_multiple_of) * config.block_multiple_of
-    return {"intermediate_size": size * ratios["ffn"], "block_auto_adjust_ff_dim": False}
+    return {"intermediate_size": scaled(size, ratios["ffn"]), "block_auto_adjust_ff_dim": False}
 
 
 def _unequal_chunks(config: PreTrainedConfig) -> str:
@@ -138,13 +139,13 @@ _BERT_REFUSALS = (_CROSS_ATTENTION, _ABSOLUTE)
 
 #: Types that need no row: generic rules are enough.
 PLAIN = words(
-    "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere cohere2 cohere2_moe "
+    "afmoe apertus arcee axk1 axk2  biogpt bitnet  cohere2 cohere2_moe "
     "cohere_compass_text cpmant cwm deepseek_v2 deepseek_v3 deepseek_v32 doge dots1 ernie4_5 ernie4_5_moe exaone4 "
-    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 granite "
+    "exaone_moe flex_olmo fuyu git glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa got_ocr2 "
     "granite_swa granitemoe granitemoe_swa granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax "
     "jais2 llama4_text  mellum mimo_v2_flash minimax minimax_m2 ministral ministral3 mistral mixtral "
-    "nanochat olmo olmo2 olmo3 olmoe  persimmon phi phimoe qwen2 qwen2_moe qwen3_moe seed_oss smollm3 "
-    "solar_open starcoder2  xlm-roberta-xl youtu"
+    "nanochat olmo olmo2 olmo3  persimmon phimoe qwen3_moe seed_oss "
+    "solar_open  xlm-roberta-xl youtu"
 )
 
 ROWS: tuple[Family, ...] = (
@@ -205,6 +206,12 @@ ROWS: tuple[Family, ...] = (
             "roberta-prelayernorm roformer xlm-roberta xmod"
         )
     ),
+    # Classes that derive the size of a head from hidden and heads, whose features are not those of the stream.
+    *(
+        Family(name, outputs={"self_attn.q_proj": HEADS}, inputs={"self_attn.o_proj": HEADS})
+        for name in words("qwen2 qwen2_moe granite starcoder2 cohere smollm3 olmoe")
+    ),
+    Family("phi", outputs={"self_attn.q_proj": HEADS}, inputs={"self_attn.dense": HEADS}),
     Family("emu3_text_model", architectures=("Emu3ForCausalLM",)),
     Family("mllama_text_model", architectures=("MllamaForCausalLM",)),
     *(Family(name, ffn_default=4) for name in ("gpt_neo", "gptj")),
@@ -218,7 +225,7 @@ ROWS: tuple[Family, ...] = (
         outputs={"self_attention.query_key_value": _falcon},
         width_refusal=lambda c: _ALIBI if c.alibi else "",
     ),
-    Family("phi3", outputs={"self_attn.qkv_proj": _QKV}),
+    Family("phi3", outputs={"self_attn.qkv_proj": _QKV}, inputs={"self_attn.o_proj": HEADS}),
     Family("phi4_multimodal", outputs={"self_attn.qkv_proj": _QKV}),
     Family(
         "diffllama",
@@ -423,10 +430,20 @@ ROWS: tuple[Family, ...] = (
     Family("albert", layers_shared=True),
     Family("modernbert", outputs={"attn.Wqkv": 3}),
     *(Family(name) for name in words("clip_text_model deberta deberta-v2 distilbert mpnet vit")),
-    Family("opt", head_norm="decoder.final_layer_norm"),
+    Family(
+        "opt",
+        head_norm="decoder.final_layer_norm",
+        outputs={f"self_attn.{name}_proj": HEADS for name in "qkv"},
+        inputs={"self_attn.out_proj": HEADS},
+    ),
     Family("hrm_text", layers="num_layers_per_stack"),
-    Family("bloom", width_refusal=_ALIBI, ffn_default=None),
-    Family("mpt", width_refusal=_ALIBI),
+    Family(
+        "bloom",
+        heads_refusal=_ALIBI,
+        outputs={"self_attention.query_key_value": (("heads", 3),)},
+        inputs={"self_attention.dense": HEADS},
+    ),
+    Family("mpt", heads_refusal=_ALIBI, outputs={"attn.Wqkv": HEADS * 3}, inputs={"attn.out_proj": HEADS}),
     Family("ctrl", width_refusal=_SINUSOID),
     Family("xglm", width_refusal=_SINUSOID),
     Family("musicgen_decoder", architectures=("MusicgenForCausalLM",), width_refusal=_SINUSOID),

@@ -204,3 +204,14 @@ def refusal(model_type: str, why: str) -> GrowthError:
         f"model_type {model_type!r} is not in the table, and generic rules do not fit it: {why}. Say what its class does in a "
         f"row: growkernels.register_family(Family({model_type!r}, ...)); docs/families.md shows how."
     )
+
+
+def refuse_derived(layout: ModelLayout) -> None:
+    """Raise GrowthError for a live model whose layout only a twin confirms: nothing would compare it with its source."""
+    if layout.derived:
+        raise GrowthError(
+            f"{layout.model_type} is not in the table, and what its tensors mean was only checked on a twin: grow its "
+            f"checkpoint by growkernels.grow_checkpoint, which compares source and target, and load it. Or, if you know the "
+            f"layout to be right, say so by "
+            f"growkernels.register_family(growkernels.layouts.Family({layout.model_type!r}))."
+        )

@@ -10,7 +10,7 @@ from typing import Any, cast
 from transformers import PreTrainedConfig
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import Symbol
+from growkernels.layouts.base import Ratio, Symbol
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.depth import layered
 from growkernels.layouts.family import Family
@@ -26,7 +26,7 @@ def grown(
     loaded: PreTrainedConfig,
     knobs: Knobs,
     sizes: Mapping[str, int],
-    ratios: Mapping[Symbol, int],
+    ratios: Mapping[Symbol, Ratio],
     count: int,
     index: Sequence[int],
     positions: int = 1,
@@ -48,7 +48,7 @@ def grown(
     return settle(family, config, values, held_size(family, knobs, sizes))
 
 
-def _override(held: Mapping[str, Any], ratios: Mapping[Symbol, int]) -> dict[str, Any]:
+def _override(held: Mapping[str, Any], ratios: Mapping[Symbol, Ratio]) -> dict[str, Any]:
     """What a single layer has other than the rest, times the ratios of what it counts."""
     return {key: scaled(value, ratios.get(SYMBOLS[key], 1)) if key in SYMBOLS else value for key, value in held.items()}
 

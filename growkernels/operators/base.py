@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
+from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Tile
 
-#: How many copies of a feature of each meaning the target has.
-Ratios = Mapping[Symbol, int]
+#: How many features of each meaning the target has for one of the source's; a whole number where all are copied alike.
+Ratios = Mapping[Symbol, Ratio]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class DepthOperator:
 
 @dataclass(frozen=True, slots=True)
 class WidthOperator:
-    """Grows the features. `ratios` says how many copies there are of each meaning, `grow` what becomes of one tensor.
+    """Grows the features. `ratios` gives their numbers over the source's by meaning, `grow` what becomes of one tensor.
 
     The rule of a tensor is that of all copies of its layer; what differs among them is filled in later: the noise key of a
     `Tile`, the row of coefficients of a `Learned`. `why` is the reason that the function is preserved (learned: that it is
     not), in words that end a sentence. `reads` as in `DepthOperator`. `noise_snr_db`: the noise that it takes where the user
-    leaves it to the operator; None for no noise.
+    leaves it to the operator; None for no noise. `preserves`: whether rules that copy keep the function.
     """
 
     name: str
@@ -73,6 +73,7 @@ class WidthOperator:
     why: str
     reads: tuple[str, ...] = ()
     noise_snr_db: float | None = None
+    preserves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,11 @@ class ExpertOperator:
     """Grows the experts, or makes a dense model one of experts, where its option is given: `begin` says how.
 
     `options` are the fields of `GrowthOptions` that ask for it, one of them at a time. `with_width`: whether the width may
-    grow too.
+    grow too. `noise_snr_db`: what noise it takes where auto is asked for.
     """
 
     name: str
     options: tuple[str, ...]
     begin: Callable[[ModelLayout, GrowthOptions], ExpertGrowth]
     with_width: bool = False
+    noise_snr_db: float | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import frexp
+from math import frexp, log10
 
-from growkernels.layouts.base import ModelLayout
+from growkernels.layouts.base import ModelLayout, Ratio
 from growkernels.operators.base import DepthOperator, ExpertGrowth, Layer, Ratios, WidthOperator
+from growkernels.operators.dead import dead_units
+from growkernels.operators.patterns import pattern_warnings
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, Rule, Tile
 
@@ -24,12 +26,20 @@ def make_claims(
     options: GrowthOptions,
     experts: ExpertGrowth | None = None,
 ) -> tuple[Claim, ...]:
-    """One claim for each part of the growth: depth, width, experts, and a change of dtype."""
+    """One claim for each part of the growth: depth, width, experts, dtype, and a layout that only a twin confirmed."""
     claims = []
     if [layer.source for layer in layers] != list(range(layout.num_layers)):
         claims.append(_depth_claim(layers, layout, depth, options))
-    if max(ratios.values()) > 1:
-        claims.append(_weights_claim("width", width.why, rules))
+    if max(ratio for symbol, ratio in ratios.items() if symbol != "vocab") > 1:
+        claims.append(_weights_claim("width", width.why, rules) if width.preserves else Claim("width", "no", width.why))
+    if ratios["vocab"] > 1:
+        claims.append(
+            Claim(
+                "vocab",
+                "exactly",
+                "old tokens keep their scores; new ones get the mean of all, which takes probability",
+            )
+        )
     if experts is not None:
         claims.append(
             _weights_claim("experts", experts.why, rules) if experts.preserves else Claim("experts", "no", experts.why)
@@ -44,6 +54,14 @@ def make_claims(
     )
     if narrowed:
         claims.append(Claim("dtype", "up to rounding", f"weights are rounded from {' and from '.join(narrowed)}"))
+    if layout.derived:
+        claims.append(
+            Claim(
+                "layout",
+                "up to rounding",
+                f"{layout.model_type} is not in the table: what its tensors mean is derived, and checked on a twin",
+            )
+        )
     return tuple(claims)
 
 
@@ -109,9 +127,11 @@ def _weights_claim(part: str, why: str, rules: Sequence[Rule]) -> Claim:
 def _roundings(tile: Tile, dtype: str) -> list[str]:
     """Why stored values of a rule are not exact."""
     reasons = []
-    if frexp(tile.divisor)[0] != 0.5:
-        reasons.append(f"division by {tile.divisor:.6g}")
-    elif tile.divisor != 1 and _FORMATS[dtype][1] > -126:
+    numbers = dict.fromkeys((tile.divisor, *(number for axis in tile.divisors for number in axis)))
+    uneven = [number for number in numbers if frexp(number)[0] != 0.5]
+    if uneven:
+        reasons += [f"division by {number:.6g}" for number in uneven]
+    elif list(numbers) != [1] and _FORMATS[dtype][1] > -126:
         reasons.append("divided values may fall below the normal range")
     if tile.shift:
         reasons.append("shift of a norm")
@@ -125,18 +145,21 @@ def make_warnings(
 ) -> tuple[str, ...]:
     """What the user should know before they train or use the target. `layout` is the target's: untied where asked."""
     warnings = list(layout.notes)
-    width = max(ratios.values())
+    width = max(ratio for symbol, ratio in ratios.items() if symbol != "vocab")
+    tiles = [rule.how for rule in rules if isinstance(rule.how, Tile)]
+    copies = any(tile.n_in > 1 for tile in tiles)
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
-    elif width > 1 and options.noise is None:
+    elif copies and all(tile.noise is None for tile in tiles):
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
             "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
         )
-    elif width > 1:
-        warnings += _still_equal(rules)
+    elif copies:
+        warnings += _still_equal(rules) + _lost_noise(rules)
+    warnings += dead_units(rules, layout)
     if list(layer_index) != list(range(layout.num_layers)):
-        warnings += layout.depth_warnings
+        warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []
         if unused:
             warnings.append(f"Source layers {', '.join(map(str, unused))} are not used.")
@@ -157,13 +180,33 @@ def make_warnings(
     return tuple(warnings)
 
 
-def _learned_warnings(width: int, options: GrowthOptions) -> list[str]:
+def _learned_warnings(width: Ratio, options: GrowthOptions) -> list[str]:
     if width == 1 or options.init_noise > 0 or options.width_init in ("normal", "convex"):
         return []
     return [
         "Symmetry lock: without noise at the start the copies of a feature get equal gradients, in the operator's training and "
         "in the model's: they stay equal for ever. Use --init-noise (0.03 is the default)."
     ]
+
+
+def _lost_noise(rules: Sequence[Rule]) -> list[str]:
+    """Noise of less than half a step of the format, at a weight of the size that it is measured by."""
+    lost: dict[str, float] = {}
+    for rule in rules:
+        noise = rule.how.noise if isinstance(rule.how, Tile) else None
+        if noise is None or noise.snr_db is None or rule.spec.dtype not in _FORMATS:
+            continue
+        if noise.snr_db > _most_decibels(rule.spec.dtype):
+            lost[rule.spec.dtype] = noise.snr_db
+    return [
+        f"Noise {decibels:g} dB below the weights is less than half a step between {dtype} numbers: most entries of the copies "
+        f"are stored as equals. Up to {int(_most_decibels(dtype))} dB can be stored."
+        for dtype, decibels in lost.items()
+    ]
+
+
+def _most_decibels(dtype: str) -> float:
+    return 20 * (_FORMATS[dtype][0] + 1) * log10(2)
 
 
 def _still_equal(rules: Sequence[Rule]) -> list[str]:

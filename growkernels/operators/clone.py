@@ -36,7 +36,7 @@ def begin(layout: ModelLayout, options: GrowthOptions) -> ExpertGrowth:
         config=lambda config: with_values(layout.model_type, config, values | scaled),
         why=shared if options.expert_noise_db is None else noisy,
         preserves=options.expert_noise_db is None,
-        warnings=() if options.noise_snr_db is not None or options.expert_noise_db is not None else (_LOCKED,),
+        warnings=() if options.noise is not None or options.expert_noise_db is not None else (_LOCKED,),
     )
 
 
@@ -84,9 +84,9 @@ def _noisy(
     """With noise that cancels, where the tensor is a last projection and has none that cancels over copies of its input."""
     if options.expert_noise_db is not None:
         return _published(options, tensor, how)
-    if options.noise_snr_db is None or not experts.is_last(tensor) or how.noise is not None:
+    if options.noise is None or not experts.is_last(tensor) or how.noise is not None:
         return how
-    return replace(how, noise=Noise(options.noise_snr_db, share=share))
+    return replace(how, noise=Noise(options.noise, share=share))
 
 
 def _published(options: GrowthOptions, tensor: TensorLayout, how: Tile) -> Tile:
@@ -96,4 +96,4 @@ def _published(options: GrowthOptions, tensor: TensorLayout, how: Tile) -> Tile:
     return replace(how, noise=Noise(options.expert_noise_db, share=(0, 2)))
 
 
-CLONE = ExpertOperator("clone", ("expert_copies", "num_experts"), begin, with_width=True)
+CLONE = ExpertOperator("clone", ("expert_copies", "num_experts"), begin, with_width=True, noise_snr_db=10.0)

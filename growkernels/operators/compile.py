@@ -8,11 +8,12 @@ from functools import cache
 from typing import TypeVar
 
 from growkernels.errors import GrowthError
-from growkernels.layouts import ModelLayout, TensorLayout, grow_config
-from growkernels.layouts.base import Symbol
+from growkernels.layouts import ModelLayout, TensorLayout, check_shapes, grow_config
+from growkernels.layouts.heads import check_rotary, rotary_size
 from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, WidthOperator
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.experts import grow_experts
+from growkernels.operators.head_dim import check_heads, widen_heads
 from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
@@ -43,6 +44,7 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     depth = _choose(depth_operators(), options.depth_operator, "depth_operator")
     width = _choose(width_operators(), options.width_operator, "width_operator")
     _refuse_unread(options, depth, width)
+    asked = options
     if options.noise_snr_db == "auto":
         options = replace(options, noise_snr_db=width.noise_snr_db)
     layers = _layers(layout, options, depth)
@@ -59,10 +61,16 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             )
         width, ratios = LIGO_WIDTH, LIGO_WIDTH.ratios(layout, options)
     _refuse_idle(options, width, ratios)
-    experts = grow_experts(layout, options, ratios, depth is LIGO_DEPTH or width is LIGO_WIDTH)
+    heads = check_heads(layout, ratios)
+    rotary = rotary_size(layout) if heads > 1 else 0
+    noise_db = options.noise if "noise_snr_db" in width.reads else None
+    experts = grow_experts(layout, asked, layers, ratios, learned=depth is LIGO_DEPTH or width is LIGO_WIDTH)
     if max(ratios.values()) == 1 and index == tuple(range(layout.num_layers)) and experts is None:
-        asked = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
-        raise GrowthError(f"nothing to grow: {asked} is the model as it is; ask for more layers than it has.")
+        given = f"num_layers {options.num_layers}" if options.layers is None else f"layers {options.layers!r}"
+        if options.sizes:
+            given = f"sizes {options.sizes}"
+        remedy = "give larger ones" if options.sizes else "ask for more layers than it has"
+        raise GrowthError(f"nothing to grow: {given} is the model as it is; {remedy}.")
     if LIGO_WIDTH is width and len(index) < layout.num_layers:
         raise GrowthError(
             f"layers {options.layers!r} gives {len(index)} layers, fewer than the source's {layout.num_layers}; ligo grows a "
@@ -77,7 +85,10 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
         _refuse_undeclared(tensor, target, ratios)
         if tensor.layer is not None:
             here = replace(target, head_norm=(name,) if feeds_head else ())
-        return _with_layers(tensor, width.grow(tensor, here, ratios, options), index, layout.num_layers)
+        how = width.grow(tensor, here, ratios, options)
+        if heads > 1 and isinstance(how, Tile):
+            how = widen_heads(how, tensor, here, heads, rotary, noise_db)
+        return _with_layers(tensor, how, index, layout.num_layers)
 
     last = {target.tensors[name].group for name in target.head_norm}
     rules = []
@@ -95,7 +106,13 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
                     drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
             rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
-    config = grow_config(layout, ratios, index, options.untie, None if options.dtype == "keep" else options.dtype)
+    dtype = None if options.dtype == "keep" else options.dtype
+    config = grow_config(layout, ratios, index, options.untie, dtype)
+    if options.sizes:
+        if heads > 1:
+            check_rotary(layout, config, heads)
+        if experts is None:
+            check_shapes(layout, config, {rule.target: rule.spec.shape for rule in rules})
     return Plan(
         rules=tuple(rules),
         source_config=dict(layout.config),
@@ -134,8 +151,12 @@ def _refuse_unread(options: GrowthOptions, depth: DepthOperator, width: WidthOpe
         )
 
 
-def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Mapping[Symbol, int]) -> None:
-    """An option that says where something starts which does not grow would be silently ignored."""
+def _refuse_idle(options: GrowthOptions, width: WidthOperator, ratios: Ratios) -> None:
+    """An option that says where something starts which does not grow, or is given by hand, would be silently ignored."""
+    if options.layers is not None and options.block is not None:
+        raise GrowthError(
+            f"block {options.block} and layers {options.layers!r} both say which layers are repeated; give one of the two."
+        )
     if options.layers is not None and options.depth_init != "stack":
         raise GrowthError(
             f"depth_init is {options.depth_init!r} and layers {options.layers!r}; both say where the layers start. Give one of "

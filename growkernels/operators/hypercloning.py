@@ -7,53 +7,41 @@ Every product sums over the copies of its input, so that weights are divided by 
 from __future__ import annotations
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import Axis, ModelLayout, Symbol, TensorLayout
+from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
 from growkernels.operators.base import Ratios, WidthOperator
+from growkernels.operators.features import Features, axis_features
+from growkernels.operators.sizes import find_ratios
 from growkernels.options import GrowthOptions
-from growkernels.plans import IndexVector, Noise, Tile
+from growkernels.plans import Noise, Tile
 
 
-def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
+def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
     """How many copies of each kind of feature the target has. Raises GrowthError for widths that cannot grow."""
-    width = options.width or 1
-    ffn = width if options.ffn is None else options.ffn
-    if max(width, ffn) > 1 and layout.width_refusal:
-        raise GrowthError(
-            f"the width of {layout.model_type} cannot grow: {layout.width_refusal}. Grow its depth alone."
-        )
-    if ffn != width and "ffn" not in layout.sizes:
-        raise GrowthError(
-            f"ffn is {ffn} and width {width}, and {layout.model_type} has no size of its own for feed-forward networks: leave "
-            f"ffn out."
-        )
-    # A single key and value head stays: every query head reads it.
-    kv_heads = 1 if layout.sizes.get("kv_heads") == 1 < layout.sizes["heads"] else width
-    return {
-        "hidden": width,
-        "heads": width,
-        "kv_heads": kv_heads,
-        "inner": width,
-        "groups": width,
-        "ffn": ffn,
-        "experts": 1,
-        "layers": 1,
-        "vocab": 1,
-        "fixed": 1,
-    }
+    found = find_ratios(layout, options)
+    for symbol, ratio in found.items():
+        if not isinstance(ratio, int) and symbol not in ("vocab", "head_dim"):
+            raise GrowthError(
+                f"hypercloning copies every feature equally often, and {symbol} would grow {float(ratio):g} times; give a "
+                f"whole multiple of the source's {layout.sizes[symbol]}, or another width_operator, such as net2net."
+            )
+    return found
 
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
     """What becomes of one tensor. Raises GrowthError if the copies of its input cannot be summed by one divisor."""
-    axes = tuple(_index(axis, ratios) for axis in tensor.axes)
+    features = [axis_features(axis, layout, ratios) for axis in tensor.axes]
+    axes = tuple(found.index for found in features)
+    hidden = int(ratios["hidden"])
     # What the class itself multiplies the tensor's output by is larger in the target.
-    scale = layout.power_of_width(ratios["hidden"], tensor.power)
+    scale = layout.power_of_width(hidden, tensor.power)
     if tensor.input_axis is not None:
-        copies = _input_copies(tensor, tensor.axes[tensor.input_axis], ratios)
+        copies = _input_copies(tensor, features[tensor.input_axis])
         noisy = copies > 1 and tensor.layer is not None and options.noise is not None
         noise, output = Noise(options.noise) if noisy else None, tensor.output_axis
         only_input = output is None or axes[output].copies == 1
         diagonal = options.variant == "diagonal" and copies > 1 and not (only_input and tensor.layer is None)
-        divisor = scale if diagonal else copies * scale
+        # Heads whose groups grow whole and inside are several segments, each with a copy that the diagonal keeps.
+        divisor = scale * (copies // axes[tensor.input_axis].copies if diagonal else copies)
         return Tile(axes, tensor.input_axis, divisor, diagonal=diagonal, noise=noise, output_axis=_named(tensor))
     if layout.tied_head and tensor.kind == "embedding" and not layout.head_norm and _is_tied(tensor, layout, ratios):
         raise GrowthError(
@@ -63,8 +51,8 @@ def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: Gro
     if layout.tied_head and tensor.name in layout.head_norm:
         # The tied head sums n copies and cannot be divided itself. What its tensor was divided by as an embedding, and what
         # the class multiplies the head's product by, the norm need not take.
-        embedding = layout.power_of_width(ratios["hidden"], 0.5) if layout.embedding_scaled else 1.0
-        divisor = ratios["hidden"] * layout.power_of_width(ratios["hidden"], layout.head_power) / embedding
+        embedding = layout.power_of_width(hidden, 0.5) if layout.embedding_scaled else 1.0
+        divisor = hidden * layout.power_of_width(hidden, layout.head_power) / embedding
         offset = layout.norm_offset if tensor.parameter.endswith("weight") else 0.0
         return Tile(axes, divisor=divisor, shift=offset / divisor - offset)
     return Tile(axes, divisor=scale)
@@ -81,20 +69,14 @@ def _is_tied(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios) -> bool:
     return tensor.name == tied and any(ratios[part.symbol] > 1 for part in tensor.axes[-1].parts)
 
 
-def _index(axis: Axis, ratios: Ratios) -> IndexVector:
-    if all(ratios[part.symbol] == 1 for part in axis.parts):
-        return IndexVector.identity(axis.size)
-    return IndexVector.parts((part.size, ratios[part.symbol]) for part in axis.parts)
-
-
-def _input_copies(tensor: TensorLayout, axis: Axis, ratios: Ratios) -> int:
-    copies = {ratios[part.symbol] for part in axis.parts}
-    if len(copies) > 1:
+def _input_copies(tensor: TensorLayout, inputs: Features) -> int:
+    if inputs.share is None:
         raise GrowthError(
-            f"{tensor.name}: its input ({axis}) would hold some features {min(copies)} times and others {max(copies)} times, "
-            f"which one divisor cannot make up for. Give width and ffn the same ratio."
+            f"{tensor.name}: its input ({tensor.axes[tensor.input_axis or 0]}) would hold some features {min(inputs.shares)} "
+            f"times and others {max(inputs.shares)} times, which one divisor cannot make up for. Give width and ffn the same "
+            f"ratio, or heads and kv heads whole multiples of the source's."
         )
-    return copies.pop()
+    return inputs.share
 
 
 HYPERCLONING = WidthOperator(

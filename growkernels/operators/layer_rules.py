@@ -32,6 +32,11 @@ def check_layers(layers: Sequence[Layer], layout: ModelLayout) -> None:
         raise GrowthError(f"new layers of {layout.model_type} cannot start as ones that change nothing: {unknown}.")
     if unknown and any(layer.divisor > 1 for layer in layers):
         raise GrowthError(f"layers of {layout.model_type} cannot be faded: {unknown}.")
+    if layout.quantized and any(layer != Layer(layer.source) for layer in layers):
+        raise GrowthError(
+            f"the weights of {layout.model_type} are quantized ({layout.quantized}), so that layers can be copied, and not be "
+            f"zeroed, divided, drawn or averaged. Take gstack, interpolate, solar, midas or lidas, or dequantize it first."
+        )
     for layer in layers:
         if layer.averaged:
             neighbor(layer.source, layout)

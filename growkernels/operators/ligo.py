@@ -10,7 +10,7 @@ by the matrix of its axis. Each kind of tensor has its own coefficients over the
 from __future__ import annotations
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import Axis, ModelLayout, Part, Symbol, TensorLayout
+from growkernels.layouts.base import Axis, ModelLayout, Part, Ratio, Symbol, TensorLayout
 from growkernels.operators import gstack, hypercloning, interpolate
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
 from growkernels.options import GrowthOptions
@@ -20,7 +20,7 @@ from growkernels.plans import Claim, Learned, LearnedPart
 DEPTH_STARTS = {"stack": gstack.layers, "interpolate": interpolate.layers}
 
 
-def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
+def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
     """How many times as many features of each kind the target has. Raises GrowthError for families that cannot."""
     if layout.norm_offset or layout.embedding_scaled:
         raise GrowthError(
@@ -37,7 +37,13 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, int]:
             f"ligo cannot grow {layout.model_type}: its matrices need one size of the stream and of feed-forward networks, "
             f"and attention heads alone. Use gstack and hypercloning."
         )
-    return hypercloning.ratios(layout, options)
+    found = hypercloning.ratios(layout, options)
+    if found["vocab"] != 1 or found.get("head_dim", 1) != 1:
+        raise GrowthError(
+            "vocab_size and head_dim are for operators that copy; ligo has no matrix for tokens, nor for the inside of heads. "
+            "Grow them in a step of their own."
+        )
+    return found
 
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Learned:
@@ -64,12 +70,12 @@ def _part(
     if ratio == 1:
         return LearnedPart(None, part.size, part.size)
     if part.symbol not in ("heads", "kv_heads"):
-        return LearnedPart(part.symbol, part.size, part.size * ratio)
+        return LearnedPart(part.symbol, part.size, int(part.size * ratio))
     module = tensor.group.rpartition(".")[0]
     name = f"{module}[{place}]" if len(axis.parts) > 1 else module
     if number == tensor.input_axis:
         name = part.symbol
-    return LearnedPart(name, part.size, part.size * ratio, part.size // layout.sizes[part.symbol])
+    return LearnedPart(name, part.size, int(part.size * ratio), part.size // layout.sizes[part.symbol])
 
 
 LIGO_DEPTH = DepthOperator(

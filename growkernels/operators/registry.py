@@ -13,12 +13,16 @@ from growkernels.operators.base import DepthOperator, WidthOperator
 from growkernels.operators.gstack import GSTACK
 from growkernels.operators.hypercloning import HYPERCLONING
 from growkernels.operators.interpolate import INTERPOLATE
+from growkernels.operators.lemon import LEMON
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
 from growkernels.operators.llama_pro import LLAMA_PRO
 from growkernels.operators.midas import LIDAS, MIDAS
+from growkernels.operators.net2net import NET2NET
 from growkernels.operators.random import RANDOM
+from growkernels.operators.random_width import RANDOM_WIDTH
 from growkernels.operators.solar import SOLAR
 from growkernels.operators.zero import ZERO
+from growkernels.operators.zero_width import ZERO_WIDTH
 
 #: Group of the entry points by which packages name operators.
 ENTRY_POINTS = "growkernels.operators"
@@ -74,7 +78,7 @@ def _register_installed() -> None:
 
 
 _DEPTH = (GSTACK, INTERPOLATE, LLAMA_PRO, SOLAR, MIDAS, LIDAS, ZERO, RANDOM, AVERAGE, LIGO_DEPTH)
-_WIDTH = (HYPERCLONING, LIGO_WIDTH)
+_WIDTH = (HYPERCLONING, NET2NET, LEMON, ZERO_WIDTH, RANDOM_WIDTH, LIGO_WIDTH)
 
 for _operator in (*_DEPTH, *_WIDTH):
     register_operator(_operator)

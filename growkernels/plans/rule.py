@@ -54,6 +54,11 @@ class Rule:
         return self.how.divisor if isinstance(self.how, Tile) else 1.0
 
     @property
+    def smallest_divisor(self) -> float:
+        """The least that a source value is divided by, in absolute value: what decides whether it fits the target's dtype."""
+        return self.how.smallest_divisor if isinstance(self.how, Tile) else 1.0
+
+    @property
     def is_copy(self) -> bool:
         """Whether the target is the source, element by element."""
         return isinstance(self.how, Tile) and self.how.is_identity
@@ -67,6 +72,8 @@ class Rule:
     def describe(self) -> str:
         """The rule in words, such as `tile 2x2, /2, noise 10 dB`, or `learn 2x2, mix 12`: from a mix of twelve layers."""
         count = len(self.sources)
+        if isinstance(self.how, Learned) and self.how.weights:
+            return f"{self.how} of {count}"
         return f"{self.how}, mix {count}" if count > 1 else str(self.how)
 
     def __repr__(self) -> str:

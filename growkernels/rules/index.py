@@ -4,7 +4,7 @@ Everything is a list of segments, each in closed form: `length` source indices a
 every group is laid down `copies` times before the next one starts. One group is a tile (`i mod n`), as many groups as
 indices is an interleave (`i // k`), the groups of grouped-query attention are what lies between; fused parts
 (`[q | k | v]`) are several segments; a segment that starts at `NEW` has no source: each of its `length` entries is drawn
-once, and its copies are equal. A general gather is many short segments.
+once, and its copies are equal; one at `MEAN` holds the mean over all source indices. A general gather is many short segments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NEW = -1
+MEAN = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,11 @@ class Segment:
     def __post_init__(self) -> None:
         if self.length < 0 or self.copies < 1 or self.groups < 1 or self.length % self.groups:
             raise ValueError(f"{self}: length must be >= 0 and a multiple of groups; copies and groups >= 1")
-        if self.start < NEW or (self.start == NEW and self.copies == 1 < self.groups):
-            raise ValueError(f"{self}: start must be >= 0, or NEW with one group where there is one copy")
+        new_in_groups = self.start == NEW and self.copies == 1 < self.groups
+        if self.start < MEAN or new_in_groups or (self.start == MEAN and (self.copies, self.groups) != (1, 1)):
+            raise ValueError(
+                f"{self}: start must be >= 0, NEW with one group where there is one copy, or MEAN with one copy and one group"
+            )
 
     @property
     def size(self) -> int:
@@ -38,9 +42,9 @@ class Segment:
         return self.length * self.copies
 
     def indices(self) -> np.ndarray:
-        """Source index of each target index, int64; NEW where there is none."""
-        if self.start == NEW:
-            return np.full(self.size, NEW, np.int64)
+        """Source index of each target index, int64; NEW where there is none, MEAN where there are all."""
+        if self.start < 0:
+            return np.full(self.size, self.start, np.int64)
         groups = np.arange(self.start, self.start + self.length, dtype=np.int64).reshape(self.groups, 1, -1)
         return np.broadcast_to(groups, (self.groups, self.copies, groups.shape[2])).reshape(-1)
 
@@ -110,7 +114,7 @@ class IndexVector:
     @property
     def source_size(self) -> int:
         """Number of source indices up to the last one that is drawn on."""
-        return max([0, *[s.start + s.length for s in self.segments if s.start != NEW]])
+        return max([0, *[s.start + s.length for s in self.segments if s.start >= 0]])
 
     @property
     def copies(self) -> int:
@@ -120,7 +124,7 @@ class IndexVector:
     @property
     def uniform(self) -> bool:
         """Whether every source index is repeated equally often and nothing is NEW."""
-        return all(s.start != NEW and s.copies == self.copies for s in self.segments)
+        return all(s.start >= 0 and s.copies == self.copies for s in self.segments)
 
     @property
     def is_new(self) -> bool:
@@ -168,6 +172,11 @@ class IndexVector:
                 places.append(np.arange(start, start + s.size, dtype=np.int64))
                 start += s.size
         return np.concatenate(places or [np.empty(0, np.int64)])
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether some target index holds the mean over the source axis."""
+        return any(s.start == MEAN and s.length for s in self.segments)
 
     def is_identity(self, size: int | None = None) -> bool:
         """Whether target index i is source index i, for all of a source axis of `size` if given."""

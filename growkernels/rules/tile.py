@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isclose
+from itertools import groupby
+from math import isclose, prod
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.rules.index import NEW, IndexVector
+from growkernels.rules.index import MEAN, NEW, IndexVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ class Tile:
     `diagonal` keeps an input copy only where it is the output copy modulo the number of input copies; elsewhere zero stands,
     before the shift. `fill`: the entries whose index is NEW, as (old outputs x new inputs, new outputs x old inputs, both new).
     `key`: unsigned 64 bits, of the target's name (`noise_key`); noise and normal fills are drawn by it.
+    `divisors`: for each axis, what each of its segments is divided by as well; empty for axes, and for tiles, without any.
 
-    Raises GrowthError for axes that are not there, and for noise or a diagonal without one number of input copies.
+    Raises GrowthError for axes that are not there, for noise or a diagonal without one number of input copies, and for divisors
+    that are not those of the segments.
     """
 
     axes: tuple[IndexVector, ...]
@@ -94,6 +97,7 @@ class Tile:
     fill: Fills = field(default_factory=lambda: (Fill(), Fill(), Fill()))
     key: int = 0
     output_axis: int | None = None
+    divisors: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.axes)
@@ -102,12 +106,15 @@ class Tile:
                 raise GrowthError(f"{name} is {axis}; expected one of the {count} axes, counted from 0")
         if self.output_axis is not None and self.output_axis == self.sum_axis:
             raise GrowthError(f"output_axis and sum_axis are both {self.sum_axis}; expected two axes")
+        if self.divisors:
+            self._check_divisors()
         if self.noise is None and not self.diagonal:
             return
         if self.sum_axis is None:
             raise GrowthError("noise and the diagonal structure are of input copies; give sum_axis")
         copies = {s.copies for s in self.axes[self.sum_axis].segments if s.start != NEW}
-        if len(copies) > 1:
+        # Segments that are divided by their own number of copies take noise each on its own.
+        if len(copies) > 1 and (self.diagonal or not (self.divisors and self.divisors[self.sum_axis])):
             raise GrowthError(
                 f"noise and the diagonal structure need one number of input copies, the segments have {sorted(copies)}; "
                 f"grow the parts as separate tensors or without noise"
@@ -115,12 +122,22 @@ class Tile:
         if self.noise is not None and self.noise.share is not None:
             number, shared = self.noise.share
             segments = self.axes[self.sum_axis].segments
-            if len(segments) != 1 or segments[0].copies != 1 or segments[0].start == NEW:
+            if len(segments) != 1 or segments[0].copies != 1 or segments[0].start < 0:
                 raise GrowthError("noise shared by matrices needs one segment of single inputs along sum_axis")
             if number is None and (self.sum_axis == 0 or self.axes[0].block(shared) is None):
                 raise GrowthError(
                     f"noise shared along the first axis needs {shared} equal blocks there, not {self.axes[0]}"
                 )
+
+    def _check_divisors(self) -> None:
+        wanted = [len(axis.segments) for axis in self.axes]
+        found = list(map(len, self.divisors))
+        if len(found) != len(wanted) or any(n not in (0, w) for n, w in zip(found, wanted, strict=True)):
+            raise GrowthError(
+                f"divisors has {found} numbers; expected {wanted}, one for each segment, or none of an axis"
+            )
+        if not all(number for axis in self.divisors for number in axis):
+            raise GrowthError(f"divisors is {self.divisors}; expected numbers other than zero")
 
     @classmethod
     def identity(cls, shape: Sequence[int], sum_axis: int | None = None) -> Tile:
@@ -201,7 +218,13 @@ class Tile:
             and self.divisor == 1.0
             and self.shift == 0.0
             and self.noise is None
+            and not self.divisors
         )
+
+    @property
+    def smallest_divisor(self) -> float:
+        """The least that a source entry is divided by, in absolute value."""
+        return abs(self.divisor) * prod(min(map(abs, axis)) for axis in self.divisors if axis)
 
     @property
     def draws_nothing(self) -> bool:
@@ -231,7 +254,8 @@ class Tile:
             noise = {"snr_db": self.noise.snr_db, "std": self.noise.std}
             if self.noise.share is not None:
                 noise["share"] = list(self.noise.share)
-        return {
+        divisors = {"divisors": [list(axis) for axis in self.divisors]} if self.divisors else {}
+        return divisors | {
             "axes": [axis.to_json() for axis in self.axes],
             "sum_axis": self.sum_axis,
             "output_axis": self.output_axis,
@@ -252,7 +276,8 @@ class Tile:
             share = data["noise"].get("share")
             noise = Noise(data["noise"]["snr_db"], data["noise"]["std"], None if share is None else tuple(share))
         column, row, both = (Fill(*fill) for fill in data["fill"])
-        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both)})
+        divisors = tuple(tuple(axis) for axis in data.get("divisors", ()))
+        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors})
 
     def __str__(self) -> str:
         """In words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise, fills."""
@@ -261,6 +286,10 @@ class Tile:
         words = [_copies(self.axes)]
         if self.divisor != 1:
             words.append(f"/{_number(self.divisor)}")
+        for axis in self.divisors:
+            numbers = dict.fromkeys(map(_number, axis))
+            if numbers and list(numbers) != ["1"]:
+                words.append(f"/[{' '.join(numbers)}]")
         if self.shift:
             words.append(f"{self.shift:+.6g}")
         if self.diagonal:
@@ -277,6 +306,9 @@ class Tile:
         return " | ".join(dict.fromkeys(map(str, self.fill)))
 
 
+_NAMES = {NEW: "new", MEAN: "mean"}
+
+
 def _copies(axes: Sequence[IndexVector]) -> str:
     copies = [_axis_copies(axis) for axis in axes]
     if set(copies) <= {"1"}:
@@ -288,7 +320,8 @@ def _axis_copies(axis: IndexVector) -> str:
     """Copies of an axis; part by part, as `[2 2 1]`, where the parts are not the same."""
     if axis.uniform:
         return str(axis.copies)
-    return f"[{' '.join('new' if s.start == NEW else str(s.copies) for s in axis.segments)}]"
+    words = (_NAMES.get(s.start, str(s.copies)) for s in axis.segments)
+    return f"[{' '.join(word for word, _ in groupby(words))}]"
 
 
 def _number(value: float) -> str:

@@ -5,13 +5,15 @@ The two must agree on every tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from growkernels.ops.tile.means import mean_along
 from growkernels.rules.index import IndexVector
+from growkernels.rules.pieces import is_plain, pieces
 from growkernels.rules.tile import Fill, Noise, Tile
 
 
@@ -49,14 +51,31 @@ class Reading:
         return [found[self.order.index(axis)] for axis in range(len(self.order))]
 
 
-def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, target: Tensors) -> Reading:
-    """The rule of one target tensor, from its row and its entry in the table of a plan's JSON."""
-    axes = [IndexVector.from_json(axis) for axis in entry["axes"]]
+def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, target: Tensors) -> Iterator[Reading]:
+    """The rule of one target tensor, from its row and its entry in the table of a plan's JSON.
+
+    Several where segments have divisors of their own, or hold means: a rectangle of the target each.
+    """
+    tile = Tile.from_json(entry | {"key": row.get("key", 0)})
     grown = target.tensor(row["target"])
+    if is_plain(tile):
+        yield _read_tile(row, entry, row.get("key", 0), source, grown, ())
+        return
+    for piece in pieces(tile):
+        part = grown[tuple(slice(entries.start, entries.stop) for entries in piece.ranges)]
+        yield _read_tile(row, piece.tile.to_json(), piece.tile.key, source, part, piece.means)
+
+
+def _read_tile(
+    row: dict[str, Any], entry: dict[str, Any], key: int, source: Tensors, grown: torch.Tensor, means: tuple[int, ...]
+) -> Reading:
+    axes = [IndexVector.from_json(axis) for axis in entry["axes"]]
     name = (
         row["sources"][0] if row["sources"] and all(any(start >= 0 for start, *_ in a) for a in entry["axes"]) else ""
     )
     weight = source.tensor(name) if name else grown.new_empty((0,) * grown.ndim)
+    if name and means:
+        weight = mean_along(weight, means)
     order = list(range(len(axes)))
     summed, output = entry["sum_axis"], entry["output_axis"]
     if summed is not None:
@@ -78,7 +97,7 @@ def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, targe
         diagonal=entry["diagonal"],
         noise=Noise(std=noise_std, share=None if share is None else tuple(share)) if noise_std else None,
         fill=(column_fill, row_fill, both_fill),
-        key=row.get("key", 0),
+        key=key,
     )
     weight, grown = (t.permute(order) if t.ndim > 1 else t.reshape(1, -1) for t in (weight, grown))
     return Reading(row["target"], name, row["kind"], tile, tuple(order), weight, grown, summed is not None)

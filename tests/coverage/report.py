@@ -22,6 +22,8 @@ _COLUMNS = {
     "depth and width": "both",
     "live": "live",
     "loaded": "loaded",
+    "other classes": "other classes",
+    "bad configs": "bad configs",
 }
 
 

@@ -21,9 +21,12 @@ import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.sources.checkpoint import open_source
 from growkernels.layouts import discover
+from growkernels.layouts.checks import architectures
+from growkernels.layouts.discover import find_row
 from tests.coverage import twins
 from tests.coverage.exact import casts_left_out
 from tests.coverage.sizes import COUNTS, LAYERS, SINGLE
+from tests.coverage.spoiled import spoiled
 
 #: One step's outcome: `exact` with its error, `differs` with it, `refused` or `failed` with the reason.
 Step = dict[str, Any]
@@ -31,7 +34,7 @@ Step = dict[str, Any]
 #: What is done with every twin.
 STEPS = (
     *("width 2", "width 3", "width 2, ffn 3", "noise", "tie"),
-    *("stack", "odd list", "identity", "depth and width", "live", "loaded"),
+    *("stack", "odd list", "identity", "depth and width", "live", "loaded", "other classes", "bad configs"),
 )
 
 #: Largest error over the largest output: float64 sums over at most a few hundred terms, 2^-53 each.
@@ -49,15 +52,22 @@ _ODD_OTHER = {6: ("0,1,1,2,3,2,3,4,5", "0,1,2,3,2,3,4,5"), 2: ("0,1,1",)}
 class Twin:
     """A twin on disk, and what the stock class makes of it."""
 
-    def __init__(self, name: str, folder: Path, **changes: Any) -> None:
+    def __init__(self, name: str, folder: Path, architecture: str = "", **changes: Any) -> None:
         self.name, self.folder = name, folder
+        self.architecture = architecture or twins.architecture(name)
         self.source = folder / "source"
         config = twins.make_config(name, **changes)
+        config.architectures = [self.architecture]
         twins.make_model(name, config).save_pretrained(self.source)
         self.model = self.load(self.source)
-        self.inputs = twins.make_inputs(name, self.model.config)
+        self.inputs = twins.make_inputs(name, self.model.config, self.architecture)
         self.outputs = self.run(self.model)
         self.layers = COUNTS.get(name.partition("@")[0], LAYERS)
+
+    @property
+    def bound(self) -> float:
+        """The largest error of a growth that keeps the function."""
+        return SINGLE_BOUND if self.single else BOUND
 
     @property
     def single(self) -> bool:
@@ -66,7 +76,7 @@ class Twin:
 
     def load(self, folder: Path) -> PreTrainedModel:
         """A checkpoint as stock code reads it. Raises AssertionError for parameters that it lacks or has over."""
-        kind = getattr(transformers, twins.architecture(self.name))
+        kind = getattr(transformers, self.architecture)
         # Some classes keep single parameters in float32 when they are loaded: these too stay what they are.
         with casts_left_out():
             model, found = kind.from_pretrained(
@@ -146,6 +156,50 @@ class Twin:
         deep = self.run(self.grow("deep", depth=2))
         return self.error(self.run(self.grow("both", depth=2, width=2, noise_snr_db=None)), deep)
 
+    def others(self) -> float:
+        """The largest error of width 2 of the other classes that the type can be grown in: of other tasks."""
+        family = find_row(_read(self.source)[0])
+        worst = 0.0
+        for number, kind in enumerate(architectures(family)):
+            if kind != self.architecture:
+                other = Twin(self.name, self.folder / str(number), kind)
+                error = other.wider("width", width=2, noise_snr_db=None)
+                assert error <= self.bound, f"{kind}: {error:.0e}"
+                worst = max(worst, error)
+        return worst
+
+    def misled(self) -> float:
+        """The largest error of growths from configs that are not those of the weights: all that are not refused are models.
+
+        Such a config is either meaningless, or one by which stock code runs the weights, and the growth keeps what they do.
+        """
+        path, worst = self.source / "config.json", 0.0
+        text = path.read_text()
+        try:
+            for what, config in spoiled(json.loads(text)):
+                path.write_text(json.dumps(config))
+                try:
+                    worst = max(worst, self._taken_at_its_word())
+                except GrowthError:
+                    continue
+                except Exception as error:
+                    raise AssertionError(f"{what}: {error}") from error
+        finally:
+            path.write_text(text)
+        return worst
+
+    def _taken_at_its_word(self) -> float:
+        """The error of a growth of the checkpoint as its config describes it now."""
+        options: dict[str, Any] = {"width": 2, "noise_snr_db": None}
+        layout = discover(*_read(self.source))
+        if layout.width_refusal:
+            options = {"layers": ",".join(map(str, range(layout.num_layers - 1)))}
+        growkernels.plan(self.source, **options)
+        outputs = self.run(self.load(self.source))
+        if layout.width_refusal or torch.equal(outputs, self.outputs):
+            return 0.0
+        return self.error(self.run(self.grow("misled", **options)), outputs)
+
     def live(self) -> float:
         """0.0 where the live model grows into the bits of its checkpoint's growth; else the largest difference.
 
@@ -162,7 +216,7 @@ class Twin:
         """0.0 where `load_grown` gives the bits that stock code reads from the grown checkpoint, noise and all."""
         self.grow("file", width=2)
         # Casts as they are: some classes keep single parameters in float32.
-        kind = getattr(transformers, twins.architecture(self.name))
+        kind = getattr(transformers, self.architecture)
         wanted = kind.from_pretrained(self.folder / "file", dtype="auto").state_dict()
         return _largest_gap(wanted, growkernels.load_grown(self.source, width=2).state_dict())
 
@@ -187,6 +241,8 @@ def _steps(twin: Twin) -> dict[str, Callable[[], float]]:
         "depth and width": twin.both,
         "live": twin.live,
         "loaded": twin.loaded,
+        "other classes": twin.others,
+        "bad configs": twin.misled,
     }
 
 
@@ -199,7 +255,7 @@ def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
             twin = Twin(name, Path(folder))
         except Exception as error:
             return {"build": _failed(error)}
-        bound = SINGLE_BOUND if twin.single else BOUND
+        bound = twin.bound
         works = _steps(twin)
         return {step: _flipped(twin, bound) if step == "tie" else _outcome(works[step], bound) for step in steps}
 

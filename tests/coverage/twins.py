@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from inspect import signature
 from typing import Any
 
 import torch
@@ -26,8 +27,6 @@ from tests.coverage.sizes import (
     TEXT_ONLY,
     VARIANTS,
 )
-
-_SEQUENCE_TO_SEQUENCE = ("t5", "t5@v11", "bart@s2s")
 
 
 def names() -> tuple[str, ...]:
@@ -84,7 +83,7 @@ def make_model(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     torch.manual_seed(0)
     config = copy.deepcopy(config)
     run_plainly(config)
-    model = getattr(transformers, architecture(name))(config)
+    model = getattr(transformers, config.architectures[0])(config)
     if name.partition("@")[0] not in SINGLE:
         model = model.to(torch.float64)
     _randomize(model)
@@ -132,8 +131,8 @@ def _scale(module: nn.Module, weight: torch.Tensor) -> float:
     return weight.shape[-1] ** -0.5
 
 
-def make_inputs(name: str, config: PreTrainedConfig) -> dict[str, torch.Tensor]:
-    """Held-out inputs; ids are none of those that stand for images, sounds or the end."""
+def make_inputs(name: str, config: PreTrainedConfig, kind: str) -> dict[str, torch.Tensor]:
+    """Held-out inputs of a class; ids are none of those that stand for images, sounds or the end."""
     generator = torch.Generator().manual_seed(7)
 
     def ids(count: int, length: int, most: int = 51, least: int = 13) -> torch.Tensor:
@@ -141,15 +140,24 @@ def make_inputs(name: str, config: PreTrainedConfig) -> dict[str, torch.Tensor]:
 
     if name == "vit":
         return {"pixel_values": torch.randn(2, 3, 16, 16, generator=generator).double()}
-    if name in _SEQUENCE_TO_SEQUENCE:
-        return {"input_ids": ids(2, 9), "decoder_input_ids": ids(2, 7)}
-    if name == "whisper@s2s":
-        features = torch.randn(2, 80, 40, generator=generator).double()
-        return {"input_features": features, "decoder_input_ids": ids(2, 7)}
     if name.startswith("musicgen"):
         return {"input_ids": ids(4, 12, 50, 3)}
     text = config.get_text_config(decoder=True)
-    return {"input_ids": ids(2, 12, min(getattr(text, "vocab_size", None) or 51, 51))}
+    accepted = signature(getattr(transformers, kind).forward).parameters
+    tokens = ids(2, 12, min(getattr(text, "vocab_size", None) or 51, 51))
+    if kind.endswith("ForSequenceClassification"):
+        # One text, as not every class can tell padding; some read the last token that says where it ends.
+        end = getattr(text, "eos_token_id", None)
+        end = end[0] if isinstance(end, list) else end
+        tokens = torch.cat([tokens[:1], torch.tensor([[2 if end is None or end > 50 else end]])], 1)
+    if kind.endswith("ForMultipleChoice"):
+        tokens = tokens[None]
+    if kind.endswith("ForCausalLM") or "decoder_input_ids" not in accepted:
+        return {"input_ids": tokens}
+    start = {"decoder_input_ids": tokens.flip(0) if len(tokens) > 1 else tokens}
+    if "input_features" in accepted:
+        return {"input_features": torch.randn(2, 80, 40, generator=generator).double(), **start}
+    return {"input_ids": tokens, **start}
 
 
 @torch.no_grad()
@@ -161,7 +169,7 @@ def run(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor
         if "use_cache" not in str(error):
             raise
         output = model(**inputs)
-    for key in ("logits", "prediction_logits", "last_hidden_state"):
+    for key in ("logits", "prediction_logits", "start_logits", "last_hidden_state"):
         if getattr(output, key, None) is not None:
             return getattr(output, key)
     return output[0]

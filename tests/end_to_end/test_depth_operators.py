@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import growkernels
 import tests.emulated  # noqa: F401  # registers its backend
@@ -220,3 +220,16 @@ def test_commands(arguments: tuple[str, ...], keeps: bool, tmp_path: Path) -> No
     errors = [comparison["error"] for comparison in found["verification"]["logits"]["comparisons"]]
     assert errors and all((error == 0) is keeps for error in errors)
     assert growkernels.verify(source, tmp_path / "target").passed
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+def test_models_in_memory_get_the_bits_of_files(growth: str, tmp_path: Path) -> None:
+    source = saved(tmp_path, "gpt2")
+    growkernels.grow_checkpoint(source, tmp_path / "grown", no_verify=True, **GROWTHS[growth])
+    stock, small = (AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "grown", source))
+    wanted = stock.state_dict()
+    live = growkernels.grow_model(small, **GROWTHS[growth])
+    loaded = growkernels.load_grown(source, **GROWTHS[growth])
+    for model in (live, loaded):
+        assert model.state_dict().keys() == wanted.keys()
+        assert all(torch.equal(value, wanted[name]) for name, value in model.state_dict().items())

@@ -123,3 +123,24 @@ def test_families_of_other_packages_are_found(table, monkeypatch):
 def test_registering_what_is_no_family_is_refused(table):
     with pytest.raises(GrowthError, match="'llama' is no family"):
         register_family("llama")
+
+
+@pytest.mark.parametrize("writers", [(), ("c_proj.weight",)], ids=["unsaid", "declared"])
+def test_new_layers_change_nothing_where_the_declaration_names_what_writes_the_stream(table, writers):
+    declare_layout(
+        Decoder,
+        lambda config: Decoder(Sizes(**config)),
+        layers="n_layer",
+        head="lm_head",
+        outputs={"attn.c_attn": 3},
+        writers=writers,
+    )
+    model, ids = make_decoder(), torch.arange(14).reshape(2, 7)
+    wanted = model(ids)
+    if not writers:
+        with pytest.raises(GrowthError, match=r"not shown which parameters of decoder put out.*Name them as writers"):
+            grow_model(model, depth=2, depth_operator="llama_pro")
+        return
+    grown = grow_model(model, depth=2, depth_operator="llama_pro")
+    assert len(grown.h) == 6 and not grown.h[1].attn.c_proj.bias.any() and grown.h[1].c_fc.weight.any()
+    assert torch.equal(grown(ids), wanted)

@@ -145,3 +145,12 @@ def test_pieces_that_do_not_fit_are_refused(name, piece, spoil, words, request):
     save_file(tensors, source / "model.safetensors")
     with pytest.raises(GrowthError, match=words):
         growkernels.plan(source, layers="0,1,1,2,3")
+
+
+@pytest.mark.parametrize("options", [{"depth_operator": "llama_pro"}, {"depth_operator": "random"}, {"fade": True}])
+def test_layers_that_are_no_copies_are_refused(fp8: Path, mxfp4: Path, options: dict[str, object]) -> None:
+    for source, kind in ((fp8, "fp8"), (mxfp4, "mxfp4")):
+        with pytest.raises(
+            GrowthError, match=rf"quantized \({kind}\), so that layers can be copied, and not be zeroed"
+        ):
+            growkernels.plan(source, layers="0-3,3", **options)

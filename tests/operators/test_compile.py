@@ -75,7 +75,7 @@ def test_stacking_orders():
     ("options", "message"),
     [
         ({"depth": 2, "depth_operator": "sun"}, "depth_operator is 'sun'; expected one of gstack, interpolate"),
-        ({"width": 2, "width_operator": "net2net"}, "width_operator is 'net2net'; expected one of hypercloning"),
+        ({"width": 2, "width_operator": "wider"}, "width_operator is 'wider'; expected one of hypercloning"),
         ({"num_layers": 2}, "nothing to grow: num_layers 2 is the model as it is"),
         ({"num_layers": 1}, "num_layers 1 is less than the source's 2 layers"),
         ({"layers": "0-1"}, "nothing to grow: layers '0-1' is the model as it is"),

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
+from growkernels.layouts.families import FAMILIES
+from growkernels.layouts.identity import NO_IDENTITY, SHOWN, WRITERS
 from growkernels.operators import DEPTH_OPERATORS, GrowthOptions, make_plan
 from growkernels.plans import Fill, Learned, Plan, Rule, Tile
-from tests.families import FAMILIES
+from tests import families
 from tests.layouts.support import class_shapes, specs, stored_config
 from tests.operators.support import make_source
 
@@ -98,6 +100,7 @@ def test_middle_blocks_are_repeated_whole(name: str, count: int, new: int) -> No
         ({"depth_operator": "llama_pro", "depth": 2, "block": 3}, "block 3 does not fit"),
         ({"depth_operator": "interpolate", "num_layers": 3, "block": 2}, "block 2 does not divide"),
         ({"depth": 2, "block": 2}, "block is 2, which depth_operator gstack .* do not read.*llama_pro"),
+        ({"depth_operator": "llama_pro", "layers": "0,0,1", "block": 1}, "block 1 and layers '0,0,1' both say"),
         ({"width": 2, "fade": True}, "no layer is there twice"),
         ({"depth": 2, "fade": True, "depth_operator": "llama_pro"}, "depth_operator llama_pro makes no plain copies"),
         ({"depth": 2, "fade": True, "depth_operator": "ligo"}, "depth_operator ligo makes no plain copies"),
@@ -124,11 +127,22 @@ def test_a_type_of_which_nothing_is_shown_is_refused() -> None:
     assert make_plan(layout, GrowthOptions(depth=2))
 
 
+def test_what_is_shown_is_of_known_types_and_not_refused_whatever_the_config() -> None:
+    assert set(FAMILIES) >= SHOWN and set(FAMILIES) >= WRITERS.keys()
+    assert not SHOWN & {name for name, reason in NO_IDENTITY.items() if isinstance(reason, str)}
+    assert WRITERS.keys() <= SHOWN
+
+
 def gemma2(**options: Any) -> Plan:
-    """The plan of a growth of a tiny Gemma-2, which norms what its blocks put out and stores gains as gamma - 1."""
-    sizes = {name: FAMILIES["gemma"][name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size")}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97}
-    config = stored_config("gemma2", "Gemma2ForCausalLM", **sizes, **heads)
+    """The plan of a growth of a tiny Gemma-2, which norms what its blocks put out and stores gains as gamma - 1.
+
+    Its four layers are of two kinds, in turn.
+    """
+    sizes = {
+        name: families.FAMILIES["gemma"][name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    }
+    more = {"num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97}
+    config = stored_config("gemma2", "Gemma2ForCausalLM", **sizes, **more)
     return make_plan(discover(config, specs(class_shapes(config))), GrowthOptions(**options))
 
 
@@ -189,10 +203,23 @@ def test_random_layers_are_those_of_a_new_model() -> None:
 def test_an_average_has_two_sources_and_learns_nothing() -> None:
     plan = make_source("llama").plan(depth=2, depth_operator="average")
     new = by_name(plan, 1)["mlp.up_proj.weight"]
-    assert isinstance(new.how, Learned) and new.how.weights == (0.5, 0.5)
+    assert isinstance(new.how, Learned) and new.how.weights == (0.5, 0.5) and new.describe() == "mean of 2"
     assert new.sources == ("model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight")
     # Nothing follows the last layer: its mean is with the one before.
     assert by_name(plan, 3)["mlp.up_proj.weight"].sources[1] == "model.layers.0.mlp.up_proj.weight"
     assert not plan.is_learned and Plan.from_json(plan.to_json()) == plan
     with pytest.raises(GrowthError, match="average needs two layers"):
         make_source("llama", num_hidden_layers=1).plan(depth=2, depth_operator="average")
+
+
+def test_a_pattern_that_no_longer_comes_round_is_said() -> None:
+    def said(**options: Any) -> list[str]:
+        return [text for text in gemma2(**options).warnings if "come round" in text]
+
+    (text,) = said(depth=2, depth_operator="interpolate")
+    assert "every 2 layers in the source (sliding_attention, full_attention)" in text and "block 2" in text
+    assert said(depth=2, depth_operator="llama_pro") and said(num_layers=5)
+    assert not said(depth=2) and not said(width=2)
+    assert not said(depth=2, depth_operator="interpolate", block=2)
+    assert not said(depth=3, depth_operator="llama_pro", block=2)
+    assert not make_source("llama").plan(depth=2, depth_operator="interpolate").warnings

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from growkernels.plans import NEW, IndexVector, Segment
+from growkernels.rules.index import MEAN
 
 SIZES, COPIES = st.integers(0, 12), st.integers(1, 5)
 SEGMENTS = st.one_of(
@@ -86,7 +87,10 @@ def test_json_and_flat_hold_everything(vector):
     assert IndexVector(tuple(Segment(*row) for row in flat)) == vector
 
 
-@pytest.mark.parametrize("arguments", [(-2, 3), (0, -1), (0, 3, 0), (0, 3, 1, 0), (0, 3, 1, 2), (NEW, 4, 1, 2)])
+@pytest.mark.parametrize(
+    "arguments",
+    [(-3, 3), (0, -1), (0, 3, 0), (0, 3, 1, 0), (0, 3, 1, 2), (NEW, 4, 1, 2), (MEAN, 3, 2), (MEAN, 4, 1, 2)],
+)
 def test_segments_that_mean_nothing_are_refused(arguments):
     with pytest.raises(ValueError, match="must be"):
         Segment(*arguments)

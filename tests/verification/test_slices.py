@@ -125,7 +125,7 @@ def test_an_overflow_is_no_rounding() -> None:
     source, target, plan = one_rule(target=torch.float16, std=0.0)
     target.tensors["layers.0.weight"][0, 0] = torch.inf
     data = plan.to_json()
-    assert fold_error(read_tile(data["rules"][0], data["hows"][0]["tile"], source, target), 0) == (torch.inf, 0)
+    assert fold_error(next(read_tile(data["rules"][0], data["hows"][0]["tile"], source, target)), 0) == (torch.inf, 0)
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False, width=32))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from growkernels.errors import GrowthError
+from growkernels.ops.tile.means import mean_along
 from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.rules.index import IndexVector
+from growkernels.rules.pieces import Piece, is_plain, pieces
 from growkernels.rules.tile import Tile
 
 _ONE_ROW = (0, 1, 1, 1)
@@ -30,6 +32,8 @@ class Packed(NamedTuple):
     rows: int
     #: The source's shape that the numbers are for; None: any.
     shape: tuple[int, ...] | None
+    #: The tiles that the rule is made of where it is not one; it has no numbers then.
+    pieces: tuple[Piece, ...] = ()
 
 
 class Copy(NamedTuple):
@@ -105,6 +109,14 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
             copies.append(Copy(out, out.new_empty(tile.shape), taken=taken))
             out = copies[-1].computed
         packed = packed_form(tile, weight)
+        if packed.pieces:
+            inner = _pack_pieces(out, weight, packed.pieces)
+            places += inner.outs
+            sources += inner.weights
+            layout += inner.layout
+            scalars += inner.scalars
+            copies += inner.copies
+            continue
         layout += packed.layout
         scalars += packed.scalars
         if packed.order is None:
@@ -123,6 +135,20 @@ def pack(outs: Sequence[Tensor], weights: Sequence[Tensor], tiles: Iterable[Tile
         places.append(matrix)
         sources.append(source)
     return Jobs(places, sources, layout, scalars, copies)
+
+
+def _pack_pieces(out: Tensor, weight: Tensor, pieces: Sequence[Piece]) -> Jobs:
+    """The jobs of the rectangles of one target."""
+    means: dict[tuple[int, ...], Tensor] = {(): weight}
+    outs: list[Tensor] = []
+    for piece in pieces:
+        part = out
+        for axis, entries in enumerate(piece.ranges):
+            part = part.narrow(axis, entries.start, len(entries))
+        outs.append(part)
+        if piece.means not in means:
+            means[piece.means] = mean_along(weight, piece.means)
+    return pack(outs, [means[piece.means] for piece in pieces], [piece.tile for piece in pieces])
 
 
 def packed_form(tile: Tile, weight: Tensor) -> Packed:
@@ -152,6 +178,8 @@ def _matrix_shape(shape: Sequence[int], rows: int) -> tuple[int, ...]:
 
 
 def _pack(tile: Tile, shape: tuple[int, ...]) -> Packed:
+    if not is_plain(tile):
+        return Packed((), (), None, 0, None, tuple(pieces(tile)))
     order, rows = _order(tile, shape)
     axes = [(tile.axes[axis], shape[axis]) for axis in order]
     left = _joined(axes[:rows], tile.diagonal).flat() if rows else _ONE_ROW

@@ -22,6 +22,7 @@ from growkernels.ops.noise.reference import (
 )
 from growkernels.ops.tile.numbers import RuleNumbers
 from growkernels.rules.index import IndexVector
+from growkernels.rules.pieces import is_plain
 from growkernels.rules.tile import Tile
 
 
@@ -42,7 +43,7 @@ def tile_rule_slice(
     total = (1, prod(shape)) if len(shape) < 2 else tuple(shape)
     *first, last = tile.axes
     row_axis = first[0] if first else IndexVector.identity(1)
-    if len(first) > 1 or (first and tile.sum_axis == 0):
+    if len(first) > 1 or (first and tile.sum_axis == 0) or not is_plain(tile):
         raise ValueError(f"{tile} is no rule of a matrix [output, input] or of a vector")
     row_source, row_copy = row_axis.indices(), row_axis.copy_ids()
     column_source, column_copy = last.indices(), last.copy_ids()

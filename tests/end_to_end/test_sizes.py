@@ -1,0 +1,407 @@
+"""Growth to sizes in absolute numbers computes what the source computes, by every operator, as stock code reloads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import growkernels
+from growkernels.errors import GrowthError
+from growkernels.layouts.heads import HEADS as HEAD_FAMILIES
+from growkernels.layouts.streams import STREAMS as STREAM_FAMILIES
+from growkernels.verification.logits import load_model, outputs
+from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
+from tests.families import make_model, make_variant
+from tests.live.support import assert_same_model
+
+#: Rounding of float64 through two layers; the errors measured are below 3e-15.
+BOUND = 1e-11
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sources")
+
+
+def logits_of(folder: Path, ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids, and the logits of the stock model of a checkpoint in float64, all its casts left out."""
+    model = load(folder, torch.float64)
+    model.config._experts_implementation = "eager"  # the other one has no kernel for float64
+    ids = tokens(model, 2, 24) if ids is None else ids
+    with all_in_float64():
+        return ids, outputs(model, ids)["logits"]
+
+
+def error(source: Path, target: Path) -> float:
+    """Largest difference of the logits of the source's tokens, over the largest logit."""
+    ids, wanted = logits_of(source)
+    _, found = logits_of(target, ids)
+    return float((found[..., : wanted.shape[-1]] - wanted).abs().max() / wanted.abs().max())
+
+
+COPIES = {
+    "kv heads": {"num_kv_heads": 4},
+    "heads in groups": {"num_heads": 8},
+    "heads and kv heads, groups twice as large": {"num_heads": 16, "num_kv_heads": 4},
+    "heads and kv heads, groups half as large": {"num_heads": 8, "num_kv_heads": 8},
+    "heads, diagonal": {"num_heads": 16, "num_kv_heads": 4, "variant": "diagonal"},
+    "hidden": {"hidden_size": 64},
+    "ffn and tokens": {"intermediate_size": 80, "vocab_size": 120},
+}
+UNEVEN = {
+    "ffn": {"intermediate_size": 57},
+    "heads in groups, hidden twice": {"num_heads": 6, "hidden_size": 64, "intermediate_size": 90},
+    "groups": {"num_heads": 6, "num_kv_heads": 3},
+    "groups and in groups": {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 41},
+}
+#: Families that keep the size of a head apart from hidden and heads, but for llama, which wants one to divide the other.
+FREE = (("qwen3", "plain"), ("qwen3", "tied"), ("gemma", "plain"))
+
+
+@pytest.mark.parametrize("sizes", COPIES)
+@pytest.mark.parametrize(("family", "variant"), [("llama", "plain"), ("llama", "tied"), *FREE[1:]])
+def test_whole_copies_of_one_axis(family: str, variant: str, sizes: str, sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **COPIES[sizes])) <= BOUND
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_multi_query_attention_becomes_grouped(count: int, sources: Path, tmp_path: Path) -> None:
+    for family in ("llama", "gemma"):
+        source = saved(sources, family, "mqa", torch.float64)
+        assert error(source, grown(source, tmp_path / family, num_kv_heads=count)) == 0.0
+
+
+@pytest.mark.parametrize("operator", ["net2net", "zero"])
+@pytest.mark.parametrize("sizes", UNEVEN)
+@pytest.mark.parametrize(("family", "variant"), FREE[:2])
+def test_any_ratio(family: str, variant: str, sizes: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    options = {**UNEVEN[sizes], "width_operator": operator}
+    if operator == "zero":
+        options.pop("hidden_size", None)
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+#: The feed-forward network alone, at a ratio that is not whole.
+FFN = {"llama": "biases", "gpt_neox": "plain", "gpt2": "inner", "gemma": "plain", "bert": "plain"}
+
+
+@pytest.mark.parametrize("operator", ["net2net", "zero", "random"])
+@pytest.mark.parametrize("family", FFN)
+def test_feed_forward_networks_of_every_family(family: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, FFN[family], torch.float64)
+    options = {"intermediate_size": 57, "vocab_size": 101, "width_operator": operator}
+    found = error(source, grown(source, tmp_path / "target", **options))
+    if operator == "random":
+        assert 1e-5 < found < 0.5
+    else:
+        assert found <= BOUND
+
+
+def test_new_tokens_have_the_mean_of_all(sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, "gpt_neox", "plain", torch.float64)
+    ids, wanted = logits_of(source)
+    _, found = logits_of(grown(source, tmp_path / "target", vocab_size=100), ids)
+    assert torch.equal(found[..., :97], wanted)
+    mean = wanted.mean(-1, keepdim=True)
+    assert (found[..., 97:] - mean).abs().max() <= 1e-13 * wanted.abs().max()
+
+
+#: Heads of these families are as large as hidden over heads says.
+STREAM = {
+    "one and a half": {"hidden_size": 48, "num_heads": 6},
+    "two and a quarter, more units": {"hidden_size": 72, "num_heads": 9, "intermediate_size": 150, "vocab_size": 101},
+}
+STREAMS = [
+    ("llama", "plain"),
+    ("llama", "tied"),
+    ("gpt_neox", "plain"),
+    ("gpt_neox", "tied"),
+    ("gpt2", "inner"),
+    ("gpt2", "untied"),
+    ("qwen3", "tied"),
+    ("gemma", "plain"),
+]
+
+
+@pytest.mark.parametrize("operator", ["lemon", "zero", "net2net"])
+@pytest.mark.parametrize("sizes", STREAM)
+@pytest.mark.parametrize(("family", "variant"), STREAMS)
+def test_a_stream_of_any_width(
+    family: str, variant: str, sizes: str, operator: str, sources: Path, tmp_path: Path
+) -> None:
+    grouped = {"num_kv_heads": 3} if family in ("llama", "qwen3", "gemma") else {}
+    options = {**STREAM[sizes], **grouped, "width_operator": operator}
+    source = saved(sources, family, variant, torch.float64)
+    if operator == "net2net" and family in ("gpt_neox", "gpt2", "gemma"):
+        with pytest.raises(GrowthError, match="give width_operator lemon"):
+            grown(source, tmp_path / "target", **options)
+        return
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+_PLAIN = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 97,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
+_GEMMA = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 5}
+#: Class and keys of further families whose streams are known.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mistral": ("MistralForCausalLM", {"head_dim": 8}),
+    "mixtral": ("MixtralForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
+    "qwen2": ("Qwen2ForCausalLM", {}),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 24}),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "head_dim": 8}),
+    "gemma2": ("Gemma2ForCausalLM", _GEMMA),
+    "gemma3_text": ("Gemma3ForCausalLM", _GEMMA),
+    "phi3": ("Phi3ForCausalLM", {}),
+    "granite": ("GraniteForCausalLM", {}),
+    "smollm3": ("SmolLM3ForCausalLM", {}),
+    "gpt_oss": ("GptOssForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
+    "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
+    "ministral": ("MinistralForCausalLM", {"head_dim": 8}),
+    "glm": ("GlmForCausalLM", {"head_dim": 8}),
+    "glm4": ("Glm4ForCausalLM", {"head_dim": 8}),
+    "phi": ("PhiForCausalLM", {}),
+    "opt": ("OPTForCausalLM", {"ffn_dim": 40, "word_embed_proj_dim": 32}),
+    "cohere": ("CohereForCausalLM", {}),
+    "starcoder2": ("Starcoder2ForCausalLM", {}),
+}
+
+
+#: Families whose positions are slopes by head.
+ALIBI: dict[str, tuple[str, dict[str, Any]]] = {
+    "bloom": ("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
+    "mpt": ("MptForCausalLM", {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2}),
+}
+
+
+def make_other(family: str, folder: Path) -> None:
+    """Save a model of one of these families, in float64."""
+    architecture, keys = {**OTHERS, **ALIBI}[family]
+    settings = {key: value for key, value in _PLAIN.items() if family != "opt" or key != "num_key_value_heads"}
+    if family in ALIBI:
+        settings = {key: _PLAIN[key] for key in ("hidden_size", "vocab_size", "bos_token_id", "eos_token_id")}
+    _, model = make_model(family, architecture=architecture, **settings, **keys)
+    model.double().save_pretrained(folder)
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_the_stream_of_other_families(family: str, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
+    grouped = {} if family == "opt" else {"num_kv_heads": 3}
+    options = {"hidden_size": 72, "num_heads": 9, **grouped, "intermediate_size": 90, "width_operator": "lemon"}
+    target = grown(tmp_path / "source", tmp_path / "target", **options)
+    assert error(tmp_path / "source", target) <= BOUND
+
+
+def test_every_family_whose_stream_is_known_is_tested() -> None:
+    assert STREAM_FAMILIES.keys() == {*OTHERS, *(family for family, _ in STREAMS)}
+
+
+@pytest.mark.parametrize("operator", ["lemon", "zero", "net2net"])
+@pytest.mark.parametrize(("family", "variant"), [("llama", "tied"), ("gpt2", "inner"), ("gemma", "plain")])
+def test_eps_counts_as_much_as_it_did(family: str, variant: str, operator: str, sources: Path, tmp_path: Path) -> None:
+    """Of activations as small as these, eps is most of what norms divide by."""
+    source = tmp_path / "source"
+    _, model = make_variant(family, variant)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "embed" in name or "wte" in name or "wpe" in name:
+                parameter.mul_(1e-4)
+    model.double().save_pretrained(source)
+    grouped = {"num_kv_heads": 3} if family != "gpt2" else {}
+    options = {"hidden_size": 48, "num_heads": 6, **grouped, "width_operator": operator}
+    if operator == "net2net" and family != "llama":
+        return
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+#: Larger heads: of classes that derive their size from hidden and heads, with a stream as many times as wide.
+HEADS: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama", "plain", {"head_dim": 16}),
+    ("llama", "tied", {"head_dim": 24, "hidden_size": 40, "width_operator": "net2net"}),
+    ("llama", "biases", {"head_dim": 16, "hidden_size": 64}),
+    ("qwen3", "biases", {"head_dim": 32}),
+    ("qwen3", "tied", {"head_dim": 48, "hidden_size": 40, "width_operator": "lemon"}),
+    ("gemma", "mqa", {"head_dim": 32, "hidden_size": 48, "width_operator": "zero"}),
+    ("gpt2", "plain", {"head_dim": 16, "hidden_size": 64}),
+    ("gpt2", "inner", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
+    ("gpt_neox", "plain", {"head_dim": 16, "hidden_size": 64, "variant": "diagonal"}),
+    ("gpt_neox", "tied", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
+    ("bert", "plain", {"head_dim": 16, "hidden_size": 64}),
+]
+
+
+@pytest.mark.parametrize(("family", "variant", "options"), HEADS)
+def test_larger_heads(family: str, variant: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, family, variant, torch.float64)
+    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+
+
+@pytest.mark.parametrize(
+    "family", ["mistral", "mixtral", "qwen3_moe", "gemma2", "gemma3_text", "gpt_oss", "phi", "opt"]
+)
+def test_larger_heads_of_other_families(family: str, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
+    options = {"head_dim": 16, "hidden_size": 64} if family in ("phi", "opt") else {"head_dim": 16}
+    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize("family", ALIBI)
+def test_slopes_by_head_are_kept_with_the_heads(family: str, copies: int, tmp_path: Path) -> None:
+    make_other(family, tmp_path / "source")
+    options = {"head_dim": 8 * copies, "hidden_size": 32 * copies}
+    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
+    with pytest.raises(GrowthError, match="slopes of ALiBi depend on the number of heads"):
+        grown(tmp_path / "source", tmp_path / "wide", width=copies)
+
+
+def test_every_family_whose_heads_are_known_is_tested() -> None:
+    tested = {family for family, _, _ in HEADS} | {*OTHERS, *ALIBI}
+    assert HEAD_FAMILIES.keys() <= tested
+
+
+ROPES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "linear": ({"rope_type": "linear", "factor": 4.0}, None),
+    "llama3": (
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+        None,
+    ),
+    "yarn": ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False}, None),
+    "yarn, truncated": (
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        "truncate set to",
+    ),
+    "dynamic": ({"rope_type": "dynamic", "factor": 4.0}, "the angles of long inputs would differ"),
+}
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_rotary_positions_keep_their_angles(rope: str, tmp_path: Path) -> None:
+    keys, message = ROPES[rope]
+    _, model = make_model("llama", head_dim=8, rope_parameters={**keys, "rope_theta": 10000.0})
+    model.double().save_pretrained(tmp_path / "source")
+    if message is None:
+        assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", head_dim=16)) <= BOUND
+        return
+    with pytest.raises(GrowthError, match=message):
+        grown(tmp_path / "source", tmp_path / "target", head_dim=16)
+
+
+ALIVE: list[tuple[str, str, dict[str, Any]]] = [
+    ("llama", "plain", {"head_dim": 16}),
+    ("qwen3", "plain", {"head_dim": 32}),
+    ("gpt_neox", "plain", {"head_dim": 16, "hidden_size": 64}),
+    ("llama", "biases", {"hidden_size": 48, "num_heads": 6, "intermediate_size": 57, "width_operator": "zero"}),
+    ("gpt2", "inner", {"hidden_size": 72, "num_heads": 9, "intermediate_size": 57, "width_operator": "lemon"}),
+    ("gemma", "plain", {"num_heads": 6, "num_kv_heads": 3, "intermediate_size": 57, "width_operator": "zero"}),
+]
+
+
+@pytest.mark.parametrize(("family", "variant", "options"), ALIVE)
+def test_every_weight_trains(family: str, variant: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
+    model = load(grown(saved(sources, family, variant, torch.float64), tmp_path / "target", **options), torch.float64)
+    model.train()
+    ids = tokens(model, 4, 24)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    moved = {
+        name: torch.zeros_like(value) for name, value in model.named_parameters() if ".layers." in name or "h." in name
+    }
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        for name, parameter in model.named_parameters():
+            if name in moved:
+                moved[name] += parameter.grad.abs()
+        optimizer.step()
+    # Biases of keys shift all scores of a query alike, and have no gradient in any model.
+    still = {name: int((value == 0).sum()) for name, value in moved.items() if not (value > 0).all()}
+    assert not {name: count for name, count in still.items() if "k_proj.bias" not in name}
+
+
+LIVE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "copies": ("llama", "tied", {"num_heads": 8, "num_kv_heads": 4, "vocab_size": 120}),
+    "net2net": ("qwen3", "plain", {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 57, "depth": 2}),
+    "zero": ("gpt2", "inner", {"intermediate_size": 57, "vocab_size": 99}),
+    "lemon": ("gpt_neox", "tied", {"hidden_size": 72, "num_heads": 9, "depth": 2}),
+}
+
+
+@pytest.mark.parametrize("case", LIVE)
+def test_a_live_model_is_the_checkpoints(case: str, sources: Path, tmp_path: Path) -> None:
+    family, variant, options = LIVE[case]
+    if case != "copies":
+        options = {**options, "width_operator": case}
+    source = saved(sources, family, variant)
+    wanted = load_model(grown(source, tmp_path / "grown", **options), torch.float32)[0]
+    assert_same_model(growkernels.grow_model(load_model(source, torch.float32)[0], **options), wanted)
+
+
+def test_verification_compares_the_sources_tokens_and_sums(sources: Path, tmp_path: Path) -> None:
+    source = saved(sources, "qwen3", "tied")
+    options = {"num_heads": 9, "num_kv_heads": 3, "intermediate_size": 57, "vocab_size": 120}
+    report = growkernels.grow_checkpoint(source, tmp_path / "target", width_operator="net2net", **options)
+    assert report.verification is not None
+    assert report.verification.passed
+    assert report.verification.logits is not None
+
+
+REFUSED = [
+    ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
+    ("gpt2", {"hidden_size": 64}, "such as to 8 heads"),
+    ("gpt2", {"num_kv_heads": 8}, "gpt2 has no size of its own for it"),
+    ("llama", {"num_heads": 6, "width_operator": "net2net"}, "not a multiple of the number of attention heads"),
+    ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
+    ("llama", {"intermediate_size": 57}, "give a whole multiple of the source's 40"),
+    ("llama", {"intermediate_size": 40}, "nothing to grow: sizes {'intermediate_size': 40}"),
+    ("llama", {"hidden_size": 40}, "give a whole multiple of the source's 32"),
+    ("llama", {"hidden_size": 42, "width_operator": "lemon"}, "not a multiple of the number of attention heads"),
+    ("bert", {"hidden_size": 48, "num_heads": 6, "width_operator": "lemon"}, "a norm after the sum, as in BERT"),
+    ("llama", {"width": 2, "hidden_size": 64}, "width 2 and hidden_size 64 both size one axis"),
+    ("llama", {"ffn": 2, "intermediate_size": 80}, "ffn 2 and intermediate_size 80 both size one axis"),
+    ("llama", {"vocab_size": 0}, "expected a whole number of at least 1"),
+    ("llama", {"vocab_size": 120, "width_operator": "ligo"}, "ligo has no matrix for tokens"),
+    ("qwen3", {"num_heads": 7, "width_operator": "zero"}, "7 heads cannot share 2 kv heads evenly"),
+    ("llama", {"head_dim": 12}, "head_dim grows by whole numbers"),
+    ("llama", {"head_dim": 16, "num_heads": 8}, "grow heads in another step"),
+    ("llama", {"head_dim": 16, "width_operator": "ligo"}, "nor for the inside of heads"),
+    ("gpt2", {"head_dim": 16}, "or to a hidden size of 64"),
+    ("qwen3", {"num_heads": 9, "num_kv_heads": 9, "width_operator": "zero"}, None),
+    ("qwen3", {"num_heads": 6, "num_kv_heads": 6, "width_operator": "net2net"}, None),
+]
+
+
+@pytest.mark.parametrize(("family", "options", "message"), REFUSED)
+def test_what_cannot_be(
+    family: str, options: dict[str, Any], message: str | None, sources: Path, tmp_path: Path
+) -> None:
+    source = saved(sources, family, dtype=torch.float64)
+    if message is None:
+        assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
+        return
+    with pytest.raises(GrowthError) as raised:
+        grown(source, tmp_path / "target", **options)
+    assert message in str(raised.value)
