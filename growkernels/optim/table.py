@@ -91,6 +91,8 @@ def _reasons(plan: Plan, note: str) -> list[str]:
     uneven = next((name for name, tile in tiles if tile.n_out % tile.n_in), None)
     if uneven is not None:
         reasons.append(f"{uneven} reads some copies of its input only, which then get gradients that the others do not")
+    if plan.options.get("expert_split"):
+        reasons.append("the slices of an expert differ, and with them the gradients of their rows in the router")
     if plan.options.get("untie"):
         reasons.append("the untied head and the embedding get gradients of their own, which the source adds")
     return reasons + ([note] if note else [])
