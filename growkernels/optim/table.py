@@ -72,7 +72,7 @@ def table(plan: Plan, optimizer: Any) -> Table:
     for rule in plan.rules:
         found = scales(rule)
         shape = _source_shape(rule)
-        fits = type(inner).__name__ != "Muon" or len(rule.spec.shape) == 2
+        fits = found.is_even and (type(inner).__name__ != "Muon" or len(rule.spec.shape) == 2)
         factors = kind.factors(found, group, shape, rule.spec.shape) if fits else {}
         rows.append(Row(rule.target, found.weight, found.copies, found.gradient, factors, _why_not(rule, group, inner)))
     return Table(tuple(rows), tuple(_reasons(plan, kind.note)))
@@ -110,6 +110,8 @@ def _why_not(rule: Rule, group: Any, optimizer: Any) -> str:
         return "training fills the zero blocks, so that the root mean square is no fixed multiple"
     if tile.diagonal and divides_decay(kind_of(optimizer), group):
         return "L2 pulls at the blocks that hold the weights alone, and is divided by second moments block by block"
+    if not scales(rule).is_even:
+        return "its features have different numbers of copies, for which no lr of one tensor is right: moments alone"
     if scales(rule).runs:
         return "its parts have different numbers of copies, and one eps"
     return ""
