@@ -99,7 +99,7 @@ def lay_out(
     kinds = layer_kinds(shapes, stacks, num_layers)
     if not built:
         own.check_runs(stacks.paths, kinds)
-    width_refusal = method.refusal() if method else reason_of(family.width_refusal, loaded)
+    width_refusal = method.refusal(stored) if method else reason_of(family.width_refusal, loaded)
 
     def read_all(turned: Turned) -> dict[str, TensorLayout]:
         read_one = Reader(family, loaded, whole, turned, stacks, kinds, features(sizes))
@@ -169,13 +169,14 @@ def adopt(config: Mapping[str, Any]) -> Family:
         try:
             found = _tried(family, config)
         except GrowthError as error:
-            raise trial.refusal(model_type, str(error).rstrip(".")) from error
+            found = str(error).rstrip(".")
         except Exception as error:  # whatever the class raises on a twin of this kind
-            raise trial.refusal(model_type, f"its twin fails with {type(error).__name__}: {error}") from error
+            found = f"its twin fails with {type(error).__name__}: {error}"
         if not found:
             register_family(family)
             return family
-        reason = reason or f"a clone of a tiny twin first differs from it at {found}"
+        # Of the plainest guess.
+        reason = reason or found
     raise trial.refusal(model_type, reason)
 
 
@@ -190,11 +191,17 @@ def _tried(family: Family, config: Mapping[str, Any]) -> str:
     wider = grown(family, deepcopy(small), loaded, knobs, layout.sizes, trial.RATIOS, count, range(count))
     found = trial.try_width(layout, twin, trial.make_twin(architecture, wider))
     if found:
-        return found
-    index = [*range(count), *range(count)]
-    deeper = grown(family, deepcopy(small), loaded, knobs, layout.sizes, {}, count, index)
-    error = trial.try_depth(layout, twin, trial.make_twin(architecture, deeper), index)
-    return "" if error <= trial.BOUND else f"its layers once they are stacked (error {error:.1e})"
+        return f"a clone of a tiny twin first differs from it at {found}"
+    for index in trial.orders(count):
+        try:
+            deeper = grown(family, deepcopy(small), loaded, knobs, layout.sizes, {}, count, index)
+        except GrowthError:
+            if index == trial.orders(count)[-1]:
+                raise
+            continue
+        error = trial.try_depth(layout, twin, trial.make_twin(architecture, deeper), index)
+        return "" if error <= trial.BOUND else f"layers of a tiny twin differ once they are stacked (error {error:.1e})"
+    raise AssertionError("there are orders to try")
 
 
 def _initializer_range(loaded: PreTrainedConfig) -> float:

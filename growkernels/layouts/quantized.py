@@ -32,14 +32,26 @@ class Method:
         """Whether a stored tensor is a quantized weight, or a part of one."""
         return self.weight_name(name) != name or spec.dtype in self.dtypes
 
-    def refusal(self) -> str:
-        """Why the width cannot grow, and the command that makes it so that it can."""
-        return (
-            f"its weights are quantized ({self.name}), and a wider model needs other scales. Dequantize it first: "
+    def refusal(self, tensors: Mapping[str, TensorSpec]) -> str:
+        """Why the width cannot grow, and the command that dequantizes the stored tensors, so that it can."""
+        command = (
             f'python -c "import sys, torch, transformers as t; t.AutoModelForCausalLM.from_pretrained(sys.argv[1], '
             f'dtype=torch.bfloat16, quantization_config=t.{self.config}(dequantize=True)).save_pretrained(sys.argv[2])" '
             f"SRC DST"
         )
+        if any(self._is_uneven(name, tensors) for name in tensors):
+            # transformers divides weights by their scales, and takes whole blocks alone.
+            command = (
+                "python inference/fp8_cast_bf16.py --input-fp8-hf-path SRC --output-bf16-hf-path DST (of the repository of "
+                "DeepSeek-V3; transformers dequantizes whole blocks alone), and remove quantization_config from config.json"
+            )
+        return f"its weights are quantized ({self.name}), and a wider model needs other scales. Dequantize it first: {command}"
+
+    def _is_uneven(self, name: str, tensors: Mapping[str, TensorSpec]) -> bool:
+        weight = tensors.get(self.weight_name(name))
+        if weight is None or not name.endswith("_scale_inv"):
+            return False
+        return any(size % count for size, count in zip(weight.shape, tensors[name].shape, strict=True))
 
 
 METHODS = {

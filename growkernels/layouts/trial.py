@@ -16,11 +16,13 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import nn
+from transformers import PreTrainedModel
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
 from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, find_knobs, read, read_sizes, set_path
+from growkernels.layouts.rows import KNOWN_PARTS
 from growkernels.layouts.turn import grown
 
 #: Largest error over the largest output: stock classes round to float32 inside, over a thousand times in a row.
@@ -32,10 +34,16 @@ RATIOS: dict[Symbol, int] = dict.fromkeys(("hidden", "heads", "kv_heads", "inner
 
 
 def guesses(model_type: str) -> tuple[Family, ...]:
-    """Rows that a type without one may have, the most common first."""
+    """Rows that a type without one may have, the most common first; then with the fused parts of other types' rows."""
     plain = Family(model_type, derived_row=True)
     scaled = replace(plain, embedding_scaled=True)
-    return plain, replace(plain, norm_offset=1.0), scaled, replace(scaled, norm_offset=1.0)
+    rows = plain, replace(plain, norm_offset=1.0), scaled, replace(scaled, norm_offset=1.0)
+    return *rows, *(replace(row, outputs=KNOWN_PARTS) for row in rows)
+
+
+def orders(count: int) -> tuple[list[int], ...]:
+    """Orders of twice the layers that are tried until the config can say one: the stack again, and each layer twice."""
+    return [*range(count), *range(count)], sorted([*range(count), *range(count)])
 
 
 def shrunk(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +153,9 @@ def _distance(wanted: torch.Tensor, got: torch.Tensor) -> float:
 
 @torch.no_grad()
 def _run(model: nn.Module) -> torch.Tensor:
-    ids = torch.randint(3, _VOCAB // 2, (2, _LENGTH), generator=torch.Generator().manual_seed(0))
+    text = cast(PreTrainedModel, model).config.get_text_config(decoder=True)
+    most = min(_VOCAB, getattr(text, "vocab_size", _VOCAB)) // 2
+    ids = torch.randint(3, most, (2, _LENGTH), generator=torch.Generator().manual_seed(0))
     output = model(input_ids=ids)
     return next(value for value in (getattr(output, "logits", None), output[0]) if value is not None)
 

@@ -80,6 +80,8 @@ def _part(part: Part, layout: ModelLayout, ratios: Ratios, fresh: bool) -> Featu
             for s in found.segments
         )
         return Features(tuple(segments), found.shares)
+    if isinstance(ratio, int) and not fresh and part.symbol != "vocab":
+        return Features((Segment(0, part.size, ratio),), (ratio,))
     target = part.size * ratio
     if target != int(target):
         raise GrowthError(

@@ -65,38 +65,39 @@ def scales(rule: Rule) -> Scales:
     tile = rule.how
     if not isinstance(tile, Tile) or tile.draws_nothing:
         return Scales()
-    divisors = tile.divisors or ((),) * len(tile.axes)
-    found = [_multiplicity(axis, parts) for axis, parts in zip(tile.axes, divisors, strict=True)]
-    copies = prod(most for most, _, _ in found)
+    own = tile.divisors or ((),) * len(tile.axes)
+    found = [_multiplicity(axis, divisors) for axis, divisors in zip(tile.axes, own, strict=True)]
     # A diagonal rule keeps one of n_in copies of the input: the function sees the sum over n_in of them divided by n_in.
-    divisor = tile.divisor * (tile.n_in if tile.diagonal else 1)
-    divided = prod(most / strongest for most, strongest, _ in found)
+    divisor = tile.divisor * (tile.n_in if tile.diagonal else 1) * prod(one for _, one, _ in found)
     runs = tuple(
-        Run(axis, start, length, ratio) for axis, (*_, parts) in enumerate(found) for start, length, ratio in parts
+        Run(axis, start, length, ratio) for axis, (_, _, parts) in enumerate(found) for start, length, ratio in parts
     )
-    return Scales(divisor * divided, copies, runs, all(len(set(parts)) <= 1 for parts in divisors))
+    even = all(len(set(divisors)) <= 1 for divisors in own)
+    return Scales(divisor, prod(most for most, _, _ in found), runs, even)
 
 
 @lru_cache(maxsize=1024)
 def _multiplicity(
     axis: IndexVector, divisors: tuple[float, ...]
 ) -> tuple[int, float, tuple[tuple[int, int, float], ...]]:
-    """The most copies of an entry of the axis; the most copies by divisor; and the other runs of target entries, as (start,
-    length, ratio): their gradients are `ratio` times those that belong to these numbers.
+    """The most copies of an entry of the axis, and what such entries are divided by along it.
+
+    And the runs (start, length, ratio) of target entries with another gradient: of fewer copies, or divided by another number.
     """
-    if not divisors and axis.uniform and len(axis.segments) == 1:
-        return axis.copies, float(axis.copies), ()
+    if axis.uniform and not divisors and len({segment.start for segment in axis.segments}) == len(axis.segments) == 1:
+        return axis.copies, 1.0, ()
     indices = axis.indices()
     drawn = indices >= 0
     if not drawn.any():
         return 1, 1.0, ()
-    counts = np.bincount(indices[drawn])[np.maximum(indices, 0)]
-    divided = np.repeat(divisors, [s.size for s in axis.segments]) if divisors else np.ones(len(indices))
-    shares = counts / divided
-    strongest = float(shares[drawn].max())
-    ratios = np.where(drawn, strongest / np.where(drawn, shares, strongest), 1.0)
+    counts = np.bincount(indices[drawn])
+    most = int(counts.max())
+    of_target = np.where(drawn, counts[np.maximum(indices, 0)], most)
+    numbers = np.repeat(divisors or 1.0, [segment.size for segment in axis.segments] if divisors else len(indices))
+    one = float(numbers[drawn & (of_target == most)][0])
+    ratios = np.where(drawn, most / of_target * numbers / one, 1.0)
     edges = np.flatnonzero(np.diff(ratios)) + 1
     starts = np.concatenate([[0], edges])
     ends = np.concatenate([edges, [len(ratios)]])
     runs = ((int(a), int(b - a), float(ratios[a])) for a, b in zip(starts, ends, strict=True))
-    return int(counts[drawn].max()), strongest, tuple(run for run in runs if run[2] != 1.0)
+    return most, one, tuple(run for run in runs if run[2] != 1)

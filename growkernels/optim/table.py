@@ -102,7 +102,7 @@ def _why_not(rule: Rule, group: Any, optimizer: Any) -> str:
     tile = rule.how
     if not isinstance(tile, Tile) or tile.is_identity:
         return ""
-    if any(axis.has_new for axis in tile.axes):
+    if any(axis.has_new or axis.has_mean for axis in tile.axes):
         return "new entries have gradients of their own"
     if tile.shift and group.get("weight_decay"):
         return "the decay pulls the stored value, which is shifted"

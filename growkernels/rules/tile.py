@@ -14,6 +14,7 @@ from math import isclose, prod
 from typing import Any
 
 from growkernels.errors import GrowthError
+from growkernels.rules.blend import Blend
 from growkernels.rules.index import MEAN, NEW, IndexVector
 
 
@@ -82,6 +83,7 @@ class Tile:
     before the shift. `fill`: the entries whose index is NEW, as (old outputs x new inputs, new outputs x old inputs, both new).
     `key`: unsigned 64 bits, of the target's name (`noise_key`); noise and normal fills are drawn by it.
     `divisors`: for each axis, what each of its segments is divided by as well; empty for axes, and for tiles, without any.
+    `blend`: noise that the whole target is blended with once it is computed, in float32 or, from or to float64, in that.
 
     Raises GrowthError for axes that are not there, for noise or a diagonal without one number of input copies, and for divisors
     that are not those of the segments.
@@ -98,6 +100,7 @@ class Tile:
     key: int = 0
     output_axis: int | None = None
     divisors: tuple[tuple[float, ...], ...] = ()
+    blend: Blend | None = None
 
     def __post_init__(self) -> None:
         count = len(self.axes)
@@ -185,7 +188,7 @@ class Tile:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the target."""
-        return tuple(axis.size for axis in self.axes)
+        return tuple([axis.size for axis in self.axes])
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -219,6 +222,7 @@ class Tile:
             and self.shift == 0.0
             and self.noise is None
             and not self.divisors
+            and self.blend is None
         )
 
     @property
@@ -239,7 +243,16 @@ class Tile:
     @property
     def is_random(self) -> bool:
         """Whether the target depends on the key."""
-        return self.noise is not None or any(fill.std != 0 for fill in self.fill)
+        return self.noise is not None or self.blend is not None or any(fill.std != 0 for fill in self.fill)
+
+    def with_key(self, key: int) -> Tile:
+        """The same rule under another key: what plans make of the one tile of a kind of tensor, layer by layer."""
+        keyed = object.__new__(Tile)
+        # Not by replace, which checks again what has been checked, and takes most of the time of a plan.
+        for name in _FIELDS:
+            keyed.__dict__[name] = self.__dict__[name]
+        keyed.__dict__["key"] = key
+        return keyed
 
     def with_std(self, std: float) -> Tile:
         """The same rule with the measured standard deviation of its noise."""
@@ -255,17 +268,22 @@ class Tile:
             if self.noise.share is not None:
                 noise["share"] = list(self.noise.share)
         divisors = {"divisors": [list(axis) for axis in self.divisors]} if self.divisors else {}
-        return divisors | {
-            "axes": [axis.to_json() for axis in self.axes],
-            "sum_axis": self.sum_axis,
-            "output_axis": self.output_axis,
-            "divisor": self.divisor,
-            "shift": self.shift,
-            "diagonal": self.diagonal,
-            "noise": noise,
-            "fill": [[fill.mean, fill.std] for fill in self.fill],
-            "key": self.key,
-        }
+        blend = {"blend": [self.blend.share, self.blend.std]} if self.blend is not None else {}
+        return (
+            divisors
+            | blend
+            | {
+                "axes": [axis.to_json() for axis in self.axes],
+                "sum_axis": self.sum_axis,
+                "output_axis": self.output_axis,
+                "divisor": self.divisor,
+                "shift": self.shift,
+                "diagonal": self.diagonal,
+                "noise": noise,
+                "fill": [[fill.mean, fill.std] for fill in self.fill],
+                "key": self.key,
+            }
+        )
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Tile:
@@ -277,7 +295,10 @@ class Tile:
             noise = Noise(data["noise"]["snr_db"], data["noise"]["std"], None if share is None else tuple(share))
         column, row, both = (Fill(*fill) for fill in data["fill"])
         divisors = tuple(tuple(axis) for axis in data.get("divisors", ()))
-        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors})
+        blend = Blend(*data["blend"]) if "blend" in data else None
+        return cls(
+            **{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors, "blend": blend}
+        )
 
     def __str__(self) -> str:
         """In words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise, fills."""
@@ -300,12 +321,15 @@ class Tile:
                 words[-1] += f" shared by {self.noise.share[1]}"
         if any(s.start == NEW for axis in self.axes for s in axis.segments):
             words.append(f"new {self._fills()}")
+        if self.blend is not None:
+            words.append(f"{self.blend.share:.0%} noise")
         return ", ".join(words)
 
     def _fills(self) -> str:
         return " | ".join(dict.fromkeys(map(str, self.fill)))
 
 
+_FIELDS = tuple(Tile.__dataclass_fields__)
 _NAMES = {NEW: "new", MEAN: "mean"}
 
 

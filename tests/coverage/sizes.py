@@ -250,6 +250,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "whisper@s2s": {},
     "bart@scale": {"scale_embedding": True},
     "codegen@8": {"n_head": 8, "n_embd": 48},
+    "rwkv@rescale": {"rescale_every": 2},
     "cohere@qk": {"use_qk_norm": True},
     "deepseek_v3@noq": {"q_lora_rank": None, "first_k_dense_replace": 0},
     "electra@proj": {"embedding_size": 14},

@@ -7,6 +7,8 @@ import json
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 import growkernels
 from growkernels.errors import GrowthError
 from growkernels.executors.sources.checkpoint import open_source
-from growkernels.layouts import discover
+from growkernels.layouts import discover, register_family
 from growkernels.layouts.checks import architectures
 from growkernels.layouts.discover import find_row
 from tests.coverage import twins
@@ -122,13 +124,15 @@ class Twin:
                 if place + 1 == len(orders):
                     raise
         layout = discover(*_read(self.source))
-        return self.error(self.run(model), self.run(self.rewired(model, layout.stacks, order)))
+        # Before either runs: some classes rescale their weights when they run for the first time.
+        wanted = self.rewired(model, layout.stacks, order)
+        return self.error(self.run(model), self.run(wanted))
 
     def rewired(self, target: PreTrainedModel, stacks: Sequence[str], order: str) -> PreTrainedModel:
         """The target with the source's own layers in its places: they keep what they are, but for their number."""
-        model = copy.deepcopy(target)
+        model, own = copy.deepcopy(target), self.load(self.source)
         for path in stacks:
-            places, layers = model.get_submodule(path), self.model.get_submodule(path)
+            places, layers = model.get_submodule(path), own.get_submodule(path)
             for place, source in enumerate(map(int, order.split(","))):
                 layer = copy.deepcopy(layers[source])
                 for moved, there in zip(layer.modules(), places[place].modules(), strict=True):
@@ -255,6 +259,9 @@ def sweep(name: str, steps: Sequence[str] = STEPS) -> dict[str, Step]:
             twin = Twin(name, Path(folder))
         except Exception as error:
             return {"build": _failed(error)}
+        # As a user does who has compared a checkpoint of a type that the table does not know. Each step says what is refused.
+        with suppress(GrowthError):
+            register_family(replace(find_row(_read(twin.source)[0]), derived_row=False))
         bound = twin.bound
         works = _steps(twin)
         return {step: _flipped(twin, bound) if step == "tie" else _outcome(works[step], bound) for step in steps}

@@ -14,7 +14,6 @@ from growkernels.errors import GrowthError
 from tests.coverage import twins
 
 _GENERATOR = torch.Generator().manual_seed(0)
-_BLOCK = (16, 8)
 
 
 def _bytes(*shape: int) -> torch.Tensor:
@@ -32,22 +31,33 @@ def _checkpoint(folder: Path, name: str, quantization: dict[str, object], **chan
     return load_file(folder / "model.safetensors")
 
 
-@pytest.fixture
-def fp8(tmp_path: Path) -> Path:
+def _fp8(folder: Path, block: tuple[int, int]) -> Path:
     """DeepSeek-V3: blocks of float8 with a scale each, and a layer behind the last that predicts one more token."""
     tensors = _checkpoint(
-        tmp_path / "fp8",
+        folder,
         "deepseek_v3",
-        {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": list(_BLOCK)},
+        {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": list(block)},
     )
     for name, value in list(tensors.items()):
         if name.endswith("_proj.weight") or name.endswith("proj_with_mqa.weight"):
             tensors[name] = _bytes(*value.shape).clamp(max=100).view(torch.float8_e4m3fn)
-            rows, columns = (-(-size // block) for size, block in zip(value.shape, _BLOCK, strict=True))
+            rows, columns = (-(-size // each) for size, each in zip(value.shape, block, strict=True))
             tensors[name + "_scale_inv"] = torch.rand(rows, columns, generator=_GENERATOR)
     tensors["model.layers.61.eh_proj.weight"] = torch.ones(24, 48, dtype=torch.bfloat16)
-    save_file(tensors, tmp_path / "fp8" / "model.safetensors")
-    return tmp_path / "fp8"
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def fp8(tmp_path: Path) -> Path:
+    """Some of its blocks are cut off by the edge."""
+    return _fp8(tmp_path / "fp8", (16, 8))
+
+
+@pytest.fixture
+def fp8_whole(tmp_path: Path) -> Path:
+    """All of its blocks are whole."""
+    return _fp8(tmp_path / "fp8", (2, 2))
 
 
 @pytest.fixture
@@ -64,7 +74,8 @@ def mxfp4(tmp_path: Path) -> Path:
         if name.endswith(("gate_up_proj", "down_proj")):
             experts, summed, put_out = tensors.pop(name).shape
             tensors[f"{name}_blocks"] = _bytes(experts, put_out, summed // 32, 16)
-            tensors[f"{name}_scales"] = _bytes(experts, put_out, summed // 32)
+            # Powers of two, 127 for one.
+            tensors[f"{name}_scales"] = _bytes(experts, put_out, summed // 32) % 8 + 120
             assert value.ndim == 3
     save_file(tensors, tmp_path / "mxfp4" / "model.safetensors")
     return tmp_path / "mxfp4"
@@ -98,11 +109,16 @@ def test_layers_are_copied_bit_for_bit(name, layers, request, tmp_path):
     assert config["quantization_config"] == json.loads((source / "config.json").read_text())["quantization_config"]
 
 
-@pytest.mark.parametrize(("name", "command"), [("fp8", "FineGrainedFP8Config"), ("mxfp4", "Mxfp4Config")])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("fp8_whole", r"fp8\).*quantization_config=t\.FineGrainedFP8Config\(dequantize=True\)"),
+        ("fp8", r"fp8\).*fp8_cast_bf16\.py --input-fp8-hf-path"),
+        ("mxfp4", r"mxfp4\).*quantization_config=t\.Mxfp4Config\(dequantize=True\)"),
+    ],
+)
 def test_width_is_refused_with_the_command_that_dequantizes(name, command, request):
-    with pytest.raises(
-        GrowthError, match=rf"quantized \({name}\).*quantization_config=t\.{command}\(dequantize=True\)"
-    ):
+    with pytest.raises(GrowthError, match=rf"weights are quantized \({command}"):
         growkernels.plan(request.getfixturevalue(name), width=2)
 
 
@@ -151,6 +167,6 @@ def test_pieces_that_do_not_fit_are_refused(name, piece, spoil, words, request):
 def test_layers_that_are_no_copies_are_refused(fp8: Path, mxfp4: Path, options: dict[str, object]) -> None:
     for source, kind in ((fp8, "fp8"), (mxfp4, "mxfp4")):
         with pytest.raises(
-            GrowthError, match=rf"quantized \({kind}\), so that layers can be copied, and not be zeroed"
+            GrowthError, match=rf"quantized \({kind}\): their layers can be copied as they are .*and nothing else"
         ):
             growkernels.plan(source, layers="0-3,3", **options)

@@ -104,6 +104,11 @@ def test_middle_blocks_are_repeated_whole(name: str, count: int, new: int) -> No
         ({"width": 2, "fade": True}, "no layer is there twice"),
         ({"depth": 2, "fade": True, "depth_operator": "llama_pro"}, "depth_operator llama_pro makes no plain copies"),
         ({"depth": 2, "fade": True, "depth_operator": "ligo"}, "depth_operator ligo makes no plain copies"),
+        (
+            {"depth": 2, "width": 2, "width_operator": "ligo", "depth_operator": "average"},
+            "cannot be averaged or faded",
+        ),
+        ({"depth": 2, "width": 2, "width_operator": "ligo", "fade": True}, "cannot be averaged or faded"),
         ({"depth": 2, "width": 2, "depth_operator": "average"}, "average makes a model deeper alone"),
     ],
 )
@@ -176,6 +181,16 @@ def test_what_depends_on_a_layers_number_breaks_the_claim() -> None:
     assert "divided by the layer's number" in moved.claims[0].reason
 
 
+def test_new_layers_add_nothing_beside_a_learned_width() -> None:
+    plan = make_source("llama").plan(depth=2, width=2, width_operator="ligo", depth_operator="llama_pro")
+    zero = [
+        bool(isinstance((how := by_name(plan, i)["mlp.down_proj.weight"].how), Tile) and how.draws_nothing)
+        for i in range(4)
+    ]
+    assert zero == [False, True, False, True] and isinstance(by_name(plan, 1)["mlp.up_proj.weight"].how, Learned)
+    assert [claim.holds for claim in plan.claims] == ["exactly", "no"]
+
+
 def test_fade_divides_what_every_copy_of_a_layer_writes() -> None:
     plan = make_source("llama", "biases").plan(layers="0,1,1,1", fade=True)
     for place, divisor in enumerate((1, 3, 3, 3)):
@@ -208,7 +223,7 @@ def test_an_average_has_two_sources_and_learns_nothing() -> None:
     # Nothing follows the last layer: its mean is with the one before.
     assert by_name(plan, 3)["mlp.up_proj.weight"].sources[1] == "model.layers.0.mlp.up_proj.weight"
     assert not plan.is_learned and Plan.from_json(plan.to_json()) == plan
-    with pytest.raises(GrowthError, match="average needs two layers"):
+    with pytest.raises(GrowthError, match=r"average needs two layers.*layer 0 of the source is the only one"):
         make_source("llama", num_hidden_layers=1).plan(depth=2, depth_operator="average")
 
 

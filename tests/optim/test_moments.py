@@ -57,6 +57,30 @@ def test_moments_are_those_of_a_model_that_was_grown_at_once(
     assert compared > 20
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"intermediate_size": 90, "width_operator": "net2net"}),
+        ("qwen3", {"num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"}),
+        ("llama", {"hidden_size": 40, "width_operator": "net2net"}),
+    ],
+    ids=str,
+)
+def test_first_moments_of_uneven_copies_are_their_gradients(family: str, options: dict[str, Any]) -> None:
+    """One step from nothing: moments grown from the source's are a tenth of the grown model's own gradients."""
+    late, early = double(family, head_dim=8), double(family, head_dim=8)
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.9)) for model in (late, early)]
+    train(late, optimizers[0], range(1))
+    quiet_growth(late, optimizers[0], **options)
+    quiet_growth(early, optimizers[1], **options)
+    train(early, optimizers[1], range(1))
+    for (name, a), b in zip(late.named_parameters(), early.parameters(), strict=True):
+        for entry in ("exp_avg", "exp_avg_sq"):
+            found, wanted = optimizers[0].state[a][entry], optimizers[1].state[b][entry]
+            largest = float(wanted.abs().max())
+            assert float((found - wanted).abs().max()) < BOUND * largest, (name, entry)
+
+
 def test_an_asymmetric_state_keeps_the_first_copies() -> None:
     _, model = make_model("llama")
     optimizer = adamw(model)
