@@ -56,6 +56,7 @@ class GrowthCallback(TrainerCallback):
         self._schedule = GrowthSchedule(hops, state=state, multipliers=multipliers, on_hop=on_hop)
         self._max_grad_norm = max_grad_norm
         self._batch: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._remove: Callable[[], object] = lambda: None
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Let the Trainer's optimizer, once it is made, load what a grown one has saved: it loads before training begins."""
