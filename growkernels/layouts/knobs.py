@@ -286,7 +286,9 @@ def _fitting(
             sizes.setdefault(symbol, _one(held(loaded, found)))
     if len(sizes) < 2 or sizes["hidden"] % head_dim:
         return ""
-    return f", such as to {sizes['hidden'] // head_dim} heads, or to a hidden size of {sizes['heads'] * head_dim}"
+    hidden, heads = sizes["hidden"], sizes["heads"]
+    larger = f", or head_dim to {hidden // heads}" if hidden % (heads * head_dim) == 0 else ""
+    return f", such as to {hidden // head_dim} heads, or to a hidden size of {heads * head_dim}{larger}"
 
 
 def held_size(family: Family, knobs: Knobs, sizes: Mapping[str, int]) -> Callable[[PreTrainedConfig, str], Any]:

@@ -154,9 +154,12 @@ def make_warnings(
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
     elif copies and all(tile.noise is None for tile in tiles):
+        remedy = "Use noise (10 dB is the default) unless something else breaks it."
+        if options.width_operator not in ("hypercloning", "net2net"):
+            remedy = f"{options.width_operator} takes no noise: train with dropout, or take net2net."
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
-            "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
+            f"ever: the target trains like the source. {remedy}"
         )
     elif copies:
         warnings += _still_equal(rules)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from math import isclose, prod
+from math import prod
 from typing import Any
 
 from growkernels.errors import GrowthError
 from growkernels.rules.blend import Blend
-from growkernels.rules.index import MEAN, NEW, IndexVector
+from growkernels.rules.index import NEW, IndexVector
+from growkernels.rules.words import tile_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,52 +302,7 @@ class Tile:
 
     def __str__(self) -> str:
         """In words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise, fills."""
-        if any(axis.is_new for axis in self.axes):
-            return self._fills()
-        words = [_copies(self.axes)]
-        if self.divisor != 1:
-            words.append(f"/{_number(self.divisor)}")
-        for axis in self.divisors:
-            numbers = dict.fromkeys(map(_number, axis))
-            if numbers and list(numbers) != ["1"]:
-                words.append(f"/[{' '.join(numbers)}]")
-        if self.shift:
-            words.append(f"{self.shift:+.6g}")
-        if self.diagonal:
-            words.append("diagonal")
-        if self.noise is not None:
-            words.append("noise" if self.noise.snr_db is None else f"noise {self.noise.snr_db:g} dB")
-            if self.noise.share is not None:
-                words[-1] += f" shared by {self.noise.share[1]}"
-        if any(s.start == NEW for axis in self.axes for s in axis.segments):
-            words.append(f"new {self._fills()}")
-        if self.blend is not None:
-            words.append(f"{self.blend.share:.0%} noise")
-        return ", ".join(words)
-
-    def _fills(self) -> str:
-        return " | ".join(dict.fromkeys(map(str, self.fill)))
+        return tile_words(self)
 
 
 _FIELDS = tuple(Tile.__dataclass_fields__)
-_NAMES = {NEW: "new", MEAN: "mean"}
-
-
-def _copies(axes: Sequence[IndexVector]) -> str:
-    copies = [_axis_copies(axis) for axis in axes]
-    if set(copies) <= {"1"}:
-        return "copy"
-    return f"repeat {copies[0]}" if len(copies) == 1 else f"tile {'x'.join(copies)}"
-
-
-def _axis_copies(axis: IndexVector) -> str:
-    """Copies of an axis; part by part, as `[2 2 1]`, where the parts are not the same."""
-    if axis.uniform:
-        return str(axis.copies)
-    words = (_NAMES.get(s.start, str(s.copies)) for s in axis.segments)
-    return f"[{' '.join(word for word, _ in groupby(words))}]"
-
-
-def _number(value: float) -> str:
-    root = round(value * value)
-    return f"sqrt({root})" if value != round(value) and isclose(value * value, root) else f"{value:g}"

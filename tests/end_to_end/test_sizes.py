@@ -405,9 +405,50 @@ def test_noise_after_has_the_papers_variances(
         assert noise.unique().numel() > 0.99 * noise.numel()
 
 
+def test_plans_say_what_stands_where(sources: Path) -> None:
+    source = saved(sources, "gpt2", "inner")
+    plan = growkernels.plan(source, hidden_size=72, num_heads=9, intermediate_size=57, width_operator="lemon")
+    words = {rule.target.rpartition("h.0.")[2]: rule.describe() for rule in plan.rules}
+    assert words["mlp.c_proj.weight"] == "tile [1 new]x[2 mean], /0.942809, new zero"
+    assert words["mlp.c_fc.weight"] == "tile [2 new]x[1 new], /2, new normal 0.02"
+    assert [text for text in plan.warnings if "lemon takes no noise: train with dropout" in text]
+    uneven = growkernels.plan(source, intermediate_size=57, width_operator="net2net")
+    words = {rule.target.rpartition("h.0.")[2]: rule.describe() for rule in uneven.rules}
+    assert words["mlp.c_proj.weight"] == "tile [2 1]x1, /[2 1], noise 10 dB"
+    assert words["attn.c_proj.weight"] == "copy"
+    assert not [text for text in uneven.warnings if "Symmetry" in text]
+    larger = growkernels.plan(saved(sources, "llama"), head_dim=16)
+    assert {rule.describe() for rule in larger.rules if "k_proj" in rule.target} == {
+        "tile [1 new ..]x1, /0.707107, new zero"
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_size": 48, "num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"},
+        {"hidden_size": 72, "num_heads": 9, "num_kv_heads": 3, "width_operator": "lemon"},
+        {"hidden_size": 64, "width_operator": "zero"},
+        {"hidden_size": 64, "vocab_size": 194},
+    ],
+)
+@pytest.mark.parametrize("variant", ["base", "tied", "classifier"])
+def test_verification_finds_the_features_of_the_source(
+    variant: str, options: dict[str, Any], sources: Path, tmp_path: Path
+) -> None:
+    untied = {"untie": True} if variant == "tied" else {}
+    report = growkernels.grow_checkpoint(
+        saved(sources, "llama", variant), tmp_path / "target", verify_logits=True, **options, **untied
+    )
+    assert report.verification is not None
+    assert report.verification.passed, report.verification.lines()
+    assert all(found.error < 1e-5 for found in report.verification.logits.comparisons)
+
+
 REFUSED = [
+    ("gemma", {"intermediate_size": 57, "width_operator": "hypercloning"}, "give a whole multiple of the source's 40"),
     ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
-    ("gpt2", {"hidden_size": 64}, "such as to 8 heads"),
+    ("gpt2", {"hidden_size": 64}, "such as to 8 heads, or to a hidden size of 32, or head_dim to 16"),
     ("gpt2", {"num_kv_heads": 8}, "gpt2 has no size of its own for it"),
     ("llama", {"num_heads": 6, "width_operator": "net2net"}, "not a multiple of the number of attention heads"),
     ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
