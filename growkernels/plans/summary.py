@@ -62,8 +62,7 @@ def summarize(plan: Plan) -> Summary:
     groups: dict[tuple[Any, ...], list[Rule]] = {}
     for rule in plan.rules:
         words = rule.describe()
-        name = re.sub(r"(?<=\bexperts\.)\d+(?=\.)", "*", rule.group or rule.target)
-        groups.setdefault((name, words, rule.spec), []).append(rule)
+        groups.setdefault((row_name(rule), words, rule.spec), []).append(rule)
     rows = tuple(_row(name, words, rules, plan.tied_head, active) for (name, words, _), rules in groups.items())
     target = Totals(
         parameters=sum(row.parameters for row in rows),
@@ -82,6 +81,11 @@ def summarize(plan: Plan) -> Summary:
         warnings=plan.warnings,
         fit_bytes=_fit_bytes(plan) if plan.is_learned else None,
     )
+
+
+def row_name(rule: Rule) -> str:
+    """The name that a target tensor shares with those of other layers (`{}`) and other experts (`*`)."""
+    return re.sub(r"(?<=\bexperts\.)\d+(?=\.)", "*", rule.group or rule.target)
 
 
 def _fit_bytes(plan: Plan) -> int:

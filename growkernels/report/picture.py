@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from growkernels.errors import GrowthError
 from growkernels.plans import MEAN, NEW, IndexVector, Plan, Rule, Tile
-from growkernels.plans.summary import Row, summarize
+from growkernels.plans.summary import Row, row_name, summarize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,18 +91,20 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
 
 def _matrices_of_one_layer(plan: Plan) -> list[_Matrix]:
     first = min((rule.layer for rule in plan.rules if rule.layer is not None), default=None)
-    found = []
+    found: dict[tuple[str, Tile], _Matrix] = {}
     for rule in plan.rules:
         tile = rule.how
         if first is None or rule.layer != first or not isinstance(tile, Tile) or len(tile.axes) != 2:
             continue
         if tile.sum_axis is not None and tile.output is not None:
-            found.append(_Matrix(rule, tile, tile.axes[tile.output], tile.axes[tile.sum_axis]))
-    return found
+            # Of experts that are made alike, the first.
+            matrix = _Matrix(rule, tile, tile.axes[tile.output], tile.axes[tile.sum_axis])
+            found.setdefault((row_name(rule), replace(tile, key=0)), matrix)
+    return list(found.values())
 
 
 def _other_rows(plan: Plan, shown: Sequence[_Matrix]) -> list[Row]:
-    drawn = {matrix.rule.group for matrix in shown}
+    drawn = {row_name(matrix.rule) for matrix in shown}
     return [row for row in summarize(plan).rows if row.name not in drawn]
 
 
@@ -216,15 +219,18 @@ def _unsourced(tile: Tile, row: _Band, column: _Band) -> str:
 
 def _noise(matrix: _Matrix, row: _Band, column: _Band) -> tuple[str, str]:
     """The noise of a block as a formula, and its color; empty where there is none."""
-    tile, n_in = matrix.tile, matrix.tile.n_in
+    tile, n_in, copy = matrix.tile, matrix.tile.n_in, column.copy
+    if tile.noise is not None and tile.noise.share is not None:
+        # The copies are matrices of their own.
+        copy, n_in = tile.noise.share[0] or 0, tile.noise.share[1]
     if tile.noise is None or n_in < 2 or min(row.copy, column.copy) < 0:
         return "", _INK
-    pairs, pair = n_in // 2, column.copy // 2
+    pairs, pair = n_in // 2, copy // 2
     name = str(row.copy + 1) if tile.n_out > 1 else ""
-    if n_in % 2 and column.copy >= n_in - 3:
-        return rf"$+\,t_{{{name}{'abc'[column.copy - n_in + 3]}}}$", _PLUS
+    if n_in % 2 and copy >= n_in - 3:
+        return rf"$+\,t_{{{name}{'abc'[copy - n_in + 3]}}}$", _PLUS
     index = f"{name}{'abcdefgh'[pair % 8]}" if pairs > 1 else name
-    sign, color = ("+", _PLUS) if column.copy % 2 == 0 else ("-", _MINUS)
+    sign, color = ("+", _PLUS) if copy % 2 == 0 else ("-", _MINUS)
     return rf"${sign}\,e_{{{index}}}$", color
 
 
@@ -294,6 +300,8 @@ def _draw_layers(ax: Axes, plan: Plan) -> None:
 def _legend(shown: Sequence[_Matrix]) -> str:
     words = ["W: the source matrix."]
     tiles = [matrix.tile for matrix in shown]
+    if any(tile.noise is not None and tile.noise.share is not None for tile in tiles):
+        words.append("e, t: noise on the copies of an expert.")
     noisy = [tile for tile in tiles if tile.noise is not None and tile.n_in > 1]
     if any(tile.n_in != 3 for tile in noisy):
         words.append("e: noise, added to one copy of the input and taken from the next.")

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 import growkernels
 from growkernels.errors import GrowthError
 from growkernels.plans.summary import summarize
+from growkernels.report.picture import _matrices_of_one_layer, draw_plan
 from tests.end_to_end.experts import MODELS, as_wide, error, grown_model, load_wide, saved_model
 from tests.optim import support
 
@@ -258,3 +259,14 @@ def test_training_goes_on_as_the_source(name: str, sources: Path, monkeypatch: p
     wanted = support.train(model, optimizer, steps)
     assert support.gap(support.train(control, its, steps), wanted) < 1e-12
     assert support.gap(support.train(other, twin, steps), wanted) < 1e-12
+
+
+def test_a_picture_shows_one_expert_and_its_copies(sources: Path, tmp_path: Path) -> None:
+    plan = growkernels.plan(saved_model(sources, "mixtral"), expert_copies=2)
+    shown = [
+        (matrix.rule.target.rpartition(".experts.")[2], matrix.tile.noise) for matrix in _matrices_of_one_layer(plan)
+    ]
+    experts = [(name, noise and noise.share) for name, noise in shown if name[0].isdigit()]
+    assert experts == [("0.w1.weight", None), ("0.w2.weight", (0, 2)), ("4.w2.weight", (1, 2)), ("0.w3.weight", None)]
+    draw_plan(plan, tmp_path / "plan.png")
+    draw_plan(growkernels.plan(saved_model(sources, "llama"), moe=8, granularity=4), tmp_path / "granular.png")
