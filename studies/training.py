@@ -82,7 +82,7 @@ class Run:
 
 
 def runs() -> Iterator[Run]:
-    """All rows. In depth no tensor has factors, and no copies of one tensor that could be told from the first."""
+    """All rows. In depth no tensor has factors, and none has copies beside the first."""
     for growth in GROWTHS:
         wide = "width" in growth
         for factors in ("step", None) if wide else (None,):

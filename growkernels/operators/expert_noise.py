@@ -29,14 +29,16 @@ def noisy(
 ) -> Tile:
     """With noise that cancels where the tensor is a last projection and has none that cancels over copies of its input.
 
-    Where the published noise is asked for, with that: noise of its own, as one copy of two has, without the other.
+    Where the published noise is asked for, with that: noise of its own, as one copy of two has, without the other. Experts
+    that stand along the axis that products sum over (DBRX) are copies of the input themselves.
     """
+    along = experts.axes.get(tensor.name, -1) == how.sum_axis
     if options.expert_noise_db is not None:
         noise = Noise(options.expert_noise_db, share=(0, 2))
-        return how if tensor.input_axis is None else replace(how, noise=noise)
+        return how if along or tensor.input_axis is None else replace(how, noise=noise)
     if options.noise is None or not experts.is_last(tensor) or how.noise is not None:
         return how
-    return replace(how, noise=Noise(options.noise, share=share))
+    return replace(how, noise=Noise(options.noise, share=None if along else share))
 
 
 def noise_warnings(layout: ModelLayout, options: GrowthOptions) -> tuple[str, ...]:

@@ -55,8 +55,13 @@ def _neighbor(source: int, held: Sequence[set[tuple[str, tuple[int, ...]]]]) -> 
 
 def in_layer(how: Tile | Learned, layer: Layer, tensor: TensorLayout, layout: ModelLayout) -> Tile | Learned:
     """The rule of a tensor in a layer of the target, from the rule that all copies of its layer have in common."""
-    if isinstance(how, Learned) and (layer.averaged or layer.divisor > 1):
-        raise GrowthError("layers that are learned cannot be averaged or faded; grow the depth in a step of its own.")
+    if layer == Layer(layer.source):
+        return how
+    if isinstance(how, Learned):
+        raise GrowthError(
+            "width_operator ligo learns every layer of the target, so that none can start as zero, drawn, averaged or faded. "
+            "Grow the depth in a step of its own."
+        )
     if layer.averaged and tensor.spec.dtype in DTYPE_BYTES:
         return _mean(how)
     if layer.fresh:
@@ -66,14 +71,12 @@ def in_layer(how: Tile | Learned, layer: Layer, tensor: TensorLayout, layout: Mo
     offset = layout.norm_offset if tensor.kind == "norm" and tensor.parameter.endswith("weight") else 0.0
     if layer.identity:
         return Tile.filled(how.shape, Fill(-offset, 0.0), how.sum_axis)
-    if isinstance(how, Tile) and layer.divisor > 1:
-        shift = (how.shift + offset) / layer.divisor - offset
-        return replace(how, divisor=how.divisor * layer.divisor, shift=shift)
-    return how
+    shift = (how.shift + offset) / layer.divisor - offset
+    return replace(how, divisor=how.divisor * layer.divisor, shift=shift)
 
 
-def _mean(how: Tile | Learned) -> Learned:
-    if isinstance(how, Learned) or not how.is_identity:
+def _mean(how: Tile) -> Learned:
+    if not how.is_identity:
         raise GrowthError("average makes a model deeper alone; grow what else is to grow in a second step.")
     axes = tuple((LearnedPart(None, size, size),) for size in how.shape)
     return Learned("", 0, axes, how.sum_axis, weights=(0.5, 0.5))

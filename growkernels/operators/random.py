@@ -8,7 +8,7 @@ from growkernels.layouts import ModelLayout, TensorLayout
 from growkernels.operators import gstack
 from growkernels.operators.base import DepthOperator, Layer, repeats
 from growkernels.options import GrowthOptions
-from growkernels.plans import Claim, Fill, Learned, Tile
+from growkernels.plans import Claim, Fill, Tile
 
 
 def fresh(order: Sequence[int]) -> tuple[Layer, ...]:
@@ -21,7 +21,7 @@ def layers(num_layers: int, options: GrowthOptions) -> tuple[Layer, ...]:
     return fresh([layer.source for layer in gstack.layers(num_layers, options)])
 
 
-def drawn(tensor: TensorLayout, layout: ModelLayout, like: Tile | Learned) -> Tile | Learned:
+def drawn(tensor: TensorLayout, layout: ModelLayout, like: Tile) -> Tile:
     """A tensor as a new model has it: weights normal, norms one, biases zero.
 
     What is none of these (decay rates and time steps of state spaces, convolutions of one channel, correction biases of

@@ -18,7 +18,7 @@ from growkernels.plans import IndexVector, Rule, Tile
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A range of a target axis whose gradients are `ratio` times those of the entries with most copies."""
+    """A range of a target axis whose gradients are `ratio` times those that c and K say."""
 
     axis: int
     start: int
@@ -30,17 +30,19 @@ class Run:
 class Scales:
     """`divisor`: D = 1 / c, what the function sees the weight divided by. `copies`: K, of every source entry.
 
-    `runs`: ranges with fewer copies than K, where an axis does not repeat all of its entries equally often.
+    `runs`: ranges with other gradients, where an axis does not repeat or divide all of its entries alike. `is_even`: whether
+    the weights have one c; else no learning rate of the tensor continues the source's training, and moments alone are grown.
     """
 
     divisor: float = 1.0
     copies: int = 1
     runs: tuple[Run, ...] = ()
+    is_even: bool = True
 
     @property
     def weight(self) -> float:
-        """c: target entries by source entries."""
-        return 1.0 / self.divisor
+        """c: the size of target entries by that of source entries."""
+        return 1.0 / abs(self.divisor)
 
     @property
     def moment_divisor(self) -> float:
@@ -49,8 +51,8 @@ class Scales:
 
     @property
     def gradient(self) -> float:
-        """s: gradients of target entries by those of source entries."""
-        return self.divisor / self.copies
+        """s: the size of gradients of target entries by that of those of source entries."""
+        return abs(self.divisor) / self.copies
 
     @property
     def norm(self) -> float:
@@ -70,7 +72,8 @@ def scales(rule: Rule) -> Scales:
     runs = tuple(
         Run(axis, start, length, ratio) for axis, (_, _, parts) in enumerate(found) for start, length, ratio in parts
     )
-    return Scales(divisor, prod(most for most, _, _ in found), runs)
+    even = all(len(set(divisors)) <= 1 for divisors in own)
+    return Scales(divisor, prod(most for most, _, _ in found), runs, even)
 
 
 @lru_cache(maxsize=1024)

@@ -18,7 +18,7 @@ from growkernels.plans.summary import summarize
 from tests.end_to_end.experts import MODELS, as_wide, error, grown_model, load_wide, saved_model
 from tests.optim import support
 
-MIXTURES = [name for name, (_, changes) in MODELS.items() if any("experts" in key for key in changes)]
+MIXTURES = [name for name, (_, changes) in MODELS.items() if "experts" in str(changes)]
 #: Float64 sums in another order, a hundred in a row.
 EXACT = 1e-11
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -26,6 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "three": {"expert_copies": 3},
     "plain": {"expert_copies": 2, "noise_snr_db": None},
 }
+#: Files that hold all experts in one tensor, or all of them along one axis of it.
+STACKS = ("gpt_oss", "llama4_text", "dbrx")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,18 @@ def test_copies_differ_and_sum_to_their_number_of_sources(count: int, sources: P
         for part in ("w1", "w3"):
             assert all(torch.equal(large[name.format(copy * 4 + expert, part)], small[name.format(expert, part)])
                        for copy in range(count))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_copies_in_one_tensor_differ_too(name: str, sources: Path, tmp_path: Path) -> None:
+    source = saved_model(sources, name)
+    grown_model(source, tmp_path / "grown", expert_copies=2)
+    large = load_file(tmp_path / "grown" / "model.safetensors")
+    lasts = [value for key, value in large.items() if key.endswith(("down_proj", "mlp.w2"))]
+    assert len(lasts) == 2
+    for last in lasts:
+        first, second = last.chunk(2)
+        assert 0.1 < float((first - second).norm() / first.norm()) < 2
 
 
 def test_what_the_config_says(sources: Path, tmp_path: Path) -> None:

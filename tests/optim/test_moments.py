@@ -9,7 +9,12 @@ import torch
 from torch.optim import AdamW
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
+from growkernels import ops
 from growkernels.errors import GrowthError
+from growkernels.optim.kinds import Entry
+from growkernels.optim.moments import correct_runs, moment_rule
+from growkernels.optim.scales import scales
+from growkernels.plans import IndexVector, Rule, Segment, TensorSpec, Tile
 from tests.families import make_model
 from tests.optim.support import double, quiet_growth, train
 
@@ -168,3 +173,22 @@ def test_factored_moments_have_no_rule_under_learned_growth() -> None:
     train(model, optimizer, range(1))
     with pytest.raises(GrowthError, match="no rule under learned growth"):
         quiet_growth(model, optimizer, width=2, width_operator="ligo", state="grow")
+
+
+def test_features_with_different_numbers_of_copies_share_out_their_moments() -> None:
+    """Columns are divided by their copies, as in Net2Net: every copy of a row then has its share of the gradient."""
+    columns = IndexVector((Segment(0, 1), Segment(1, 1), Segment(0, 1)))
+    tile = Tile((IndexVector.gather([0, 1, 2, 0]), columns), sum_axis=1, divisors=((), (2.0, 1.0, 2.0)))
+    rule = Rule("new", ("old",), TensorSpec((4, 3), "float64"), tile)
+    moment = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = scales(rule)
+    assert not found.is_even
+    for power in (1, 2):
+        made = moment_rule(rule, Entry(power), "m of {}", "float64", 0.0, False)
+        assert made is not None and isinstance(made.how, Tile)
+        grown = torch.full((4, 3), torch.nan, dtype=torch.float64)
+        ops.tile_rules_([grown], [moment], [made.how])
+        correct_runs(rule, Entry(power), grown)
+        share = torch.tensor([0.5, 1.0, 1.0, 0.5], dtype=torch.float64).unsqueeze(1) ** power
+        wanted = moment[[0, 1, 2, 0]][:, [0, 1, 0]] * share
+        assert torch.equal(grown, wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.optim import SGD, Adafactor, AdamW, Muon
+from torch.optim import SGD, Adafactor, Adam, AdamW, Muon
 
 import growkernels
 from growkernels.optim import table
@@ -53,6 +53,9 @@ def test_rows_hold_the_scales_and_the_factors(tmp_path: Path) -> None:
             "the untied head and the embedding get gradients",
         ),
         ({"width": 2, "variant": "diagonal"}, {}, Adafactor, "training fills the zero blocks"),
+        ({"width": 2, "variant": "diagonal"}, {}, lambda ps: Adam(ps, weight_decay=0.1), "L2 pulls at the blocks"),
+        ({"width": 2, "variant": "diagonal"}, {"num_key_value_heads": 1}, AdamW, "k_proj.weight reads some copies"),
+        ({"width": 2, "ffn": 4, "variant": "diagonal"}, {}, AdamW, "down_proj.weight reads some copies"),
         ({"width": 2}, {}, lambda ps: Muon([p for p in ps if p.ndim == 2]), "Newton-Schulz steps run in bfloat16"),
         ({"depth": 2, "depth_operator": "llama_pro"}, {}, SGD, "new entries have gradients of their own"),
     ],
