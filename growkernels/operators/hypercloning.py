@@ -7,24 +7,12 @@ Every product sums over the copies of its input, so that weights are divided by 
 from __future__ import annotations
 
 from growkernels.errors import GrowthError
-from growkernels.layouts.base import ModelLayout, Ratio, Symbol, TensorLayout
+from growkernels.layouts.base import ModelLayout, TensorLayout
 from growkernels.operators.base import Ratios, WidthOperator
 from growkernels.operators.features import Features, axis_features
-from growkernels.operators.sizes import find_ratios
+from growkernels.operators.sizes import find_whole_ratios
 from growkernels.options import GrowthOptions
 from growkernels.plans import Noise, Tile
-
-
-def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
-    """How many copies of each kind of feature the target has. Raises GrowthError for widths that cannot grow."""
-    found = find_ratios(layout, options)
-    for symbol, ratio in found.items():
-        if not isinstance(ratio, int) and symbol not in ("vocab", "head_dim"):
-            raise GrowthError(
-                f"hypercloning copies every feature equally often, and {symbol} would grow {float(ratio):g} times; give a "
-                f"whole multiple of the source's {layout.sizes[symbol]}, or another width_operator, such as net2net."
-            )
-    return found
 
 
 def grow(tensor: TensorLayout, layout: ModelLayout, ratios: Ratios, options: GrowthOptions) -> Tile:
@@ -81,7 +69,7 @@ def _input_copies(tensor: TensorLayout, inputs: Features) -> int:
 
 HYPERCLONING = WidthOperator(
     name="hypercloning",
-    ratios=ratios,
+    ratios=find_whole_ratios,
     grow=grow,
     why="every feature is copied, and every product over the copies gives what it gave over one",
     reads=("variant", "noise_snr_db"),

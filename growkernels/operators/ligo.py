@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Part, Ratio, Symbol, TensorLayout
-from growkernels.operators import gstack, hypercloning, interpolate
+from growkernels.operators import gstack, interpolate
 from growkernels.operators.base import DepthOperator, Layer, Ratios, WidthOperator
+from growkernels.operators.sizes import find_whole_ratios
 from growkernels.options import GrowthOptions
 from growkernels.plans import Claim, Learned, LearnedPart
 
@@ -37,7 +38,7 @@ def ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
             f"ligo cannot grow {layout.model_type}: its matrices need one size of the stream and of feed-forward networks, "
             f"and attention heads alone. Use gstack and hypercloning."
         )
-    found = hypercloning.ratios(layout, options)
+    found = find_whole_ratios(layout, options)
     if found["vocab"] != 1 or found.get("head_dim", 1) != 1:
         raise GrowthError(
             "vocab_size and head_dim are for operators that copy; ligo has no matrix for tokens, nor for the inside of heads. "

@@ -48,6 +48,18 @@ def find_ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Rat
     return ratios
 
 
+def find_whole_ratios(layout: ModelLayout, options: GrowthOptions) -> dict[Symbol, Ratio]:
+    """How many copies of each kind of feature the target has. Raises GrowthError for widths that cannot grow."""
+    found = find_ratios(layout, options)
+    for symbol, ratio in found.items():
+        if not isinstance(ratio, int) and symbol not in ("vocab", "head_dim"):
+            raise GrowthError(
+                f"hypercloning copies every feature equally often, and {symbol} would grow {float(ratio):g} times; give a "
+                f"whole multiple of the source's {layout.sizes[symbol]}, or another width_operator, such as net2net."
+            )
+    return found
+
+
 def _ratio(layout: ModelLayout, name: str, size: int) -> Ratio:
     symbol = SIZES[name]
     held = layout.sizes.get(symbol)

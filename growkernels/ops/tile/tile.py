@@ -183,14 +183,17 @@ def tile_rules_(
     check_transforms("tile_rules_", (*outs, *weights))
     if not hasattr(specs, "__len__"):
         raise GrowthError(f"specs is not a list; expected one Tile for each of {len(outs)} outs")
-    if not all(isinstance(spec, Tile) for spec in specs):
-        raise GrowthError("one of specs is not a Tile; expected a list of Tile(axes, sum_axis, ...)")
+    blends = False
+    for spec in specs:
+        if not isinstance(spec, Tile):
+            raise GrowthError("one of specs is not a Tile; expected a list of Tile(axes, sum_axis, ...)")
+        blends = blends or spec.blend is not None
     if not len(outs) == len(weights) == len(specs):
         raise GrowthError(f"{len(outs)} outs, {len(weights)} weights and {len(specs)} specs; expected equal numbers")
     if not outs:
         return
     check_gradients(outs, weights)
-    if any(spec.blend is not None for spec in specs):
+    if blends:
         _write_blended(outs, weights, specs, backend)
         return
     if not seen_by_kernels(outs, weights):
