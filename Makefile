@@ -12,12 +12,13 @@ EMULATED := $(VENV)/.emulated
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo study coverage test test-all sanitize torture oldest newest wheels lint format bench gpu-check gpu-bench clean
+.PHONY: help demo study study-training coverage test test-all sanitize torture oldest newest wheels lint format bench gpu-check gpu-bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      train a small model, grow it wider, deeper and both, verify and compare (first run: minutes)"
 	@echo "make study     what learned growth (LiGO) gains over copies, on a small model (minutes); writes docs/ligo-study.md"
+	@echo "make study-training  what growing the optimizer gains (40 minutes on 2 cores, goes on where it was stopped)"
 	@echo "make coverage  grow a tiny model of every architecture in every way (10 minutes on 2 cores); writes docs/architectures.md"
 	@echo "make test      every check that needs no GPU (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the long sweeps"
@@ -65,6 +66,11 @@ demo: $(BUILD)
 
 study: $(BUILD)
 	$(BIN)/python -m studies.ligo
+
+# Resumed where it was stopped: remove the JSON to start anew. SETTING=reduced takes minutes, SETTING=gpu wants --device cuda.
+SETTING ?= full
+study-training: $(BUILD)
+	$(BIN)/python -m studies.training --setting $(SETTING)
 
 # Resumed where it was stopped, as long as the commit is the same: all results of a table are of one.
 COMMIT = $(shell git rev-parse --short HEAD 2>/dev/null)

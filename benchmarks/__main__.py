@@ -22,7 +22,7 @@ from benchmarks import machine, provenance, streaming
 from benchmarks.case import FLOOR, NORMAL, Case, Setting
 from benchmarks.cases import all_cases
 from benchmarks.floor import copy_rates
-from benchmarks.measure import QUICK, Effort, operation_rate, run_case
+from benchmarks.measure import NOT_RUN, QUICK, Effort, operation_rate, run_case
 from benchmarks.memory import recycle
 from benchmarks.results import CaseResult, Results
 from benchmarks.table import markdown
@@ -57,7 +57,12 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.streaming", "--results", str(folder)], check=True, cwd=_ROOT)
         _write(results, folder, json.loads((folder / "streaming.json").read_text()))
     _say(f"Results are in {folder}")
-    failures = [f"{case.name}, {name}: {why}" for case in results.cases for name, why in case.failures.items()]
+    failures = [
+        f"{case.name}, {name}: {why}"
+        for case in results.cases
+        for name, why in case.failures.items()
+        if not why.startswith(NOT_RUN)
+    ]
     sys.exit("\n".join(["Failed, and not timed:", *failures]) if failures else 0)
 
 
@@ -76,7 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--minutes",
         type=float,
-        help="where the suite would take longer, rounds are dropped, then torch.compile, but no case",
+        help="where the suite would take longer, rounds are dropped, then torch.compile, then cases that were not begun",
     )
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -112,7 +117,7 @@ def _measure(
         left = float("inf") if minutes is None else max(0.0, 60 * minutes - (time.monotonic() - start))
         afforded = replace(effort, seconds=min(effort.seconds, left / (len(chosen) - k)), compiles=left > 0)
         case_start = time.monotonic()
-        results.cases.append(_run(case, setting, afforded))
+        results.cases.append(_run(case, setting, afforded) if left > 0 else _left_out(case))
         run["load_after"] = os.getloadavg()[0]
         _say(f"[{k + 1}/{len(chosen)}, {time.monotonic() - case_start:.1f} s] {_line(results.cases[-1])}")
         _write(results, folder, None)
@@ -129,9 +134,17 @@ def _run(case: Case, setting: Setting, effort: Effort) -> CaseResult:
         return CaseResult(case.name, case.work.bytes, case.work.operations, case.calls, {}, why)
 
 
+def _left_out(case: Case) -> CaseResult:
+    why = {"all": f"{NOT_RUN}the minutes for the suite were over"}
+    return CaseResult(case.name, case.work.bytes, case.work.operations, case.calls, {}, why)
+
+
 def _line(case: CaseResult) -> str:
     """One line of progress: ours, its share of the copy rate, and the others' times as multiples of it."""
-    failed = "".join(f"; {name} FAILED: {' '.join(why.split())[:200]}" for name, why in case.failures.items())
+    failed = "".join(
+        f"; {name} {'' if why.startswith(NOT_RUN) else 'FAILED: '}{' '.join(why.split())[:200]}"
+        for name, why in case.failures.items()
+    )
     if case.base is None:
         return f"{case.name}{failed}"
     fraction = case.copy_fraction(case.base)

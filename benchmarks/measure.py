@@ -25,6 +25,10 @@ from benchmarks.traffic import Traffic
 _QUEUED = 10
 
 
+#: How the reasons of what was left out for lack of time begin: no failures.
+NOT_RUN = "not run: "
+
+
 @dataclass(frozen=True)
 class Effort:
     """Rounds of all providers: at least `least`, then more up to `most` while `seconds` are not over.
@@ -61,7 +65,7 @@ def run_case(case: Case, setting: Setting, effort: Effort) -> CaseResult:
     tried: dict[str, tuple[Provider, Measurement]] = {}
     for provider in _with_floor(case, setting):
         if provider.name == COMPILED and not effort.compiles:
-            failures[COMPILED] = "not run: the minutes for the suite were over"
+            failures[COMPILED] = f"{NOT_RUN}the minutes for the suite were over"
             continue
         try:
             tried[provider.name] = provider, _try(provider, case.calls, device)

@@ -103,8 +103,8 @@ View matrix_of(const Tensor& tensor) {
   if (view.sizes.size() != 1 && view.sizes.size() != 2)
     refuse("expected a matrix or a vector, got ", view.sizes.size(), " axes");
   if (view.sizes.size() == 1) {
-    view.sizes.insert(view.sizes.begin(), 1);
-    view.strides.insert(view.strides.begin(), view.sizes[1]);
+    view.strides = {view.sizes[0], view.strides[0]};
+    view.sizes = {1, view.sizes[0]};
   }
   return view;
 }
@@ -144,7 +144,7 @@ void check_pairs(const std::vector<View>& left, const std::vector<View>& right, 
       if (view.sizes != left[0].sizes) refuse("tensors differ in shape; expected one shape");
     }
   }
-  if (table.sizes != std::vector<int64_t>{int64_t(left.size()), int64_t(right.size())}) {
+  if (table.sizes != Extents{int64_t(left.size()), int64_t(right.size())}) {
     refuse(name, " does not have shape [", left.size(), ", ", right.size(), "]");
   }
 }

@@ -7,8 +7,8 @@
 
 namespace gk {
 
-// Raise the counters of tensors that are about to be written. Refuses what torch's own in-place ops refuse: a leaf that
-// requires grad, or a view of one, while gradients are recorded, and an inference tensor outside of inference mode.
+// Raise the counters of tensors that are about to be written. Refuses every tensor that requires grad while gradients
+// are recorded, since these ops have none, and, as torch does, an inference tensor outside of inference mode.
 void raise_version(const torch::stable::Tensor& out);
 void raise_version(const std::vector<torch::stable::Tensor>& outs);
 

@@ -194,7 +194,7 @@ def grow_checkpoint(
         fit = replace(fit, checkpoint=check_checkpoint_file(Path(fit.checkpoint), source.path, target))
     ranks.each(growth.check)
     if optimizer:
-        ranks.each(lambda: check_training_files(source))
+        ranks.each(partial(check_training_files, source))
     if ranks.is_first:
         growth.warn()
     advance = on_progress or (lambda stage, done, total: None)
@@ -221,7 +221,7 @@ def grow_checkpoint(
             progress=partial(advance, "growing"),
             ranks=ranks,
         )
-        trained = ranks.first(lambda: grow_training_files(source, executed, folder)) if optimizer else ()
+        trained = ranks.first(partial(grow_training_files, source, executed, folder)) if optimizer else ()
         writing_seconds = perf_counter() - write_start
         verification = None
         if not no_verify:

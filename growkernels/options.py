@@ -45,9 +45,9 @@ class GrowthOptions:
     layer adds 1/k of what the layer added. `width`: how many times hidden size, heads, kv heads and, unless `ffn` is given, the
     ffn size; or `hidden_size`, `num_heads`, `num_kv_heads`, `head_dim`, `intermediate_size`, `vocab_size`: sizes of the target,
     those that are not given as they are. `noise_snr_db`: noise on the copies, in decibels below the weights; None for no noise,
-    auto for what the width operator takes by itself (10 for hypercloning and net2net). `seed`: 0 to 2**64 - 1; where it is not
-    given and the source was grown itself, the one after that growth's. `dtype`: of the stored target. `untie`: give the target
-    its own LM head.
+    auto for what the width operator takes by itself (10 for hypercloning and net2net). `noise_after`: share of fresh noise in
+    every matrix at the end. `seed`: 0 to 2**64 - 1; where it is not given and the source was grown itself, the one after that
+    growth's. `dtype`: of the stored target. `untie`: give the target its own LM head.
 
     Where learned growth (ligo) starts: `depth_init`, the order of the layers; `width_init`, the rows of a matrix below the
     identity: copies in order (tile), of random features (onehot), normal of std 1/sqrt(target size), or random averages
@@ -76,6 +76,7 @@ class GrowthOptions:
     width_operator: str = "hypercloning"
     variant: Variant = "symmetric"
     noise_snr_db: float | Literal["auto"] | None = "auto"
+    noise_after: float | None = None
     seed: int = 0
     dtype: str = "keep"
     untie: bool = False
@@ -138,6 +139,13 @@ class GrowthOptions:
         _choice(self.dtype, "dtype", DTYPES)
         _choice(self.depth_init, "depth_init", DEPTH_INITS)
         _choice(self.width_init, "width_init", WIDTH_INITS)
+        if self.noise_after is not None:
+            share = _number(self.noise_after)
+            if not 0 < share <= 1:
+                raise GrowthError(
+                    f"noise_after is {self.noise_after!r}; expected a share above 0 and up to 1 (0.2 is the paper's)."
+                )
+            object.__setattr__(self, "noise_after", share)
         object.__setattr__(self, "init_noise", _strength(self.init_noise))
         object.__setattr__(self, "noise_snr_db", _decibels(self.noise_snr_db))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**64:
@@ -174,6 +182,7 @@ class GrowthKeywordsButDtype(TypedDict, total=False):
     width_operator: str
     variant: Variant
     noise_snr_db: float | Literal["auto"] | None
+    noise_after: float | None
     seed: int
     untie: bool
     depth_init: DepthInit

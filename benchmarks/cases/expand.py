@@ -136,18 +136,31 @@ def _gamma(roundings: int, dtype: torch.dtype = torch.float32) -> float:
     return roundings * unit / (1 - roundings * unit)
 
 
+def product_shape(operations: int, largest: int) -> tuple[int, int, int]:
+    """Side, inner size and number of square products `[side, inner] @ [inner, side]` that take so many operations.
+
+    The side is at most `largest`, and less where a single product has more operations than that: one of 8192^3 in place of two
+    GFLOP was a floor of up to 500 times the work. The inner size makes up for what the side leaves over, to a multiple of 16.
+    """
+    side = min(largest, max(64, round((operations / 2) ** (1 / 3)) // 64 * 64))
+    count = max(1, int(operations / (2 * side**3)))
+    inner = max(16, round(operations / (2 * side**2 * count) / 16) * 16)
+    return side, inner, count
+
+
 def _products(setting: Setting, operations: int, dtype: torch.dtype) -> Provider:
-    """As many operations as products of one good shape take."""
-    side = max(1, (8192 if setting.kind == "cuda" else 1024) // setting.shrink)
-    left, right, out = (data((side, side), dtype, setting.device) for _ in range(3))
-    count = max(1, round(operations / (2 * side**3)))
+    """As many operations as the case takes, as products of one good shape."""
+    largest = max(64, (8192 if setting.kind == "cuda" else 1024) // setting.shrink)
+    side, inner, count = product_shape(operations, largest)
+    left, right = data((side, inner), dtype, setting.device), data((inner, side), dtype, setting.device)
+    out = data((side, side), dtype, setting.device)
 
     def run() -> None:
         for _ in range(count):
             torch.mm(left, right, out=out)
 
     def check(_: Any) -> None:
-        bound = _gamma(side + 1) * (left.double().abs() @ right.double().abs())
+        bound = _gamma(inner + 1) * (left.double().abs() @ right.double().abs())
         value = left.double() @ right.double()
         assert ((out.double() - value).abs() <= bound + torch.finfo(dtype).eps * (value.abs() + bound)).all()
 

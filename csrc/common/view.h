@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "dtype.h"
+#include "extents.h"
 
 namespace gk {
 
 struct View {
   char* data = nullptr;
   DType dtype = DType::kFloat32;
-  std::vector<int64_t> sizes, strides;
+  Extents sizes, strides;
 
   int64_t numel() const {
     int64_t n = 1;

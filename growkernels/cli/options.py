@@ -46,7 +46,8 @@ GROWTH: dict[str, Help] = {
         DEPTH,
         "SPEC",
         "Instead of --depth: the source layer of every target layer, from 0, with ranges and groups: "
-        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1).",
+        "'0-5,(6-11)*2' runs layers 6 to 11 twice. 'paper:12-345*7-6' reads the Gstack paper's notation (digits from 1). "
+        "Second and later copies are the new ones, which llama_pro, zero, random and average make of their kind.",
     ),
     "depth_operator": Help(
         DEPTH,
@@ -92,6 +93,12 @@ GROWTH: dict[str, Help] = {
         "function stays. With [bold]none[/], copies stay equal for ever unless the training uses dropout. "
         "[bold]auto[/]: 10 for hypercloning and net2net, none for the others.",
     ),
+    "noise_after": Help(
+        NOISE,
+        "ALPHA",
+        "Blend every matrix with ALPHA of fresh noise at the end, as Gstack does after stacking: 0.2 helped a little there, "
+        "more hurt. It changes the function.",
+    ),
     "seed": Help(
         NOISE,
         "S",
@@ -115,7 +122,7 @@ GROWTH: dict[str, Help] = {
         "into Qwen3-MoE, Qwen2 into Qwen2-MoE, OLMo-2 into FlexOlmo.",
     ),
     "granularity": Help(EXPERTS, "G", "Of --moe: each expert has 1/G of the ffn size; E and K are multiples of G."),
-    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, with --granularity G"),
+    "top_k": Help(EXPERTS, "K", "Of --moe: how many experts a token is sent to.", default="2, or G"),
     "shared": Help(
         EXPERTS, "", "Of --moe: the dense network stays, as a shared expert; the others start at zero (Qwen2 only)."
     ),

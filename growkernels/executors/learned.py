@@ -58,6 +58,12 @@ def expand_rules(hows: Sequence[Learned], weights: Sequence[Tensor], matrices: M
     Products are shared where that is less work: every layer of the source has them once, and not every layer of the target.
     Follows `torch.autocast`.
     """
+    if hows[0].weights:
+        # No axis changes: tensors of any form are rows of numbers.
+        flat = [weight.reshape(1, -1) for weight in weights]
+        depth = weights[0].new_tensor([how.weights for how in hows], dtype=torch.float32)
+        mixed = ops.expand_many([Expansion(flat, None, None, depth)], _arithmetic(weights))[0]
+        return mixed.reshape(len(hows), *hows[0].shape)
     blocks = list(_blocks(hows[0]))
     if len(blocks) == 1:
         return _grow(hows, weights, blocks[0], matrices)
@@ -132,13 +138,9 @@ def _expansion(
     hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]
 ) -> Expansion:
     """Whole matrices and the mix; sides of whole heads are left as they are."""
-    depth = torch.stack([_coefficients(how, weights[0], matrices) for how in hows])
+    depth = torch.stack([matrices[how.mix][how.row] for how in hows])
     b, a = ([None if p.matrix is None or p.block > 1 else matrices[p.matrix] for p in block.sides] + [None])[:2]
     return cast_factors(Expansion([weight[block.source] for weight in weights], b, a, depth))
-
-
-def _coefficients(how: Learned, weight: Tensor, matrices: Mapping[str, Tensor]) -> Tensor:
-    return weight.new_tensor(how.weights, dtype=torch.float32) if how.weights else matrices[how.mix][how.row]
 
 
 def _grow(hows: Sequence[Learned], weights: Sequence[Tensor], block: _Block, matrices: Mapping[str, Tensor]) -> Tensor:

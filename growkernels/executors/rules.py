@@ -49,7 +49,7 @@ def _check_learned(source: Tensors, rule: Rule, learned: Learned) -> None:
     for name in rule.sources:
         if (found := source.tensors[name].shape) != shape:
             raise GrowthError(f"{rule.target} needs {name} of shape {list(shape)}; it has {list(found)}.")
-    if not 1 <= len(shape) <= 2:
+    if not learned.weights and not 1 <= len(shape) <= 2:
         raise GrowthError(f"{rule.target} has {len(shape)} axes; learned growth takes matrices and vectors.")
 
 

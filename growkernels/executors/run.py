@@ -17,6 +17,7 @@ from growkernels.executors.preflight import Matrices, Preflight
 from growkernels.executors.rules import is_moved, source_of
 from growkernels.executors.sinks.base import Sink
 from growkernels.executors.sources.base import Tensors, TensorSource
+from growkernels.ops.tile.packing import buffer_numel
 from growkernels.plans import Learned, Rule, Tile
 
 
@@ -103,13 +104,23 @@ def peak_memory(
     used: dict[torch.device, int] = {}
     most: dict[torch.device, int] = {}
     for bucket, used_up in buckets(rules, size):
+        buffers: dict[torch.device, int] = {}
         for rule in bucket:
             device = source.device(rule.source)
             used[device] = used.get(device, 0) + rule.spec.nbytes
-            most[device] = max(most.get(device, 0), used[device])
+            buffers[device] = buffers.get(device, 0) + buffer_bytes(rule)
+        for device, more in buffers.items():
+            most[device] = max(most.get(device, 0), used[device] + more)
         for name in filter(freed, used_up):
             used[source.device(name)] -= source.tensors[name].nbytes
     return most
+
+
+def buffer_bytes(rule: Rule) -> int:
+    """Bytes of a buffer that a target is computed in before it is copied to its place; mostly none."""
+    if not isinstance(rule.how, Tile) or not rule.how.is_random:
+        return 0
+    return buffer_numel(rule.how) * rule.spec.nbytes // max(rule.spec.numel, 1)
 
 
 def unchanged(source: Tensors, rules: Sequence[Rule]) -> dict[str, Rule]:

@@ -18,15 +18,14 @@ from growkernels.layouts.knobs import MISSING, config_object, quiet, read, set_p
 from growkernels.layouts.routing import (
     APPROXIMATE,
     BALANCE,
-    COUNTS,
     GROUPS,
     ROUTINGS,
     SHARED,
     SIZES,
-    TOP_KS,
     Routing,
     changes,
 )
+from growkernels.plans.active import COUNTS, TOP_KS
 
 _NUMBER = re.compile(r"(?<=experts\.)\d+(?=\.)")
 

@@ -105,5 +105,6 @@ def _check_layers(
             how = "of another shape" if differ[0] in built[layer] and differ[0] in held[source] else "alone"
             raise GrowthError(
                 f"layer {layer} of the target is to be layer {source} of the source, and one of the two has {what} {how}: "
-                f"the config cannot say this order. Keep each layer in a place of its kind."
+                f"the config cannot say this order. Keep each layer in a place of its kind: "
+                f"by whole copies of the stack, or by block."
             )

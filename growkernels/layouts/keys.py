@@ -53,6 +53,8 @@ LAYER_LISTS = frozenset(
         "layer_rope_theta activation_sparsity_pattern num_attention_heads_per_layer intermediate_size"
     )
 )
+#: Config keys of the labels of a classifier.
+LABELS = ("num_labels", "id2label", "label2id")
 #: Config lists of layer numbers, counted from the value.
 LAYER_NUMBERS: dict[str, int] = {
     "mlp_only_layers": 0,

@@ -17,10 +17,13 @@ from transformers.utils import logging
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Ratio, Symbol
 from growkernels.layouts.family import Family
-from growkernels.layouts.keys import LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
+from growkernels.layouts.keys import LABELS, LAYERS, PINNED, POSITIONS, SAME_AS_HIDDEN, SYMBOLS
 
 #: How attention is computed says nothing about the weights, and asks for packages that may not be there.
 RUNTIME_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+
+#: Of more labels than this only the number is read: transformers checks each of them 10 times for every config it makes.
+FEW_LABELS = 1000
 
 MISSING: Any = object()
 
@@ -48,7 +51,9 @@ def quiet() -> Iterator[None]:
 
 def config_object(family: Family, config: Mapping[str, Any], remedy: str = "Fix config.json.") -> PreTrainedConfig:
     """The config as transformers reads it; of other classes, its keys as attributes. Raises GrowthError where it does not."""
-    stored = {key: _decoded(value) for key, value in copy.deepcopy(dict(config)).items() if key not in RUNTIME_KEYS}
+    many_labels = _has_many_labels(config)
+    left_out = (*RUNTIME_KEYS, *LABELS) if many_labels else RUNTIME_KEYS
+    stored = {key: _decoded(copy.deepcopy(value)) for key, value in config.items() if key not in left_out}
     if family.build is not None:
         return cast(PreTrainedConfig, SimpleNamespace(**stored))
     try:
@@ -58,10 +63,22 @@ def config_object(family: Family, config: Mapping[str, Any], remedy: str = "Fix 
     except Exception as error:  # transformers and its validators raise many kinds
         reason = " ".join(str(error).split()).rstrip(".")
         raise GrowthError(f"transformers cannot read this {family.model_type} config: {reason}. {remedy}") from error
+    if many_labels:
+        names, number = config.get("id2label"), config.get("num_labels")
+        count = number if names is None else len(names)
+        if count is not None:
+            # Past the class's own checks of what is set.
+            vars(loaded)["id2label"] = dict.fromkeys(range(count), "")
     if not isinstance(loaded.dtype, torch.dtype | None):
         given = stored["torch_dtype"] if stored.get("dtype") is None else stored["dtype"]
         raise GrowthError(f"config.json sets dtype to {given!r}; expected the name of a dtype, such as bfloat16.")
     return loaded
+
+
+def _has_many_labels(config: Mapping[str, Any]) -> bool:
+    values = [config.get(key) for key in LABELS]
+    counts = [len(value) if isinstance(value, dict) else value for value in values]
+    return any(isinstance(count, int) and count > FEW_LABELS for count in counts)
 
 
 def _decoded(value: Any) -> Any:
@@ -269,7 +286,9 @@ def _fitting(
             sizes.setdefault(symbol, _one(held(loaded, found)))
     if len(sizes) < 2 or sizes["hidden"] % head_dim:
         return ""
-    return f", such as to {sizes['hidden'] // head_dim} heads, or to a hidden size of {sizes['heads'] * head_dim}"
+    hidden, heads = sizes["hidden"], sizes["heads"]
+    larger = f", or head_dim to {hidden // heads}" if hidden % (heads * head_dim) == 0 else ""
+    return f", such as to {hidden // head_dim} heads, or to a hidden size of {heads * head_dim}{larger}"
 
 
 def held_size(family: Family, knobs: Knobs, sizes: Mapping[str, int]) -> Callable[[PreTrainedConfig, str], Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout
@@ -111,7 +111,9 @@ def mixture_config(
     # With what is not stored because it is the dense class's default: that of the other class may differ.
     full = json.loads(dense.to_json_string(use_diff=False))
     known = vars(CONFIG_MAPPING[mixture.model_type]())
-    kept = {key: value for key, value in full.items() if key in known and key not in ("architectures", "model_type")}
+    # What every config has is only written where it was.
+    general = vars(PreTrainedConfig()).keys() - config.keys() - {"tie_word_embeddings"}
+    kept = {key: value for key, value in full.items() if key in known and key not in general}
     architecture = (
         mixture.stem + layout.architecture[layout.architecture.index("For") :] if "For" in layout.architecture else ""
     )
@@ -120,9 +122,7 @@ def mixture_config(
             f"moe: {mixture.model_type} has no class for {layout.architecture}; grow a ForCausalLM model."
         )
     made = {**kept, **mixture.values, **values, "model_type": mixture.model_type, "architectures": [architecture]}
-    made |= {
-        key: copy.deepcopy(config[key]) for key in ("dtype", "torch_dtype", "tie_word_embeddings") if key in config
-    }
+    made |= {key: copy.deepcopy(config[key]) for key in ("dtype", "torch_dtype") if key in config}
     family = FAMILIES[mixture.model_type]
     loaded = config_object(family, made)
     for key in values:

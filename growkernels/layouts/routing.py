@@ -14,9 +14,7 @@ from transformers import PreTrainedConfig
 from growkernels.layouts.keys import words
 from growkernels.layouts.knobs import MISSING, read, text_config
 
-#: Keys of the number of routed experts, of those for a token, of groups of experts, and of the balance loss, by preference.
-COUNTS = words("n_routed_experts num_local_experts num_experts moe_num_experts ffn_config.moe_num_experts")
-TOP_KS = words("num_experts_per_tok moe_k moe_topk num_experts_per_token ffn_config.moe_top_k top_k_experts")
+#: Keys of groups of experts, and of the balance loss, by preference.
 GROUPS = words("n_group topk_group num_expert_group")
 BALANCE = words("router_aux_loss_coef aux_loss_coef ffn_config.moe_loss_weight")
 #: Keys of the ffn size of an expert, by preference.

@@ -20,13 +20,14 @@ class Layer:
 
     `identity`: it adds nothing to the residual stream, because what it writes there is zero (`writes_stream`). `fresh`: its
     weights are drawn as those of a new model. `averaged`: they are the mean of its source layer's and a neighbor's.
-    `divisor`: what it writes to the stream is divided by it.
+    `partner`: that neighbor, which is found in the model. `divisor`: what it writes to the stream is divided by it.
     """
 
     source: int
     identity: bool = False
     fresh: bool = False
     averaged: bool = False
+    partner: int = -1
     divisor: int = 1
 
 
@@ -37,7 +38,8 @@ def plain(order: Sequence[int]) -> tuple[Layer, ...]:
 
 def repeats(order: Sequence[int]) -> tuple[bool, ...]:
     """For each entry whether it stands further in front already: the second and later copies of a layer are the new ones."""
-    return tuple(source in order[:place] for place, source in enumerate(order))
+    first = {source: place for place, source in reversed(list(enumerate(order)))}
+    return tuple(first[source] < place for place, source in enumerate(order))
 
 
 @dataclass(frozen=True, slots=True)

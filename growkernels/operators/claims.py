@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import frexp, log10
 
 from growkernels.layouts.base import ModelLayout, Ratio
+from growkernels.operators import noise_after
 from growkernels.operators.base import DepthOperator, ExpertGrowth, Layer, Ratios, WidthOperator
 from growkernels.operators.dead import dead_units
 from growkernels.operators.patterns import pattern_warnings
@@ -44,6 +45,8 @@ def make_claims(
         claims.append(
             _weights_claim("experts", experts.why, rules) if experts.preserves else Claim("experts", "no", experts.why)
         )
+    if options.noise_after is not None:
+        claims.append(noise_after.claim(options.noise_after))
     narrowed = sorted(
         {
             f"{source} to {rule.spec.dtype}"
@@ -151,13 +154,16 @@ def make_warnings(
     if any(isinstance(rule.how, Learned) for rule in rules):
         warnings += _learned_warnings(width, options)
     elif copies and all(tile.noise is None for tile in tiles):
+        remedy = "Use noise (10 dB is the default) unless something else breaks it."
+        if options.width_operator not in ("hypercloning", "net2net"):
+            remedy = f"{options.width_operator} takes no noise: train with dropout, or take net2net."
         warnings.append(
             "Symmetry lock: without noise the copies of a feature get equal gradients, and without dropout they stay equal for "
-            "ever: the target trains like the source. Use noise (10 dB is the default) unless something else breaks it."
+            f"ever: the target trains like the source. {remedy}"
         )
     elif copies:
-        warnings += _still_equal(rules) + _lost_noise(rules)
-    warnings += dead_units(rules, layout)
+        warnings += _still_equal(rules)
+    warnings += [*_lost_noise(rules), *dead_units(rules, layout)]
     if list(layer_index) != list(range(layout.num_layers)):
         warnings += [*layout.depth_warnings, *pattern_warnings(layout, layer_index)]
         unused = sorted({*range(layout.num_layers)} - {*layer_index}) if options.depth_operator != "ligo" else []

@@ -14,9 +14,10 @@ from growkernels.operators.base import DepthOperator, Layer, Made, Ratios, Width
 from growkernels.operators.claims import make_claims, make_warnings
 from growkernels.operators.experts import grow_experts
 from growkernels.operators.head_dim import check_heads, widen_heads
-from growkernels.operators.layer_rules import check_layers, faded, in_layer, neighbor
+from growkernels.operators.layer_rules import checked, faded, in_layer
 from growkernels.operators.layers import MAX_LAYERS, parse_layers
 from growkernels.operators.ligo import LIGO_DEPTH, LIGO_WIDTH
+from growkernels.operators.noise_after import with_noise
 from growkernels.operators.registry import depth_operators, width_operators
 from growkernels.operators.untie import untied
 from growkernels.options import GrowthOptions
@@ -32,6 +33,7 @@ from growkernels.plans import (
     Totals,
     noise_key,
 )
+from growkernels.plans.active import active_share, share_of
 
 _Operator = TypeVar("_Operator")
 
@@ -50,8 +52,8 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
     layers = _layers(layout, options, depth)
     if options.fade:
         layers = faded(layers, depth)
-    check_layers(layers, layout)
     _refuse_quantized(layout, options, depth, layers)
+    layers = checked(layers, layout)
     index = tuple(layer.source for layer in layers)
     ratios = width.ratios(layout, options)
     if depth is LIGO_DEPTH and width is not LIGO_WIDTH:
@@ -103,7 +105,10 @@ def make_plan(layout: ModelLayout, options: GrowthOptions) -> Plan:
             if layer is not None and not depth.mixes:
                 how = in_layer(how, layers[layer], one.tensor, target)
                 if isinstance(how, Learned) and layers[layer].averaged:
-                    drawn = (*sources, _in_layer(tensor, neighbor(index[layer], layout)))
+                    drawn = (*sources, _in_layer(tensor, layers[layer].partner))
+            if options.noise_after is not None:
+                hidden = int(layout.sizes["hidden"] * ratios["hidden"])
+                how = with_noise(how, one.tensor, options.noise_after, hidden, len(index))
             rules.append(_rule(one.tensor, layer, () if one.new else drawn, how, options, one.drawn_as))
     head = layout.ties.get(layout.head_name or "", layout.head_name) if layout.tied_head else None
     dtype = None if options.dtype == "keep" else options.dtype
@@ -173,10 +178,11 @@ def _refuse_quantized(
     layout: ModelLayout, options: GrowthOptions, depth: DepthOperator, layers: Sequence[Layer]
 ) -> None:
     """Quantized weights are copied and nothing else."""
-    if layout.quantized and (depth.mixes or options.dtype != "keep" or any(layer.identity for layer in layers)):
+    copied = all(layer == Layer(layer.source) for layer in layers)
+    if layout.quantized and (depth.mixes or options.dtype != "keep" or not copied):
         raise GrowthError(
-            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack "
-            f"or interpolate, or layers), and nothing else. For more, dequantize the model and save it again."
+            f"the weights are quantized ({layout.quantized}): their layers can be copied as they are (depth_operator gstack, "
+            f"interpolate, solar, midas, lidas or layers), and nothing else. For more, dequantize the model and save it."
         )
 
 
@@ -269,7 +275,7 @@ def _rule(
         how = replace(how, row=layer or 0)
     elif how.is_random:
         key = drawn_as.replace("{}", str(layer)) if drawn_as else name
-        how = replace(how, key=noise_key(options.seed, key))
+        how = how.with_key(noise_key(options.seed, key))
     # What is no weight, such as a table of ids, stays what it is.
     kept = options.dtype == "keep" or tensor.spec.dtype not in DTYPE_BYTES
     spec = TensorSpec(how.shape, tensor.spec.dtype if kept else options.dtype)
@@ -278,12 +284,13 @@ def _rule(
 
 def _totals(layout: ModelLayout, tied_head: str | None) -> Totals:
     tensors = layout.tensors.values()
-    products = [t.spec.numel for t in tensors if t.input_axis is not None]
+    active = active_share(layout.config)
+    products = [t.spec.numel * share_of(t.name, active) for t in tensors if t.input_axis is not None]
     if tied_head is not None:
         products.append(layout.tensors[tied_head].spec.numel)
     return Totals(
         parameters=sum(t.spec.numel for t in tensors),
         nbytes=sum(t.spec.nbytes for t in tensors),
-        flops_per_token=2 * sum(products),
+        flops_per_token=round(2 * sum(products)),
         layers=layout.num_layers,
     )

@@ -36,7 +36,10 @@ def grow_experts(
     alone = not asked[option].with_width or options.expert_noise_db is not None or not whole
     if max(ratios.values()) > 1 and alone:
         given = option if options.expert_noise_db is None else "expert_noise_db"
-        raise GrowthError(f"{given} and a wider model cannot be had at once; grow in two steps, the width first.")
+        other = ", or with hypercloning by a ratio" if asked[option].with_width and not whole else ""
+        raise GrowthError(
+            f"{given} and a wider model cannot be had at once; grow in two steps, the width first{other}."
+        )
     if options.noise_snr_db == "auto":
         options = replace(options, noise_snr_db=asked[option].noise_snr_db)
     return asked[option].begin(layout, options)

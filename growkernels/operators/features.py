@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import gcd
 
 from growkernels.errors import GrowthError
 from growkernels.layouts.base import Axis, ModelLayout, Part
@@ -80,11 +81,14 @@ def _part(part: Part, layout: ModelLayout, ratios: Ratios, fresh: bool) -> Featu
             for s in found.segments
         )
         return Features(tuple(segments), found.shares)
+    if isinstance(ratio, int) and not fresh and part.symbol != "vocab":
+        return Features((Segment(0, part.size, ratio),), (ratio,))
     target = part.size * ratio
     if target != int(target):
+        held = layout.sizes.get(part.symbol, part.size)
         raise GrowthError(
-            f"the sizes asked for make {float(target):g} features of {part.size} ({part.symbol}); expected a whole number: "
-            f"give a size that is {ratio.denominator} times a whole number over {part.size}."
+            f"{part.size} features of some {part.symbol} would become {float(target):g}, as {held} become {held * ratio}; "
+            f"give a multiple of {held // gcd(held, part.size)}."
         )
     if part.symbol == "vocab":
         # New tokens get the mean row: scores and embeddings among those of the others, before anything is learned of them.

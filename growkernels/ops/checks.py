@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from operator import itemgetter
 from typing import Any, NoReturn
@@ -84,6 +85,12 @@ def check_gradients(outs: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
             "in-place ops do not record gradients, and out or the source requires grad; "
             "call them under torch.no_grad(), or use the functional form"
         )
+
+
+def unrecorded() -> AbstractContextManager[None]:
+    """For calls of ops whose tensors are known to require no grad: they look at every one of a list while gradients are
+    recorded, which takes 0.2 of 1.2 us for a small tensor."""
+    return nullcontext() if torch.compiler.is_compiling() else torch.no_grad()
 
 
 def check_dtype(what: str, dtype: torch.dtype) -> None:

@@ -60,6 +60,11 @@ def grow_training_files(source: Source, plan: Plan, folder: Path) -> tuple[str, 
         raise GrowthError(
             "learned growth has no rule for the optimizer's state: grow without --optimizer, and start with a new optimizer."
         )
+    if plan.config.get("architectures") != plan.source_config.get("architectures"):
+        raise GrowthError(
+            "the grown model is of another class, with other tensors than the optimizer has states of: grow without "
+            "--optimizer, and start with a new optimizer."
+        )
     saved = _read(path)
     live, own = _as_live(source, plan)
     optimizer = rebuilt(path, saved, live)

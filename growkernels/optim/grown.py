@@ -168,7 +168,7 @@ class GrownOptimizer:
         place = names.index(at.origin) if at.origin in names else None
         found = scales(rule)
         old = self._source.tensors[rule.source].shape if rule.sources else rule.spec.shape
-        copied = isinstance(rule.how, Tile) and not rule.how.draws_nothing
+        copied = isinstance(rule.how, Tile) and not rule.how.draws_nothing and found.is_even
         factors = self.kind.factors(found, group, old, tuple(parameter.shape)) if copied else {}
         return Member(parameter, at.name, place, found, factors)
 
@@ -183,8 +183,10 @@ class GrownOptimizer:
         for entry, value in held.items():
             if self.kind.entries[entry].form == "number" or value is None:
                 found[entry] = value.clone() if isinstance(value, Tensor) else value
-            else:
-                found[entry] = self._grown[self._label(entry).format(rule.target)]
+            elif (grown := self._grown.get(self._label(entry).format(rule.target))) is not None:
+                found[entry] = grown
+            else:  # of several sources one has made no step
+                return self._initial(parameter, group)
         return found
 
     def _initial(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -145,6 +145,12 @@ LION = Kind({"exp_avg": _FIRST}, _lion)
 _EIGHT_BIT = ("bitsandbytes", "torchao")
 
 
+def divides_decay(kind: Kind, group: Group) -> bool:
+    """Whether weight decay goes through the division by second moments, with the gradient."""
+    coupled = kind.factors is _coupled or (kind.factors is _either and not group.get("decoupled_weight_decay", False))
+    return coupled and bool(group.get("weight_decay"))
+
+
 def kind_of(optimizer: Optimizer) -> Kind:
     """The kind of an optimizer. Raises GrowthError for one that is not known."""
     cls = type(optimizer)

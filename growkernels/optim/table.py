@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from growkernels.optim.hooks import unwrapped
-from growkernels.optim.kinds import Factor, kind_of
+from growkernels.optim.kinds import Factor, divides_decay, kind_of
 from growkernels.optim.scales import scales
 from growkernels.plans import Plan, Rule, Tile
 
@@ -72,7 +72,7 @@ def table(plan: Plan, optimizer: Any) -> Table:
     for rule in plan.rules:
         found = scales(rule)
         shape = _source_shape(rule)
-        fits = type(inner).__name__ != "Muon" or len(rule.spec.shape) == 2
+        fits = found.is_even and (type(inner).__name__ != "Muon" or len(rule.spec.shape) == 2)
         factors = kind.factors(found, group, shape, rule.spec.shape) if fits else {}
         rows.append(Row(rule.target, found.weight, found.copies, found.gradient, factors, _why_not(rule, group, inner)))
     return Table(tuple(rows), tuple(_reasons(plan, kind.note)))
@@ -87,6 +87,12 @@ def _reasons(plan: Plan, note: str) -> list[str]:
     reasons = [claim.reason for claim in plan.claims if claim.holds == "no"]
     if any(isinstance(rule.how, Tile) and rule.how.noise is not None for rule in plan.rules):
         reasons.append("noise makes the copies differ; moments and factors are those without it")
+    tiles = [(rule.target, rule.how) for rule in plan.rules if isinstance(rule.how, Tile) and rule.how.diagonal]
+    uneven = next((name for name, tile in tiles if tile.n_out % tile.n_in), None)
+    if uneven is not None:
+        reasons.append(f"{uneven} reads some copies of its input only, which then get gradients that the others do not")
+    if plan.options.get("expert_split"):
+        reasons.append("the slices of an expert differ, and with them the gradients of their rows in the router")
     if plan.options.get("untie"):
         reasons.append("the untied head and the embedding get gradients of their own, which the source adds")
     return reasons + ([note] if note else [])
@@ -96,12 +102,16 @@ def _why_not(rule: Rule, group: Any, optimizer: Any) -> str:
     tile = rule.how
     if not isinstance(tile, Tile) or tile.is_identity:
         return ""
-    if any(axis.has_new for axis in tile.axes):
+    if any(axis.has_new or axis.has_mean for axis in tile.axes):
         return "new entries have gradients of their own"
     if tile.shift and group.get("weight_decay"):
         return "the decay pulls the stored value, which is shifted"
     if tile.diagonal and type(optimizer).__name__ == "Adafactor":
         return "training fills the zero blocks, so that the root mean square is no fixed multiple"
+    if tile.diagonal and divides_decay(kind_of(optimizer), group):
+        return "L2 pulls at the blocks that hold the weights alone, and is divided by second moments block by block"
+    if not scales(rule).is_even:
+        return "its features have different numbers of copies, for which no lr of one tensor is right: moments alone"
     if scales(rule).runs:
         return "its parts have different numbers of copies, and one eps"
     return ""

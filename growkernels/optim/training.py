@@ -46,6 +46,8 @@ class Training:
             raise GrowthError(f"multipliers is {multipliers!r}; expected step, groups or None.")
         if not listed and state is not None:
             raise GrowthError(f"state is {state!r}, and no optimizer is given whose state that could be.")
+        if not listed and masters:
+            raise GrowthError("masters are given, and no optimizer that trains them.")
         names = {id(parameter): name for name, parameter in source.parameters.items()}
         self._masters = masters
         #: Of the parameters that have one, by name.
@@ -60,7 +62,7 @@ class Training:
         names |= {id(master): name for name, master in self._of.items()}
         if listed:
             _check_gradients({**source.parameters, **{_MASTER.format(name): one for name, one in self._of.items()}})
-        # What a learned operator makes of moments is a guess.
+        # By least squares, moments of learned growth are a heuristic: on request only.
         chosen: State = state or ("fresh" if plan.is_learned else "grow")
         self.optimizers = [
             GrownOptimizer(one, number, source, names, chosen, multipliers) for number, one in enumerate(listed)

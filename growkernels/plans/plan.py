@@ -68,8 +68,8 @@ class Plan:
 
         What only became wider is not among them.
         """
-        index = self.layer_index
-        new = {place for place, source in enumerate(index) if source in index[:place]}
+        first = {source: place for place, source in reversed(list(enumerate(self.layer_index)))}
+        new = {place for place, source in enumerate(self.layer_index) if first[source] < place}
         return tuple(rule.target for rule in self.rules if rule.layer in new)
 
     def with_rules(self, rules: tuple[Rule, ...]) -> Plan:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
+from growkernels.plans.active import active_share, share_of
 from growkernels.plans.plan import Claim, Plan
 from growkernels.plans.rule import Kind, Rule
 from growkernels.plans.totals import Totals
@@ -15,7 +17,7 @@ from growkernels.rules.learned import Learned
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The tensors of one kind: `count` of them, one in each layer where `name` holds `{}`.
+    """The tensors of one kind: `count` of them, one in each layer where `name` holds `{}`, and for each expert where `*`.
 
     `rule` is in words. Shapes, parameters and bytes are the target's, the latter two and FLOPs per token summed over `count`.
     """
@@ -55,12 +57,14 @@ class Summary:
 
 
 def summarize(plan: Plan) -> Summary:
-    """Rows in the order of the plan, one for the rules that differ in their layer only."""
+    """Rows in the order of the plan, one for the rules that differ in their layer and expert only."""
+    active = active_share(plan.config)
     groups: dict[tuple[Any, ...], list[Rule]] = {}
     for rule in plan.rules:
         words = rule.describe()
-        groups.setdefault((rule.group or rule.target, words, rule.spec), []).append(rule)
-    rows = tuple(_row(name, words, rules, plan.tied_head) for (name, words, _), rules in groups.items())
+        name = re.sub(r"(?<=\bexperts\.)\d+(?=\.)", "*", rule.group or rule.target)
+        groups.setdefault((name, words, rule.spec), []).append(rule)
+    rows = tuple(_row(name, words, rules, plan.tied_head, active) for (name, words, _), rules in groups.items())
     target = Totals(
         parameters=sum(row.parameters for row in rows),
         nbytes=sum(row.nbytes for row in rows),
@@ -98,7 +102,7 @@ def connection_rate(layer_index: Sequence[int]) -> float | None:
     return sum(after == before + 1 for before, after in pairs) / len(pairs) if pairs else None
 
 
-def _row(name: str, words: str, rules: Sequence[Rule], tied_head: str | None) -> Row:
+def _row(name: str, words: str, rules: Sequence[Rule], tied_head: str | None, active: float) -> Row:
     first = rules[0]
     parameters = sum(rule.spec.numel for rule in rules)
     is_product = first.how.sum_axis is not None or first.target == tied_head
@@ -112,5 +116,5 @@ def _row(name: str, words: str, rules: Sequence[Rule], tied_head: str | None) ->
         dtype=first.spec.dtype,
         parameters=parameters,
         nbytes=sum(rule.spec.nbytes for rule in rules),
-        flops_per_token=2 * parameters if is_product else 0,
+        flops_per_token=round(2 * parameters * share_of(name, active)) if is_product else 0,
     )

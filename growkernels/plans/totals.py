@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Totals:
     """Stored parameters, their bytes, floating-point operations per token, and layers.
 
-    FLOPs count 2 per weight of every matrix product, a tied LM head included; attention scores, norms and lookups are left
-    out. All zero where unknown.
+    FLOPs count 2 per weight of every matrix product, a tied LM head included, and of experts those that a token is sent to;
+    attention scores, norms and lookups are left out. All zero where unknown.
     """
 
     parameters: int = 0

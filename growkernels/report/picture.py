@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from growkernels.errors import GrowthError
-from growkernels.plans import NEW, IndexVector, Plan, Rule, Tile
+from growkernels.plans import MEAN, NEW, IndexVector, Plan, Rule, Tile
 from growkernels.plans.summary import Row, summarize
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ _ZERO, _PLUS, _MINUS = "#f3f4f6", "#b4441c", "#0b6e63"
 #: Tints of the parts of a fused matrix, in order.
 _PARTS = ("#d6e6f7", "#e3dcf5", "#fbe8c8", "#dcefdc")
 _COLUMNS, _MOST_PANELS, _MOST_LABELS, _MOST_ROWS = 4, 12, 12, 14
+
+
+#: Labels of bands that are no copies.
+_COPY: dict[int, str] = {NEW: "new", MEAN: "mean"}
 
 
 class _Matrix(NamedTuple):
@@ -126,7 +130,7 @@ def _bands(axis: IndexVector) -> list[_Band]:
         size = segment.size / axis.size / (segment.copies * segment.groups)
         for _ in range(segment.groups):
             for copy in range(segment.copies):
-                bands.append(_Band(start, size, part, NEW if segment.start == NEW else copy))
+                bands.append(_Band(start, size, part, min(segment.start, copy)))
                 start += size
     return bands
 
@@ -145,7 +149,8 @@ def _draw_matrix(ax: Axes, matrix: _Matrix) -> None:
     for row in rows:
         for column in columns:
             x, y, w, h = column.start * width, row.start * height, column.size * width, row.size * height
-            signal = not tile.diagonal or column.copy == row.copy % tile.n_in
+            sourced = row.copy >= 0 and column.copy >= 0
+            signal = sourced and (not tile.diagonal or column.copy == row.copy % tile.n_in)
             tint = _PARTS[max(row.part, column.part) % len(_PARTS)] if signal else _ZERO
             blocks.append((Rectangle((x, y), w, h), tint))
             noise, color = _noise(matrix, row, column)
@@ -154,7 +159,7 @@ def _draw_matrix(ax: Axes, matrix: _Matrix) -> None:
                 corners.append((Polygon([(x, y), (x + corner, y), (x, y + corner)]), color))
             if most <= _MOST_LABELS:
                 middle = y + h * (0.36 if noise else 0.5)
-                value = _signal(tile.divisor) if signal else "0"
+                value = _signal(_divisor(matrix, row, column)) if signal else _unsourced(tile, row, column)
                 ax.text(x + w / 2, middle, value, size=size, ha="center", va="center", color=_INK if signal else _FAINT)
                 if noise:
                     ax.text(x + w / 2, y + h * 0.70, noise, size=size - 1, ha="center", va="center", color=color)
@@ -192,10 +197,27 @@ def _signal(divisor: float) -> str:
     return rf"$W/{divisor:g}$" if divisor == round(divisor) else rf"$W/{divisor:.3g}$"
 
 
+def _divisor(matrix: _Matrix, row: _Band, column: _Band) -> float:
+    """What a block is divided by, its segments' own divisors among it."""
+    divisor, tile = matrix.tile.divisor, matrix.tile
+    for axis, band in ((tile.output, row), (tile.sum_axis, column)):
+        own = tile.divisors[axis] if tile.divisors and axis is not None else ()
+        divisor *= own[band.part] if own else 1.0
+    return divisor
+
+
+def _unsourced(tile: Tile, row: _Band, column: _Band) -> str:
+    """What stands in a block without a source, or away from the diagonal."""
+    if NEW not in (row.copy, column.copy):
+        return "mean" if MEAN in (row.copy, column.copy) else "0"
+    fill = tile.fill[0 if row.copy != NEW else 1 if column.copy != NEW else 2]
+    return "rand" if fill.std != 0 else f"{fill.mean:g}"
+
+
 def _noise(matrix: _Matrix, row: _Band, column: _Band) -> tuple[str, str]:
     """The noise of a block as a formula, and its color; empty where there is none."""
     tile, n_in = matrix.tile, matrix.tile.n_in
-    if tile.noise is None or n_in < 2 or NEW in (row.copy, column.copy):
+    if tile.noise is None or n_in < 2 or min(row.copy, column.copy) < 0:
         return "", _INK
     pairs, pair = n_in // 2, column.copy // 2
     name = str(row.copy + 1) if tile.n_out > 1 else ""
@@ -210,7 +232,7 @@ def _label_copies(ax: Axes, rows: list[_Band], columns: list[_Band], width: floa
     for axis, bands, length in ((ax.xaxis, columns, width), (ax.yaxis, rows, height)):
         axis.set_ticks([(band.start + band.size / 2) * length for band in bands])
         fused = any(band.part for band in bands)
-        names = [f"{'abcdefgh'[band.part % 8] if fused else ''}{band.copy + 1}" for band in bands]
+        names = [f"{'abcdefgh'[band.part % 8] if fused else ''}{_COPY.get(band.copy, band.copy + 1)}" for band in bands]
         axis.set_ticklabels(names if len(bands) <= _MOST_LABELS else [""] * len(bands))
     ax.tick_params(length=0, labelsize=9, labelcolor=_FAINT, top=True, labeltop=True, bottom=False, labelbottom=False)
     ax.set_ylabel("output copy", size=9, color=_FAINT, labelpad=2)

@@ -137,7 +137,10 @@ def _prefix(name: str) -> str:
 def _plain_name(name: str, count: int, layers: int) -> str:
     if not _prefix(name):
         return name.removesuffix(".weight")
-    some = "" if count == layers else f" ({count} layers)"
+    if "*" in name:
+        some = f" (x{count // layers})" if count % layers == 0 else f" ({count} in all)"
+    else:
+        some = "" if count == layers else f" ({count} layers)"
     return f" {name.partition('{}.')[2].removesuffix('.weight')}{some}"
 
 

@@ -109,7 +109,10 @@ class IndexVector:
     @property
     def size(self) -> int:
         """Number of target indices."""
-        return sum(segment.size for segment in self.segments)
+        if len(self.segments) == 1:
+            # Most have one, and plans ask thousands of times.
+            return self.segments[0].length * self.segments[0].copies
+        return sum([segment.size for segment in self.segments])
 
     @property
     def source_size(self) -> int:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from math import isclose, prod
+from math import prod
 from typing import Any
 
 from growkernels.errors import GrowthError
-from growkernels.rules.index import MEAN, NEW, IndexVector
+from growkernels.rules.blend import Blend
+from growkernels.rules.index import NEW, IndexVector
+from growkernels.rules.words import tile_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Tile:
     before the shift. `fill`: the entries whose index is NEW, as (old outputs x new inputs, new outputs x old inputs, both new).
     `key`: unsigned 64 bits, of the target's name (`noise_key`); noise and normal fills are drawn by it.
     `divisors`: for each axis, what each of its segments is divided by as well; empty for axes, and for tiles, without any.
+    `blend`: noise that the whole target is blended with once it is computed, in float32 or, from or to float64, in that.
 
     Raises GrowthError for axes that are not there, for noise or a diagonal without one number of input copies, and for divisors
     that are not those of the segments.
@@ -98,6 +100,7 @@ class Tile:
     key: int = 0
     output_axis: int | None = None
     divisors: tuple[tuple[float, ...], ...] = ()
+    blend: Blend | None = None
 
     def __post_init__(self) -> None:
         count = len(self.axes)
@@ -185,7 +188,7 @@ class Tile:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the target."""
-        return tuple(axis.size for axis in self.axes)
+        return tuple([axis.size for axis in self.axes])
 
     @property
     def source_shape(self) -> tuple[int, ...]:
@@ -219,6 +222,7 @@ class Tile:
             and self.shift == 0.0
             and self.noise is None
             and not self.divisors
+            and self.blend is None
         )
 
     @property
@@ -239,7 +243,16 @@ class Tile:
     @property
     def is_random(self) -> bool:
         """Whether the target depends on the key."""
-        return self.noise is not None or any(fill.std != 0 for fill in self.fill)
+        return self.noise is not None or self.blend is not None or any(fill.std != 0 for fill in self.fill)
+
+    def with_key(self, key: int) -> Tile:
+        """The same rule under another key: what plans make of the one tile of a kind of tensor, layer by layer."""
+        keyed = object.__new__(Tile)
+        # Not by replace, which checks again what has been checked, and takes most of the time of a plan.
+        for name in _FIELDS:
+            keyed.__dict__[name] = self.__dict__[name]
+        keyed.__dict__["key"] = key
+        return keyed
 
     def with_std(self, std: float) -> Tile:
         """The same rule with the measured standard deviation of its noise."""
@@ -255,17 +268,22 @@ class Tile:
             if self.noise.share is not None:
                 noise["share"] = list(self.noise.share)
         divisors = {"divisors": [list(axis) for axis in self.divisors]} if self.divisors else {}
-        return divisors | {
-            "axes": [axis.to_json() for axis in self.axes],
-            "sum_axis": self.sum_axis,
-            "output_axis": self.output_axis,
-            "divisor": self.divisor,
-            "shift": self.shift,
-            "diagonal": self.diagonal,
-            "noise": noise,
-            "fill": [[fill.mean, fill.std] for fill in self.fill],
-            "key": self.key,
-        }
+        blend = {"blend": [self.blend.share, self.blend.std]} if self.blend is not None else {}
+        return (
+            divisors
+            | blend
+            | {
+                "axes": [axis.to_json() for axis in self.axes],
+                "sum_axis": self.sum_axis,
+                "output_axis": self.output_axis,
+                "divisor": self.divisor,
+                "shift": self.shift,
+                "diagonal": self.diagonal,
+                "noise": noise,
+                "fill": [[fill.mean, fill.std] for fill in self.fill],
+                "key": self.key,
+            }
+        )
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Tile:
@@ -277,53 +295,14 @@ class Tile:
             noise = Noise(data["noise"]["snr_db"], data["noise"]["std"], None if share is None else tuple(share))
         column, row, both = (Fill(*fill) for fill in data["fill"])
         divisors = tuple(tuple(axis) for axis in data.get("divisors", ()))
-        return cls(**{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors})
+        blend = Blend(*data["blend"]) if "blend" in data else None
+        return cls(
+            **{**data, "axes": axes, "noise": noise, "fill": (column, row, both), "divisors": divisors, "blend": blend}
+        )
 
     def __str__(self) -> str:
         """In words, such as `tile 2x2, /2, noise 10 dB`: copies by axis, divisor, shift, structure, noise, fills."""
-        if any(axis.is_new for axis in self.axes):
-            return self._fills()
-        words = [_copies(self.axes)]
-        if self.divisor != 1:
-            words.append(f"/{_number(self.divisor)}")
-        for axis in self.divisors:
-            numbers = dict.fromkeys(map(_number, axis))
-            if numbers and list(numbers) != ["1"]:
-                words.append(f"/[{' '.join(numbers)}]")
-        if self.shift:
-            words.append(f"{self.shift:+.6g}")
-        if self.diagonal:
-            words.append("diagonal")
-        if self.noise is not None:
-            words.append("noise" if self.noise.snr_db is None else f"noise {self.noise.snr_db:g} dB")
-            if self.noise.share is not None:
-                words[-1] += f" shared by {self.noise.share[1]}"
-        if any(s.start == NEW for axis in self.axes for s in axis.segments):
-            words.append(f"new {self._fills()}")
-        return ", ".join(words)
-
-    def _fills(self) -> str:
-        return " | ".join(dict.fromkeys(map(str, self.fill)))
+        return tile_words(self)
 
 
-_NAMES = {NEW: "new", MEAN: "mean"}
-
-
-def _copies(axes: Sequence[IndexVector]) -> str:
-    copies = [_axis_copies(axis) for axis in axes]
-    if set(copies) <= {"1"}:
-        return "copy"
-    return f"repeat {copies[0]}" if len(copies) == 1 else f"tile {'x'.join(copies)}"
-
-
-def _axis_copies(axis: IndexVector) -> str:
-    """Copies of an axis; part by part, as `[2 2 1]`, where the parts are not the same."""
-    if axis.uniform:
-        return str(axis.copies)
-    words = (_NAMES.get(s.start, str(s.copies)) for s in axis.segments)
-    return f"[{' '.join(word for word, _ in groupby(words))}]"
-
-
-def _number(value: float) -> str:
-    root = round(value * value)
-    return f"sqrt({root})" if value != round(value) and isclose(value * value, root) else f"{value:g}"
+_FIELDS = tuple(Tile.__dataclass_fields__)

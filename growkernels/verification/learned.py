@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -30,17 +31,24 @@ def learned_error(
     columns of the source that are summed over, and 6 for the products and conversions. Half an ulp is the store's.
     """
     shape = _matrix_shape(learned)
-    b = _matrix_rows(learned.axes[0], rows, matrices)
-    a = _matrix_rows(learned.axes[1], columns, matrices) if len(learned.axes) == 2 else torch.ones(1, 1).double()
     wanted = torch.zeros(len(rows), len(columns), dtype=torch.float64)
     sizes = torch.zeros_like(wanted)
-    coefficients = learned.weights or matrices[learned.mix][learned.row].tolist()
-    for weight, coefficient in zip(weights, coefficients, strict=True):
-        values = weight.double().reshape(weight.shape[0], -1)
-        wanted += coefficient * (b @ values @ a.t())
-        sizes += abs(coefficient) * (b.abs() @ values.abs() @ a.abs().t())
+    if learned.weights:
+        # No axis changes: each entry is a sum of its own.
+        products = 0
+        for weight, coefficient in zip(weights, learned.weights, strict=True):
+            values = coefficient * weight.reshape(shape)[rows][:, columns].double()
+            wanted, sizes = wanted + values, sizes + values.abs()
+    else:
+        b = _matrix_rows(learned.axes[0], rows, matrices)
+        a = _matrix_rows(learned.axes[1], columns, matrices) if len(learned.axes) == 2 else torch.ones(1, 1).double()
+        products = b.shape[1] + a.shape[1]
+        for weight, coefficient in zip(weights, matrices[learned.mix][learned.row].tolist(), strict=True):
+            values = weight.double().reshape(weight.shape[0], -1)
+            wanted += coefficient * (b @ values @ a.t())
+            sizes += abs(coefficient) * (b.abs() @ values.abs() @ a.abs().t())
     wide = weights[0].dtype == torch.float64
-    count = (len(weights) + b.shape[1] + a.shape[1] + 6) * torch.finfo(torch.float64 if wide else torch.float32).eps / 2
+    count = (len(weights) + products + 6) * torch.finfo(torch.float64 if wide else torch.float32).eps / 2
     stored = grown.reshape(shape)[rows][:, columns]
     found = stored.double()
     bound = count / (1 - count) * sizes + half_ulp(found, stored.dtype)
@@ -48,7 +56,8 @@ def learned_error(
     # What is not finite where it should be is an error without bound; a source's own NaN is let through on request.
     fraction = torch.where((gap == 0) | ~wanted.isfinite(), 0.0, (gap / bound).nan_to_num(torch.inf))
     row, column = divmod(int(fraction.argmax()), len(columns))
-    place = (rows[row], columns[column])[: len(learned.shape)]
+    flat = rows[row] * shape[1] + columns[column]
+    place = tuple(int(index) for index in np.unravel_index(flat, learned.shape))
     return float(fraction.max()), found.numel(), place, float(wanted[row, column])
 
 
@@ -61,7 +70,10 @@ def learned_places(learned: Learned, chooser: random.Random) -> tuple[list[int],
 
 
 def _matrix_shape(learned: Learned) -> tuple[int, int]:
-    return learned.shape if len(learned.shape) == 2 else (learned.shape[0], 1)
+    """Rows and columns: a vector is one column, the last axis of more are the columns."""
+    if len(learned.shape) < 2:
+        return prod(learned.shape), 1
+    return prod(learned.shape[:-1]), learned.shape[-1]
 
 
 def _some(size: int, count: int, chooser: random.Random) -> list[int]:

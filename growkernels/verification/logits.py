@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from growkernels.errors import GrowthError, shorten
 from growkernels.executors.sources.wrappers import pattern
 from growkernels.layouts.knobs import RUNTIME_KEYS
-from growkernels.plans import Plan
+from growkernels.plans import Plan, Tile
 from growkernels.verification.rounding import Outputs, Spread, spreads, tail, unit_roundoff
 
 #: Largest error of float32 arithmetic, as a fraction of the largest output: over a thousand roundings of 2^-24 in a row.
@@ -149,6 +149,27 @@ def gaps(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.where(wanted.isfinite(), (copies - wanted).abs(), 0.0).amax((-1, -2))
 
 
+def _old_features(
+    plan: Plan, name: str, source: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The entries of an output that draw on the source's, and those of the source that each draws on.
+
+    Where each comes from is what the plan says of the tensor that puts them out; whole copies need no telling.
+    """
+    sizes = source.shape[-1], target.shape[-1]
+    copied = plan.options.get("width_operator", "hypercloning") in ("hypercloning", "ligo")
+    if sizes[1] == sizes[0] or (copied and plan.options.get("vocab_size") is None):
+        return source, target
+    ends = [rule for rule in plan.rules if isinstance(rule.how, Tile) and rule.layer is None]
+    ends.sort(key=lambda rule: (rule.kind == "norm") == (name == "logits"))
+    for axis in (axis for rule in ends if isinstance(rule.how, Tile) for axis in rule.how.axes):
+        index = torch.from_numpy(axis.indices()) if axis.size == sizes[1] else torch.empty(0, dtype=torch.int64)
+        drawn = index >= 0
+        if len(index) and len(index[drawn].unique()) == sizes[0]:
+            return source[..., index[drawn]], target[..., drawn]
+    return source, target[..., : sizes[0]]
+
+
 def compare(
     name: str,
     dtype: torch.dtype,
@@ -230,7 +251,6 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_pref
         unmatched.append(keys)
     assert tokens is not None
     source, target = results
-    copied = plan.options.get("width_operator") != "zero" and plan.options.get("vocab_size") is None
     comparisons = []
     for dtype, values in source.items():
         for name, value in values.items():
@@ -243,10 +263,7 @@ def verify_logits(src: Path, dst: Path, plan: Plan, *, seed: int = 0, strip_pref
                 if dtype == storage:
                     variance = variance + first.weights + 2 * first.activations + second.activations
                 limit = tail(value.numel()) * variance.sqrt() + (limit or 0.0)
-            grown = target[dtype][name]
-            if not copied:
-                # What is new stands behind the source's features and tokens.
-                grown = grown[..., : value.shape[-1]]
-            comparisons.append(compare(name, dtype, value, grown, limit, changed))
+            wanted, grown = _old_features(plan, name, value, target[dtype][name])
+            comparisons.append(compare(name, dtype, wanted, grown, limit, changed))
     sequences, length = tokens.shape
     return LogitsCheck(tuple(comparisons), sequences, length, tuple(sorted(unmatched[1] - unmatched[0])))

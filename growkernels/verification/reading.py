@@ -6,14 +6,20 @@ The two must agree on every tensor.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
+from growkernels.ops.arithmetic import compute_dtype, store
+from growkernels.ops.replicate.reference import blended
 from growkernels.ops.tile.means import mean_along
+from growkernels.ops.tile.reference import tile_rule_slice
+from growkernels.rules.blend import Blend
 from growkernels.rules.index import IndexVector
-from growkernels.rules.pieces import is_plain, pieces
+from growkernels.rules.pieces import Piece, is_plain, pieces
 from growkernels.rules.tile import Fill, Noise, Tile
 
 
@@ -38,6 +44,31 @@ class Reading:
     grown: torch.Tensor
     #: Whether products sum over the columns.
     is_summed: bool
+    #: Noise that the target is blended with, its key, and where in the stored tensor of which shape this reading begins.
+    blend: Blend | None = None
+    key: int = 0
+    starts: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
+
+    def wanted(self, rows: range, columns: range) -> torch.Tensor:
+        """What the reference gives for a slice of `grown`, in its dtype."""
+        if self.blend is None:
+            return tile_rule_slice(self.weight, self.tile, self.tile.shape, rows, columns, self.grown.dtype)
+        compute = compute_dtype(self.weight.dtype, self.grown.dtype)
+        wide = torch.float64 if compute is np.float64 else torch.float32
+        values = tile_rule_slice(self.weight, self.tile, self.tile.shape, rows, columns, wide).numpy()
+        positions = self._positions(np.asarray(rows, np.int64), np.asarray(columns, np.int64))
+        mixed = blended(values, positions, self.blend.share, self.blend.std, self.key, compute)
+        return store(np.asarray(mixed, compute), self.grown.dtype)
+
+    def _positions(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The row-major positions of entries in the stored tensor, int64 [rows, columns]."""
+        places = [*np.unravel_index(rows, tuple(self.grown.shape[:-1])), columns]
+        found = np.zeros((len(rows), len(columns)), np.int64)
+        for number, axis in enumerate(self.order):
+            entries = (places[number] + self.starts[axis]) * prod(self.stored[axis + 1 :])
+            found += entries[None, :] if number == len(self.order) - 1 else entries[:, None]
+        return found
 
     def rows_of(self, matrix: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """Some rows of `weight` or `grown`, [rows, columns]."""
@@ -58,12 +89,13 @@ def read_tile(row: dict[str, Any], entry: dict[str, Any], source: Tensors, targe
     """
     tile = Tile.from_json(entry | {"key": row.get("key", 0)})
     grown = target.tensor(row["target"])
-    if is_plain(tile):
-        yield _read_tile(row, entry, row.get("key", 0), source, grown, ())
-        return
-    for piece in pieces(tile):
+    for piece in [Piece(tuple(map(range, tile.shape)), tile, ())] if is_plain(tile) else pieces(tile):
         part = grown[tuple(slice(entries.start, entries.stop) for entries in piece.ranges)]
-        yield _read_tile(row, piece.tile.to_json(), piece.tile.key, source, part, piece.means)
+        reading = _read_tile(row, piece.tile.to_json(), piece.tile.key, source, part, piece.means)
+        if tile.blend is not None:
+            starts = tuple(entries.start for entries in piece.ranges)
+            reading = replace(reading, blend=tile.blend, key=tile.key, starts=starts, stored=tuple(grown.shape))
+        yield reading
 
 
 def _read_tile(

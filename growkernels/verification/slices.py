@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from growkernels.ops.arithmetic import compute_dtype
-from growkernels.ops.tile.reference import tile_rule_slice
 from growkernels.plans import Learned, Plan, Rule, Tile
 from growkernels.verification.learned import learned_error, learned_places
 from growkernels.verification.reading import Reading, Tensors, read_tile
@@ -140,9 +139,9 @@ def _check_tile(
     reading: Reading, places: Sequence[tuple[range, range]], rows: Sequence[int], found: _Findings
 ) -> str | None:
     """The first difference of a copied tensor, if there is one."""
-    weight, grown, tile = reading.weight, reading.grown, reading.tile
+    grown = reading.grown
     for part_rows, part_columns in places:
-        wanted = tile_rule_slice(weight, tile, tile.shape, part_rows, part_columns, grown.dtype)
+        wanted = reading.wanted(part_rows, part_columns)
         stored = reading.rows_of(grown, part_rows)[:, part_columns.start : part_columns.stop]
         found.elements += stored.numel()
         wrong = _differs(stored, wanted)

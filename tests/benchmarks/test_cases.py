@@ -5,10 +5,13 @@ import pkgutil
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import cases as cases_package
 from benchmarks.case import COMPILED, OURS, OURS_OUT, Setting
 from benchmarks.cases import all_cases
+from benchmarks.cases.expand import product_shape
 from benchmarks.cases.models import llama_1b, llama_8b, pythia_410m
 from growkernels import ops
 
@@ -90,3 +93,11 @@ def test_no_case_is_forgotten():
     for module in pkgutil.iter_modules(cases_package.__path__):
         made = [case.name for case in importlib.import_module(f"{cases_package.__name__}.{module.name}").cases(TINY)]
         assert made and set(made) <= set(CASES), module.name
+
+
+@given(st.integers(2 * 64**3, 10**15), st.sampled_from([64, 256, 1024, 8192]))
+def test_the_products_of_a_floor_have_the_operations_of_the_case(operations: int, largest: int) -> None:
+    side, inner, count = product_shape(operations, largest)
+    assert side <= largest
+    assert abs(2 * side**2 * inner * count / operations - 1) <= 8 / (inner - 8)
+    assert inner >= side / 2

@@ -59,7 +59,7 @@ def queue(monkeypatch):
 
 def test_a_call_is_timed_between_events_on_a_cold_cache(queue):
     assert Events(CUDA)(lambda: queue.append("call")) == pytest.approx(2e-3)
-    assert queue == ["idle", "flush", "event", "call", "event", "wait"]
+    assert queue == ["idle", "flush", "spin", "event", "call", "event", "wait"]
 
 
 def test_calls_are_queued_while_the_gpu_spins(queue):

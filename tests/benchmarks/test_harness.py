@@ -81,6 +81,20 @@ def test_without_time_what_compiles_is_named_and_not_run():
     assert set(measured.measurements) == {OURS, FLOOR} and "were over" in measured.failures[COMPILED]
 
 
+def test_cases_without_time_are_named_left_out_and_no_failures(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        suite, "all_cases", lambda _: [Case("first", Work(8, 2), None), Case("second", Work(8, 2), None)]
+    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--minutes", "0", "--out", str(tmp_path), "--cases", "*s*"])
+    monkeypatch.setattr(suite, "copy_rates", lambda _: {"copy": 1e9})
+    monkeypatch.setattr(suite, "operation_rate", lambda *_: 1e9)
+    monkeypatch.setattr(suite, "_draw", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        suite.main()
+    assert ended.value.code == 0
+    assert (tmp_path / "README.md").read_text().count("not run: the minutes for the suite were over") == 2
+
+
 def test_outputs_are_poisoned_before_they_are_checked():
     """What another provider left there is not taken for this one's."""
     out = torch.ones(3)

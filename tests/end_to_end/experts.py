@@ -60,6 +60,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "ernie4_5_moe",
         {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 20, "moe_num_shared_experts": 1},
     ),
+    "dbrx": (
+        "dbrx",
+        {
+            "d_model": 24,
+            "n_heads": 4,
+            "n_layers": 2,
+            "max_seq_len": 64,
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+            "ffn_config": {"ffn_hidden_size": 20, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 24},
+        },
+    ),
     "llama": ("llama", {}),
     "llama tied": ("llama", {"tie_word_embeddings": True}),
     "mistral": ("mistral", {"sliding_window": 5}),
@@ -75,7 +86,7 @@ def saved_model(folder: Path, name: str) -> Path:
     if path.exists():
         return path
     model_type, changes = MODELS[name]
-    settings = {**_SIZES, **changes}
+    settings = {**(_SIZES if model_type != "dbrx" else {"vocab_size": 51}), **changes}
     if model_type in ("qwen2", "olmo2", "qwen2_moe"):
         del settings["head_dim"]
     config = AutoConfig.for_model(model_type, **settings)

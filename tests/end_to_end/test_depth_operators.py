@@ -79,8 +79,16 @@ def test_layers_on_top_change_nothing(family: str, twin_of: Callable[[str], Twin
     assert twin.wider("grown", depth_operator="zero", num_layers=7) <= BOUND
     plan = growkernels.plan(twin.source, depth_operator="zero", num_layers=7)
     assert [claim.holds for claim in plan.claims] == ["exactly"]
-    # Wider at once: exact together, as width alone is.
-    assert twin.wider("both", depth_operator="zero", depth=2, width=2, noise_snr_db=None) <= BOUND
+
+
+@pytest.mark.parametrize("operator", ["hypercloning", "lemon", "zero", "net2net"])
+@pytest.mark.parametrize("family", PRE_NORM)
+def test_layers_change_nothing_in_a_model_that_grows_wider_at_once(
+    family: str, operator: str, twin_of: Callable[[str], Twin]
+) -> None:
+    size = {"intermediate_size": 50} if operator == "net2net" else {"width": 2}
+    options = {"width_operator": operator, "noise_snr_db": None, **size}
+    assert twin_of(family).wider("both", depth_operator="llama_pro", num_layers=6, **options) <= BOUND
 
 
 @pytest.mark.parametrize("family", PRE_NORM)

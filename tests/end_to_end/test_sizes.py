@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import growkernels
 from growkernels.errors import GrowthError
@@ -369,9 +370,85 @@ def test_verification_compares_the_sources_tokens_and_sums(sources: Path, tmp_pa
     assert report.verification.logits is not None
 
 
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"depth": 4}),
+        ("gpt2", {"width": 2, "depth": 2}),
+        ("qwen3", {"num_heads": 6, "width_operator": "net2net"}),
+    ],
+)
+def test_noise_after_has_the_papers_variances(
+    family: str, options: dict[str, Any], sources: Path, tmp_path: Path
+) -> None:
+    """`W' - (1 - a) W = a e`, with e of variance 1/(d l^2) in writers of the stream and 2/(5 d) in all other matrices."""
+    source = saved(sources, family)
+    plain = grown(source, tmp_path / "plain", **options)
+    report = growkernels.grow_checkpoint(source, tmp_path / "noisy", noise_after=0.25, **options)
+    assert report.verification is not None
+    assert report.verification.passed
+    assert not report.plan.preserves_function
+    first, second = (load_file(folder / "model.safetensors") for folder in (plain, tmp_path / "noisy"))
+    width, layers = (64 if "width" in options else 32), 2 * options.get("depth", 1)
+    writers = ("o_proj", "down_proj", "attn.c_proj", "mlp.c_proj")
+    found: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for name, value in first.items():
+        if value.ndim < 2:
+            assert torch.equal(value, second[name]), name
+        else:
+            noise = (second[name].double() - 0.75 * value.double()).flatten() / 0.25
+            found[any(f"{writer}." in name for writer in writers)].append(noise)
+    for writes, variance in ((True, 1 / (width * layers**2)), (False, 2 / (5 * width))):
+        noise = torch.cat(found[writes])
+        # The variance of n normals has a relative deviation of sqrt(2 / n): five of them.
+        assert abs(float(noise.var()) / variance - 1) < 5 * (2 / noise.numel()) ** 0.5
+        assert noise.unique().numel() > 0.99 * noise.numel()
+
+
+def test_plans_say_what_stands_where(sources: Path) -> None:
+    source = saved(sources, "gpt2", "inner")
+    plan = growkernels.plan(source, hidden_size=72, num_heads=9, intermediate_size=57, width_operator="lemon")
+    words = {rule.target.rpartition("h.0.")[2]: rule.describe() for rule in plan.rules}
+    assert words["mlp.c_proj.weight"] == "tile [1 new]x[2 mean], /0.942809, new zero"
+    assert words["mlp.c_fc.weight"] == "tile [2 new]x[1 new], /2, new normal 0.02"
+    assert [text for text in plan.warnings if "lemon takes no noise: train with dropout" in text]
+    uneven = growkernels.plan(source, intermediate_size=57, width_operator="net2net")
+    words = {rule.target.rpartition("h.0.")[2]: rule.describe() for rule in uneven.rules}
+    assert words["mlp.c_proj.weight"] == "tile [2 1]x1, /[2 1], noise 10 dB"
+    assert words["attn.c_proj.weight"] == "copy"
+    assert not [text for text in uneven.warnings if "Symmetry" in text]
+    larger = growkernels.plan(saved(sources, "llama"), head_dim=16)
+    assert {rule.describe() for rule in larger.rules if "k_proj" in rule.target} == {
+        "tile [1 new ..]x1, /0.707107, new zero"
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_size": 48, "num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"},
+        {"hidden_size": 72, "num_heads": 9, "num_kv_heads": 3, "width_operator": "lemon"},
+        {"hidden_size": 64, "width_operator": "zero"},
+        {"hidden_size": 64, "vocab_size": 194},
+    ],
+)
+@pytest.mark.parametrize("variant", ["base", "tied", "classifier"])
+def test_verification_finds_the_features_of_the_source(
+    variant: str, options: dict[str, Any], sources: Path, tmp_path: Path
+) -> None:
+    untied = {"untie": True} if variant == "tied" else {}
+    report = growkernels.grow_checkpoint(
+        saved(sources, "llama", variant), tmp_path / "target", verify_logits=True, **options, **untied
+    )
+    assert report.verification is not None
+    assert report.verification.passed, report.verification.lines()
+    assert all(found.error < 1e-5 for found in report.verification.logits.comparisons)
+
+
 REFUSED = [
+    ("gemma", {"intermediate_size": 57, "width_operator": "hypercloning"}, "give a whole multiple of the source's 40"),
     ("gpt2", {"num_heads": 8}, "such as to 4 heads, or to a hidden size of 64"),
-    ("gpt2", {"hidden_size": 64}, "such as to 8 heads"),
+    ("gpt2", {"hidden_size": 64}, "such as to 8 heads, or to a hidden size of 32, or head_dim to 16"),
     ("gpt2", {"num_kv_heads": 8}, "gpt2 has no size of its own for it"),
     ("llama", {"num_heads": 6, "width_operator": "net2net"}, "not a multiple of the number of attention heads"),
     ("llama", {"intermediate_size": 39}, "the source has 40: a growth does not shrink"),
@@ -382,6 +459,8 @@ REFUSED = [
     ("bert", {"hidden_size": 48, "num_heads": 6, "width_operator": "lemon"}, "a norm after the sum, as in BERT"),
     ("llama", {"width": 2, "hidden_size": 64}, "width 2 and hidden_size 64 both size one axis"),
     ("llama", {"ffn": 2, "intermediate_size": 80}, "ffn 2 and intermediate_size 80 both size one axis"),
+    ("llama", {"depth": 2, "noise_after": 1.5}, "expected a share above 0 and up to 1"),
+    ("llama", {"depth": 2, "depth_operator": "average", "noise_after": 0.2}, "noise_after is for copies of weights"),
     ("llama", {"vocab_size": 0}, "expected a whole number of at least 1"),
     ("llama", {"vocab_size": 120, "width_operator": "ligo"}, "ligo has no matrix for tokens"),
     ("qwen3", {"num_heads": 7, "width_operator": "zero"}, "7 heads cannot share 2 kv heads evenly"),

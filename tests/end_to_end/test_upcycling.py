@@ -187,3 +187,17 @@ def test_live_models_keep_their_class(sources: Path) -> None:
     with pytest.raises(GrowthError, match="cannot become one: save it"):
         growkernels.grow_model(model, moe=4)
     assert model.config.model_type == "llama"
+
+
+def test_a_router_that_cannot_learn_is_warned_of(sources: Path) -> None:
+    source = saved_model(sources, "llama")
+    assert any("the router gets no gradient" in text for text in growkernels.plan(source, moe=4, top_k=1).warnings)
+    assert not growkernels.plan(source, moe=4).warnings
+
+
+def test_states_of_optimizers_stay_behind(tmp_path: Path) -> None:
+    source = saved_model(tmp_path, "llama")
+    torch.save({"state": {}, "param_groups": []}, source / "optimizer.pt")
+    with pytest.raises(GrowthError, match="other tensors than the optimizer has states of"):
+        growkernels.grow_checkpoint(source, tmp_path / "grown", moe=4, optimizer=True)
+    assert not (tmp_path / "grown").exists()

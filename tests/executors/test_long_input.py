@@ -13,6 +13,7 @@ from time import process_time
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import growkernels
@@ -86,6 +87,11 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "10^7 layers of the window": (config(max_window_layers=10**7), "number of layers is 10000000 in config.json, but 2"),
     "three million labels": (config(num_labels=3 * 10**6), "num_labels to 3,000,000: more than"),
     "a million labels by name": (config(id2label={str(i): "x" for i in range(10**6)}), "id2label to 1,000,000"),
+    "labels that are no names": (config(id2label={str(i): i for i in range(50_000)}), "expected numbers and names"),
+    "labels of no numbers": (config(id2label={f"x{i}": "x" for i in range(50_000)}), "expected numbers and names"),
+    "numbers of labels that are none": (config(label2id={str(i): [] for i in range(50_000)}), "expected numbers and names"),
+    "a list of 200,000 numbers": (config(extra=[0] * 200_000), "more than 100,000 values"),
+    "200,000 lists in lists": (config(extra=[[[]] * 10] * 20_000), "more than 100,000 values"),
     "numbers for layer lists": (config(mlp_only_layers=5), "mlp_only_layers to 5: expected a list"),
     "text in layer numbers": (config(mlp_only_layers=["x"]), "mlp_only_layers to a list: expected a list of layer numbers"),
     "layer types that are a number": (config(layer_types=5), "layer_types to 5: expected a list"),
@@ -102,6 +108,46 @@ def test_refused_within_a_second(tmp_path: Path, case: str) -> None:
         growkernels.plan(src, depth=2)
     assert process_time() - start < 1.0
     assert len(str(error.value)) < 2100
+
+
+LABELS = 50_000
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"num_labels": LABELS},
+        {"id2label": {str(i): f"l{i}" for i in range(LABELS)}},
+        {
+            "id2label": {str(i): f"l{i}" for i in range(LABELS)},
+            "label2id": {f"l{i}": i for i in range(LABELS)},
+        },
+    ],
+    ids=["number", "names", "both"],
+)
+def test_many_labels_take_no_time(tmp_path: Path, labels: dict[str, Any]) -> None:
+    """They are kept, and the head of a classifier has as many rows."""
+    src = saved(tmp_path, "llama")
+    tensors = load_file(src / "model.safetensors")
+    tensors["score.weight"] = torch.ones(LABELS, tensors.pop("lm_head.weight").shape[1])
+    save_file(tensors, src / "model.safetensors", metadata={"format": "pt"})
+    config(architectures=["LlamaForSequenceClassification"], **labels)(src)
+    start = process_time()
+    planned = growkernels.plan(src, width=2)
+    assert process_time() - start < 1.0
+    assert {key: planned.config[key] for key in labels} == labels
+    score = next(rule for rule in planned.rules if rule.target == "score.weight")
+    assert score.spec.shape[0] == LABELS
+
+
+def test_as_many_labels_as_the_class_has_by_itself(tmp_path: Path) -> None:
+    """Numbers of labels alone say nothing of the head."""
+    src = saved(tmp_path, "llama")
+    tensors = load_file(src / "model.safetensors")
+    tensors["score.weight"] = torch.ones(2, tensors.pop("lm_head.weight").shape[1])
+    save_file(tensors, src / "model.safetensors", metadata={"format": "pt"})
+    config(architectures=["LlamaForSequenceClassification"], label2id={f"l{i}": i for i in range(LABELS)})(src)
+    assert growkernels.plan(src, width=2).rules[-1].spec.shape[0] == 2
 
 
 def test_a_config_longer_than_any(tmp_path: Path) -> None:

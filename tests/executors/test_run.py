@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import example, given
@@ -11,7 +13,7 @@ from growkernels.errors import GrowthError
 from growkernels.executors.preflight import Preflight, prepare
 from growkernels.executors.run import buckets, peak_memory, run, unchanged
 from growkernels.ops.backends import registry
-from growkernels.plans import Rule, TensorSpec, Tile
+from growkernels.plans import Noise, Rule, TensorSpec, Tile
 
 #: For each rule: number of its source, copies of its source's rows.
 Draw = list[tuple[int, int]]
@@ -92,6 +94,16 @@ def test_sources_are_freed_once_and_not_too_early(draw: Draw, size: int) -> None
     assert {f"w{number}" for number, _ in draw} == {f"w{i}" for i in range(6)} - set(weights._values)
     assert sink.made.keys() == wanted.keys()
     assert all(torch.equal(sink.made[name], wanted[name]) for name in wanted)
+
+
+def test_buffers_of_shared_noise_count_while_they_are_there() -> None:
+    """Two matrices of a pair: each is computed beside the other, and copied from there."""
+    plain = Tile.identity((3, 4), sum_axis=1)
+    tiles = [replace(plain, noise=Noise(std=0.1, share=(number, 2))) for number in range(2)]
+    rules = [Rule(f"t{n}", ("w0",), TensorSpec((3, 4), "float32"), tile) for n, tile in enumerate([*tiles, plain])]
+    cpu, one = torch.device("cpu"), 4 * 3 * 4
+    assert peak_memory(Weights(), rules, 10 * one, lambda name: False)[cpu] == 3 * one + 2 * 2 * one
+    assert peak_memory(Weights(), rules, 1, lambda name: False)[cpu] == 2 * one + 2 * one
 
 
 class Files(Weights):

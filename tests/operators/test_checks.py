@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from growkernels.layouts import ModelLayout
+from growkernels.layouts import ModelLayout, discover
+from growkernels.operators import GrowthOptions, make_plan
 from growkernels.operators.dead import dead_units
 from growkernels.plans import Fill, IndexVector, Rule, Tile
+from tests.layouts.support import class_shapes, specs, stored_config
 from tests.operators.support import make_source
 
 Change = Callable[[Tile], Tile]
@@ -96,6 +98,17 @@ def test_noise_that_the_stored_type_cannot_hold_is_warned_of(dtype: str, most: i
     (text,) = lost(most + 1)
     assert f"half a step between {dtype} numbers" in text and f"Up to {most} dB" in text
     assert not lost(most - 1)
+
+
+def test_noise_on_experts_is_looked_at_too() -> None:
+    config = stored_config(
+        "mixtral", "MixtralForCausalLM", hidden_size=32, intermediate_size=40, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=97, num_local_experts=2,
+    )  # fmt: skip
+    layout = discover(config, specs(class_shapes(config), "bfloat16"))
+    for decibels, lost in ((60, True), (40, False)):
+        plan = make_plan(layout, GrowthOptions(expert_copies=2, noise_snr_db=decibels))
+        assert any("less than half a step" in text for text in plan.warnings) is lost
 
 
 def test_plans_of_ours_have_no_dead_units() -> None:

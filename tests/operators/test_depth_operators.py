@@ -104,6 +104,12 @@ def test_middle_blocks_are_repeated_whole(name: str, count: int, new: int) -> No
         ({"width": 2, "fade": True}, "no layer is there twice"),
         ({"depth": 2, "fade": True, "depth_operator": "llama_pro"}, "depth_operator llama_pro makes no plain copies"),
         ({"depth": 2, "fade": True, "depth_operator": "ligo"}, "depth_operator ligo makes no plain copies"),
+        (
+            {"depth": 2, "width": 2, "width_operator": "ligo", "depth_operator": "average"},
+            "ligo learns every layer",
+        ),
+        ({"depth": 2, "width": 2, "width_operator": "ligo", "fade": True}, "ligo learns every layer"),
+        ({"depth": 2, "width": 2, "width_operator": "ligo", "depth_operator": "zero"}, "ligo learns every layer"),
         ({"depth": 2, "width": 2, "depth_operator": "average"}, "average makes a model deeper alone"),
     ],
 )
@@ -208,7 +214,7 @@ def test_an_average_has_two_sources_and_learns_nothing() -> None:
     # Nothing follows the last layer: its mean is with the one before.
     assert by_name(plan, 3)["mlp.up_proj.weight"].sources[1] == "model.layers.0.mlp.up_proj.weight"
     assert not plan.is_learned and Plan.from_json(plan.to_json()) == plan
-    with pytest.raises(GrowthError, match="average needs two layers"):
+    with pytest.raises(GrowthError, match=r"average needs two layers.*layer 0 of the source is the only one"):
         make_source("llama", num_hidden_layers=1).plan(depth=2, depth_operator="average")
 
 

@@ -20,6 +20,9 @@ from tests.operators.support import make_source
         ("bert", {"width": 17}),
         ("gpt_neox", {"depth": 200}),
         ("llama", {"layers": "1"}),
+        ("llama", {"hidden_size": 48, "num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"}),
+        ("gpt2", {"hidden_size": 72, "num_heads": 9, "width_operator": "lemon"}),
+        ("qwen3", {"head_dim": 32, "noise_after": 0.2}),
     ],
 )
 def test_plans_are_drawn(family, options, tmp_path):

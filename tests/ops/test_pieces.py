@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Fill, IndexVector, Noise, Segment, Tile
 from growkernels.ops.tile.means import mean_along
+from growkernels.rules.blend import Blend
 from growkernels.rules.index import MEAN, NEW
 from growkernels.rules.pieces import is_plain, pieces
 from tests.ops.tools import assert_same_bits, data, poisoned
@@ -133,3 +136,41 @@ def test_json_holds_divisors_where_there_are_some() -> None:
     tile = Tile((IndexVector.parts([(2, 3), (2, 2)]),), divisors=((3.0, 2.0),))
     assert Tile.from_json(tile.to_json()) == tile
     assert "divisors" not in Tile.identity((3,)).to_json()
+
+
+def test_a_key_changes_nothing_else() -> None:
+    tile = Tile.copies((4, 6), (2, 2), 1, Noise(std=0.5))
+    packed = Tile.copies((4, 6), (2, 2), 1, Noise(std=0.5))
+    out = poisoned(packed.shape, torch.float32)
+    ops.tile_rules_([out], [data((4, 6), torch.float32)], [packed])
+    # Not the packed form either, which holds the key.
+    for found in (tile.with_key(7), packed.with_key(7)):
+        assert found == replace(tile, key=7)
+        assert vars(found) == vars(replace(tile, key=7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_blend_is_what_replicate_makes_of_the_finished_tensor(backend: str | None, dtype: torch.dtype) -> None:
+    columns = IndexVector((Segment(0, 2, 3), Segment(2, 6, 2), Segment(NEW, 2)))
+    tile = Tile((IndexVector.tile(7, 2), columns), 1, key=11, divisors=((), (3.0, 2.0, 1.0)), blend=Blend(0.25, 0.5))
+    weight = data((7, 8), dtype)
+    out, other = poisoned(tile.shape, dtype), data((2, 3), dtype)
+    plain = poisoned((4, 3), dtype)
+    rule = Tile.copies((2, 3), (2, 1))
+    ops.tile_rules_([out, plain], [weight, other], [tile, rule], backend=backend)
+    arithmetic = torch.float64 if dtype == torch.float64 else torch.float32
+    finished, wanted = poisoned(tile.shape, arithmetic), poisoned(tile.shape, dtype)
+    ops.tile_rules_([finished], [weight], [replace(tile, blend=None)], backend="eager")
+    ops.replicate_([wanted], [finished], [0], noise_alpha=0.25, noise_std=0.5, key=11, backend="eager")
+    assert_same_bits(out, wanted)
+    assert_same_bits(plain, other.repeat(2, 1))
+
+
+def test_json_holds_a_blend_where_there_is_one() -> None:
+    tile = Tile(tuple(map(IndexVector.identity, (2, 3))), blend=Blend(0.5, 0.1))
+    assert Tile.from_json(tile.to_json()) == tile
+    assert not tile.is_identity
+    assert "blend" not in Tile.identity((3,)).to_json()
+    with pytest.raises(GrowthError, match="share above 0"):
+        Blend(0.0, 0.1)

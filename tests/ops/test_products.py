@@ -7,7 +7,7 @@ import torch
 
 from growkernels import devices
 from growkernels.ops.expand import triton
-from growkernels.ops.expand.products import fill_together, products_
+from growkernels.ops.expand.products import goes_together, products_, sums_in_float32
 from tests.ops.tools import assert_same_bits, data, laid_out, poisoned
 
 
@@ -32,20 +32,48 @@ def test_whole_numbers_are_exact(terms: int, add: bool, dtype: torch.dtype) -> N
 
 
 def test_together_where_one_alone_leaves_a_gpu_idle() -> None:
-    layer = (768, 512)  # 24 tiles of 132 processors
-    assert not fill_together([layer], 132)
-    assert fill_together([layer] * 12, 132)  # 3 rounds instead of 12
-    assert not fill_together([(8192, 8192)] * 12, 132)
-    # 198 tiles take two rounds, three of two such products together instead of four
-    assert fill_together([(128 * 198, 128)] * 2, 132)
+    assert goes_together((768, 512), 132)  # 24 tiles of 132 processors
+    assert goes_together((128 * 66, 128), 132)
+    assert not goes_together((128 * 67, 128), 132)
+    assert not goes_together((8192, 8192), 132)
 
 
-def test_the_way_follows_the_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
+def test_the_way_of_a_product_follows_its_own_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is in the call; every out with the pairs of its own."""
+    taken: dict[int, tuple[str, list[int]]] = {}
+
+    def take(way: str):
+        def products(outs, left, right, add) -> None:
+            terms = len(left) // len(outs)
+            for number, out in enumerate(outs):
+                assert [id(one) for one in left[number * terms :][:terms]] == [id(one) for one in pairs[id(out)]]
+                taken[id(out)] = way
+
+        return products
+
     monkeypatch.setattr(devices, "processors", lambda device: 4)
-    monkeypatch.setattr(triton, "products_", lambda *_: taken.append("together"))
-    monkeypatch.setattr(triton.products, "products_", lambda *_: taken.append("one by one"))
-    for dtype, count in ((torch.bfloat16, 4), (torch.bfloat16, 1), (torch.float32, 4)):
-        tensors = [data((128, 128), dtype) for _ in range(count)]
-        triton.fastest_products_(tensors, tensors, tensors, False)
-    assert taken == ["together", "one by one", "one by one"]
+    monkeypatch.setattr(triton, "products_", take("together"))
+    monkeypatch.setattr(triton.products, "products_", take("one by one"))
+    small, large = [(torch.empty(128, 256), "together")], [(torch.empty(256, 257), "one by one")]
+    for dtype in (torch.bfloat16, torch.float16):
+        for shapes in (small, large, small + large, large + small + small, small * 4):
+            outs = [torch.empty_like(one, dtype=dtype) for one, _ in shapes]
+            left = [torch.empty(len(out), 8, dtype=dtype) for out in outs for _ in range(3)]
+            right = [torch.empty(8, out.shape[1], dtype=dtype) for out in outs for _ in range(3)]
+            pairs = {id(out): left[3 * number : 3 * number + 3] for number, out in enumerate(outs)}
+            taken.clear()
+            triton.fastest_products_(outs, left, right, False)
+            assert [taken[id(out)] for out in outs] == [way for _, way in shapes]
+    out, left = torch.empty(2, 2), torch.empty(2, 2)
+    pairs = {id(out): [left]}
+    triton.fastest_products_([out], [left], [left], False)
+    assert taken[id(out)] == "one by one"
+
+
+def test_sums_are_not_cut_to_sixteen_bits_on_a_gpu() -> None:
+    flags = torch.backends.cuda.matmul
+    before = flags.allow_bf16_reduced_precision_reduction, flags.allow_fp16_reduced_precision_reduction
+    with sums_in_float32(torch.device("cuda")):
+        assert not flags.allow_bf16_reduced_precision_reduction
+        assert not flags.allow_fp16_reduced_precision_reduction
+    assert before == (flags.allow_bf16_reduced_precision_reduction, flags.allow_fp16_reduced_precision_reduction)

@@ -53,6 +53,15 @@ def test_plain_copies_keep_every_bit() -> None:
             assert out.view(bits).equal(blocks[i].view(bits))
 
 
+@pytest.mark.parametrize("axes", range(1, 9))
+def test_any_number_of_axes(axes: int) -> None:
+    shape = (2, 3, 2, 1, 3, 2, 2, 3)[:axes]
+    block = data(shape, seed=axes).permute(*reversed(range(axes)))
+    out = torch.full(block.shape, torch.nan)
+    ops.replicate_([out], [block], [0], scale=0.3)
+    assert_same_bits(out, torch.mul(block, torch.tensor(0.3)))
+
+
 def test_noise_is_counted_over_the_outputs_end_to_end() -> None:
     blocks = [data((5, 7)), data((11,))]
     outs = ops.replicate(blocks, [0, 1, 0], 1.0, 1.0, 2.0, 99)

@@ -94,6 +94,25 @@ def test_floats_may_change(name: str, dynamic: bool | None) -> None:
         check(compiled, call, number)
 
 
+def graphs(call: Call, numbers: Sequence[float]) -> int:
+    """How many graphs are compiled for calls with these numbers."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(call, fullgraph=True, backend=counter)
+    for number in numbers:
+        check(compiled, call, number)
+    return int(counter.frame_count)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_float_has_a_graph_as_with_torch(name: str) -> None:
+    numbers = (0.125, 0.25, 0.3, 1.0)
+    # Numbers of most of torch's own ops are constants of the graph; those of sums and products are not.
+    theirs = graphs(lambda x, n: [x.clone().clamp_(max=n)], numbers)
+    assert graphs(FLOATS[name], numbers) == theirs
+    assert graphs(FLOATS[name], numbers * 3) == theirs
+
+
 @pytest.mark.parametrize("name", INTEGERS)
 def test_one_graph_serves_all_integers(name: str) -> None:
     call = INTEGERS[name]

@@ -10,11 +10,11 @@ import torch
 from growkernels import ops
 from growkernels.errors import GrowthError
 from tests.ops.tools import data
-from tests.ops.writes import PUBLIC, RAW, Write, check_inference, check_leaves, check_raised_once
+from tests.ops.writes import PUBLIC, RAW, Write, check_inference, check_leaves, check_raised_once, check_results
 
 #: The last one is the CUDA kernels, played by the CPU.
 NAMESPACES = ("growkernels", "growkernels_eager", "growkernels_emulated")
-CHECKS = (check_raised_once, check_leaves, check_inference)
+CHECKS = (check_raised_once, check_leaves, check_results, check_inference)
 
 
 def each_check(function: object) -> object:

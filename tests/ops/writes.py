@@ -71,6 +71,25 @@ def check_leaves(count: int, write: Write) -> None:
         assert not any(leaf.equal(values) for leaf, values in zip(leaves, before, strict=True))
 
 
+def check_results(count: int, write: Write) -> None:
+    """So is a result that requires grad: its gradient would go to what it was made of before it was overwritten."""
+    leaves = [data((6, 10), seed=k).requires_grad_() for k in range(count)]
+    results = [leaf * 2 for leaf in leaves]
+    before = [result.detach().clone() for result in results]
+    with pytest.raises((RuntimeError, GrowthError), match="requires grad"):
+        write(results)
+    for result, values in zip(results, before, strict=True):
+        assert_same_bits(result.detach(), values)
+    assert [result._version for result in results] == [0] * count
+    sum(result.sum() for result in results).backward()
+    for leaf in leaves:
+        assert_same_bits(leaf.grad, torch.full((6, 10), 2.0))
+    with torch.no_grad():
+        write(results)
+    assert [result._version for result in results] == [1] * count
+    assert not any(result.equal(values) for result, values in zip(results, before, strict=True))
+
+
 def check_inference(count: int, write: Write) -> None:
     """Tensors of inference mode have no counter: written there alone."""
     with torch.inference_mode():

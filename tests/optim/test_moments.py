@@ -9,7 +9,12 @@ import torch
 from torch.optim import AdamW
 from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
 
+from growkernels import ops
 from growkernels.errors import GrowthError
+from growkernels.optim.kinds import Entry
+from growkernels.optim.moments import correct_runs, moment_rule
+from growkernels.optim.scales import scales
+from growkernels.plans import IndexVector, Rule, Segment, TensorSpec, Tile
 from tests.families import make_model
 from tests.optim.support import double, quiet_growth, train
 
@@ -50,6 +55,30 @@ def test_moments_are_those_of_a_model_that_was_grown_at_once(
                 compared += 1
                 assert float((found - wanted).abs().max()) < BOUND * largest, (name, entry)
     assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"intermediate_size": 90, "width_operator": "net2net"}),
+        ("qwen3", {"num_heads": 6, "num_kv_heads": 3, "width_operator": "net2net"}),
+        ("llama", {"hidden_size": 40, "width_operator": "net2net"}),
+    ],
+    ids=str,
+)
+def test_first_moments_of_uneven_copies_are_their_gradients(family: str, options: dict[str, Any]) -> None:
+    """One step from nothing: moments grown from the source's are a tenth of the grown model's own gradients."""
+    late, early = double(family, head_dim=8), double(family, head_dim=8)
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.9)) for model in (late, early)]
+    train(late, optimizers[0], range(1))
+    quiet_growth(late, optimizers[0], **options)
+    quiet_growth(early, optimizers[1], **options)
+    train(early, optimizers[1], range(1))
+    for (name, a), b in zip(late.named_parameters(), early.parameters(), strict=True):
+        for entry in ("exp_avg", "exp_avg_sq"):
+            found, wanted = optimizers[0].state[a][entry], optimizers[1].state[b][entry]
+            largest = float(wanted.abs().max())
+            assert float((found - wanted).abs().max()) < BOUND * largest, (name, entry)
 
 
 def test_an_asymmetric_state_keeps_the_first_copies() -> None:
@@ -144,3 +173,22 @@ def test_factored_moments_have_no_rule_under_learned_growth() -> None:
     train(model, optimizer, range(1))
     with pytest.raises(GrowthError, match="no rule under learned growth"):
         quiet_growth(model, optimizer, width=2, width_operator="ligo", state="grow")
+
+
+def test_features_with_different_numbers_of_copies_share_out_their_moments() -> None:
+    """Columns are divided by their copies, as in Net2Net: every copy of a row then has its share of the gradient."""
+    columns = IndexVector((Segment(0, 1), Segment(1, 1), Segment(0, 1)))
+    tile = Tile((IndexVector.gather([0, 1, 2, 0]), columns), sum_axis=1, divisors=((), (2.0, 1.0, 2.0)))
+    rule = Rule("new", ("old",), TensorSpec((4, 3), "float64"), tile)
+    moment = torch.randn(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = scales(rule)
+    assert not found.is_even
+    for power in (1, 2):
+        made = moment_rule(rule, Entry(power), "m of {}", "float64", 0.0, False)
+        assert made is not None and isinstance(made.how, Tile)
+        grown = torch.full((4, 3), torch.nan, dtype=torch.float64)
+        ops.tile_rules_([grown], [moment], [made.how])
+        correct_runs(rule, Entry(power), grown)
+        share = torch.tensor([0.5, 1.0, 1.0, 0.5], dtype=torch.float64).unsqueeze(1) ** power
+        wanted = moment[[0, 1, 2, 0]][:, [0, 1, 0]] * share
+        assert torch.equal(grown, wanted)

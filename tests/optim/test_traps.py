@@ -103,6 +103,9 @@ def test_refusals_leave_model_and_optimizer_alone(name: str) -> None:
 def test_a_state_without_an_optimizer_is_a_mistake() -> None:
     with pytest.raises(GrowthError, match="no optimizer is given"):
         growkernels.grow_model(make_model("llama")[1], width=2, state="grow")
+    _, model = make_model("llama")
+    with pytest.raises(GrowthError, match="masters are given, and no optimizer"):
+        growkernels.grow_model(model, width=2, masters={torch.ones(97, 32): model.model.embed_tokens.weight})
 
 
 def test_gradients_between_backward_and_step_are_not_lost() -> None:

@@ -60,7 +60,7 @@ def watch_optimizers(model: nn.Module, emptied: Iterable[Tensor], kept: Iterable
 
 def _warn(what: str, kind: str) -> None:
     warnings.warn(
-        f"{what} {kind} was grown: they do not train. Make a new optimizer of model.parameters(), and a new scheduler for it "
-        f"(with a Trainer: a new Trainer).",
+        f"{what} {kind} was grown: they do not train. Give optimizers to grow_model(model, optimizer), which grows them too. "
+        f"Make a new optimizer of model.parameters(), and a new scheduler for it (with a Trainer: a new Trainer).",
         stacklevel=4,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 
 import torch
@@ -17,6 +18,11 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
     left, right: matrices of one dtype and any strides. Accumulated in float32 (float64 of float64), rounded once where stored.
     """
     check_products(outs, left, right)
+    with sums_in_float32(outs[0].device):
+        _products(outs, left, right, add)
+
+
+def _products(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
     terms = len(left) // len(outs)
     for g, out in enumerate(outs):
         pairs = zip(left[g * terms : (g + 1) * terms], right[g * terms : (g + 1) * terms], strict=True)
@@ -29,18 +35,37 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
             out.copy_(total)
 
 
-#: Share of cuBLAS's rate that Triton's products are taken to reach. An estimate: to be replaced by a measurement.
-_TRITON_RATE = 0.8
 _TILE = 128
+#: A product whose tiles fill at most this share of a GPU's processors leaves the others idle, unless other products run
+#: beside it. An estimate: to be replaced by a measurement.
+_FILLED = 0.5
 
 
-def fill_together(shapes: Sequence[Sequence[int]], processors: int) -> bool:
-    """Whether products of these shapes are faster all at once by Triton than one by one by cuBLAS.
+def goes_together(shape: Sequence[int], processors: int) -> bool:
+    """Whether a product of this shape goes to the kernel that computes many at once, rather than to cuBLAS by itself.
 
-    A product takes as many rounds of a GPU's processors as its tiles need, the last one with processors that are idle.
+    It follows from the product's own shape: what else is in the call must not change its bits.
     """
-    tiles = [ceil(rows / _TILE) * ceil(columns / _TILE) for rows, columns in shapes]
-    return ceil(sum(tiles) / processors) < _TRITON_RATE * sum(ceil(each / processors) for each in tiles)
+    rows, columns = shape
+    return ceil(rows / _TILE) * ceil(columns / _TILE) <= _FILLED * processors
+
+
+@contextmanager
+def sums_in_float32(device: torch.device) -> Iterator[None]:
+    """cuBLAS may add up the parts of a 16-bit product in 16 bits where it splits the inner axis; here it may not."""
+    if device.type != "cuda":
+        yield
+        return
+    flags = torch.backends.cuda.matmul
+    names = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
+    before = [getattr(flags, name) for name in names]
+    try:
+        for name in names:
+            setattr(flags, name, False)
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(flags, name, value)
 
 
 def _accumulate(total: Tensor, pairs: Iterable[tuple[Tensor, Tensor]], add: bool) -> None:

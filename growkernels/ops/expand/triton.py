@@ -45,10 +45,16 @@ def products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Te
 
 
 def fastest_products_(outs: Sequence[Tensor], left: Sequence[Tensor], right: Sequence[Tensor], add: bool) -> None:
-    """By the Triton kernel, or one by one by cuBLAS: whichever is taken to be faster. cuBLAS alone multiplies float32."""
-    processors = devices.processors(outs[0].device)
-    shapes = [out.shape for out in outs]
-    if left[0].dtype.itemsize == 2 and products.fill_together(shapes, processors):
-        products_(outs, left, right, add)
-    else:
+    """Small products all at once by the Triton kernel, large ones one by one by cuBLAS, which alone multiplies float32."""
+    check_products(outs, left, right)
+    if left[0].dtype.itemsize != 2:
         products.products_(outs, left, right, add)
+        return
+    terms = len(left) // len(outs)
+    processors = devices.processors(outs[0].device)
+    small = [products.goes_together(out.shape, processors) for out in outs]
+    for which, function in ((True, products_), (False, products.products_)):
+        chosen = [number for number, each in enumerate(small) if each == which]
+        pairs = [number * terms + term for number in chosen for term in range(terms)]
+        if chosen:
+            function([outs[number] for number in chosen], [left[k] for k in pairs], [right[k] for k in pairs], add)

@@ -33,8 +33,16 @@ def replicate_(
             values = compute(scale[k]) * load(block, compute)
             if noise_alpha:
                 e = start + np.arange(out.numel(), dtype=np.int64).reshape(tuple(out.shape))
-                normal = z(key, COPY_FIELD, e).astype(compute).reshape(tuple(out.shape))
-                noise = compute(noise_alpha) * (compute(noise_std) * normal)
-                values = compute(1.0 - noise_alpha) * values + noise
+                values = blended(values, e, noise_alpha, noise_std, key, compute)
         out.copy_(store(np.asarray(values, compute), out.dtype))
         start += out.numel()
+
+
+def blended(
+    values: np.ndarray, positions: np.ndarray, alpha: float, std: float, key: int, compute: type[np.floating]
+) -> np.ndarray:
+    """`(1 - a) * values + a * (std * z)`, with the normals of these positions."""
+    normal = z(key, COPY_FIELD, positions).astype(compute).reshape(positions.shape)
+    noise = compute(alpha) * (compute(std) * normal)
+    mixed: np.ndarray = compute(1.0 - alpha) * values + noise
+    return mixed

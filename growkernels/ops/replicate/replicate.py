@@ -23,6 +23,7 @@ from growkernels.ops.checks import (
     check_tensors,
     refuse,
     seen_by_kernels,
+    unrecorded,
 )
 from growkernels.ops.transforms import check_transforms
 
@@ -145,9 +146,10 @@ def replicate_(
     if not seen_by_kernels(outs, blocks):
         _check_tensors(outs, blocks, index)
     try:
-        ops_of(backend, outs[0]).replicate_(
-            list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key)
-        )
+        with unrecorded():
+            ops_of(backend, outs[0]).replicate_(
+                list(outs), list(blocks), list(index), scales, noise_alpha, std, check_key(key)
+            )
     except (RuntimeError, GrowthError) as error:
         _check_tensors(outs, blocks, index)
         refuse(error)

@@ -151,6 +151,12 @@ def _pack_pieces(out: Tensor, weight: Tensor, pieces: Sequence[Piece]) -> Jobs:
     return pack(outs, [means[piece.means] for piece in pieces], [piece.tile for piece in pieces])
 
 
+def buffer_numel(tile: Tile) -> int:
+    """Elements of the buffer that a target is copied from where it shares its noise; 0 for what is written in place."""
+    shares = tile.noise is not None and tile.noise.share is not None
+    return prod(tile.joined().shape) if shares else 0
+
+
 def packed_form(tile: Tile, weight: Tensor) -> Packed:
     """The rule as numbers, for a source of this shape."""
     if torch.compiler.is_compiling():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -23,7 +24,9 @@ from growkernels.ops.checks import (
     check_tile,
     refuse,
     seen_by_kernels,
+    unrecorded,
 )
+from growkernels.ops.replicate.replicate import replicate_
 from growkernels.ops.tile.packing import pack, tiled_shape
 from growkernels.ops.transforms import check_transforms
 from growkernels.rules.tile import Tile
@@ -187,19 +190,42 @@ def tile_rules_(
     if not outs:
         return
     check_gradients(outs, weights)
+    if any(spec.blend is not None for spec in specs):
+        _write_blended(outs, weights, specs, backend)
+        return
     if not seen_by_kernels(outs, weights):
         _check_rules(outs, weights, specs)
     try:
         jobs = pack(outs, weights, specs)
         ops = ops_of(backend, outs[0])
-        write = ops.tile_rules_traced_ if torch.compiler.is_compiling() else ops.tile_rules_
-        write(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
+        if torch.compiler.is_compiling():
+            ops.tile_rules_traced_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
+        else:
+            with unrecorded():
+                ops.tile_rules_(jobs.outs, jobs.weights, jobs.layout, jobs.scalars)
     except (RuntimeError, GrowthError) as error:
         _check_rules(outs, weights, specs)
         refuse(error)
     # What is computed for one copy may be copied itself: the last ones stand first in the order of the work.
     for copy in reversed(jobs.copies):
         copy.carry_out()
+
+
+def _write_blended(
+    outs: Sequence[Tensor], weights: Sequence[Tensor], specs: Sequence[Tile], backend: str | None
+) -> None:
+    """Rules of which some are blended with noise at the end: those are computed in memory of their own first."""
+    _check_rules(outs, weights, specs)
+    plain = list(outs)
+    for k, (out, weight, spec) in enumerate(zip(outs, weights, specs, strict=True)):
+        if spec.blend is not None:
+            wide = torch.float64 in (out.dtype, weight.dtype)
+            plain[k] = torch.empty(out.shape, dtype=torch.float64 if wide else torch.float32, device=out.device)
+    tile_rules_(plain, weights, [replace(spec, blend=None) for spec in specs], backend=backend)
+    for out, value, spec in zip(outs, plain, specs, strict=True):
+        if spec.blend is not None:
+            share, std = spec.blend.share, spec.blend.std
+            replicate_([out], [value], [0], noise_alpha=share, noise_std=std, key=spec.key, backend=backend)
 
 
 def _check_size(weight: Tensor, n_out: int, n_in: int, dtype: torch.dtype) -> None:
