@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -182,6 +183,12 @@ class ModelClass:
         prefix = f"{self._prefix}."
         names = (file_name, prefix + file_name, file_name.removeprefix(prefix))
         return next((name for name in names if name in self.files), file_name)
+
+    @cached_property
+    def unsaved(self) -> frozenset[str]:
+        """Parameters that the class computes itself and never stores."""
+        patterns = getattr(self._model, "_keys_to_ignore_on_save", None) or ()
+        return frozenset(name for name in self.parameters if any(re.search(found, name) for found in patterns))
 
     @cached_property
     def integers(self) -> frozenset[str]:

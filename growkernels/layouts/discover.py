@@ -100,6 +100,8 @@ def lay_out(
     if not built:
         own.check_runs(stacks.paths, kinds)
     width_refusal = method.refusal(stored) if method else reason_of(family.width_refusal, loaded)
+    if own.unsaved and not width_refusal:
+        width_refusal = f"its class computes {min(own.unsaved)} from the width and never stores it"
 
     def read_all(turned: Turned) -> dict[str, TensorLayout]:
         read_one = Reader(family, loaded, whole, turned, stacks, kinds, features(sizes))
@@ -282,7 +284,11 @@ def _check_complete(own: ModelClass, mine: Mapping[str, tuple[Place, ...]]) -> N
     """Raise GrowthError where a parameter of the config's class is not stored, or not all of it."""
     found = [place for places in mine.values() for place in places if place.parameter in own.parameters]
     loaded = {own.parameters[place.parameter].shares for place in found}
-    absent = [n for n, p in own.parameters.items() if p.shares not in loaded and p.module != "buffer"]
+    absent = [
+        name
+        for name, parameter in own.parameters.items()
+        if parameter.shares not in loaded and parameter.module != "buffer" and name not in own.unsaved
+    ]
     cut = {own.cut_name(name) for name in mine}
     whole = {place.parameter for place in found if not place.index}
     absent += [name for name, (_, places) in own.files.items() if name not in cut and places[0].parameter not in whole]

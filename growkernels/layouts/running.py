@@ -59,8 +59,9 @@ def _only(model: nn.Module, stacks: Sequence[str], layers: Sequence[int]) -> Ite
 def _failure(model: PreTrainedModel) -> str:
     """What a run on some tokens fails with, if it is a matter of sizes; empty if it is not."""
     reasons = []
-    # A mask of two axes would be read on the way, and not every class takes one of four.
-    for mask in (torch.zeros(1, 1, _LENGTH, _LENGTH, device="meta"), None):
+    # Most classes take a mask of four axes as it is; those that do not read one of two, or none.
+    masks = torch.zeros(1, 1, _LENGTH, _LENGTH), torch.ones(1, _LENGTH, dtype=torch.int64), None
+    for mask in masks:
         reason = _run(model, mask)
         if reason is None:
             return ""
@@ -74,7 +75,9 @@ def _run(model: PreTrainedModel, mask: torch.Tensor | None) -> str | None:
     config = model.config
     count = getattr(config.get_text_config(decoder=True), "num_codebooks", 1)
     tokens = torch.zeros(count, _LENGTH, dtype=torch.int64, device="meta")
-    given = {"input_ids": tokens, "decoder_input_ids": tokens, "attention_mask": mask, "use_cache": False}
+    given = {"input_ids": tokens, "decoder_input_ids": tokens, "use_cache": False}
+    if mask is not None:
+        given["attention_mask"] = mask.to("meta")
     # Without the heads of tasks, which take inputs of forms of their own.
     base = model.base_model
     accepted = inspect.signature(base.forward).parameters
@@ -83,7 +86,7 @@ def _run(model: PreTrainedModel, mask: torch.Tensor | None) -> str | None:
     # The usual one asks for a dtype.
     config._experts_implementation = "batched_mm"
     try:
-        base(**{key: value for key, value in given.items() if key in accepted and value is not None})
+        base(**{key: value for key, value in given.items() if key in accepted})
     except Exception as error:  # model classes raise many kinds
         return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
     finally:

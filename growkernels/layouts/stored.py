@@ -30,4 +30,5 @@ def lay_out_config(config: Mapping[str, Any]) -> ModelLayout:
     family = find_row(config)
     own = ModelClass(family, find_architecture(family, config), config)
     dtype = str(own.dtype or torch.float32).removeprefix("torch.")
-    return discover(config, {name: TensorSpec(shape, dtype) for name, shape in own.written().items()}, own)
+    # Not with the class that is built already: that of a live model, which runs.
+    return discover(config, {name: TensorSpec(shape, dtype) for name, shape in own.written().items()})

@@ -7,7 +7,10 @@ import re
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from transformers import MarianConfig, MarianMTModel
 
+import growkernels
 from growkernels.errors import GrowthError
 from growkernels.layouts import discover
 from growkernels.plans import TensorSpec
@@ -214,3 +217,30 @@ def test_counters_and_empty_tensors_are_named_as_such() -> None:
         discover(config, {**tensors, "model.step": TensorSpec((4, 4), "int8")})
     with pytest.raises(GrowthError, match=r"is empty, of shape \[0\] .* DeepSpeed ZeRO-3"):
         discover(config, {name: TensorSpec((0,), spec.dtype) for name, spec in tensors.items()})
+
+
+def test_what_a_class_computes_and_never_stores_stops_width_alone(tmp_path):
+    config = MarianConfig(
+        d_model=24,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=36,
+        decoder_ffn_dim=36,
+        vocab_size=50,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+        max_position_embeddings=40,
+    )
+    model = MarianMTModel(config)
+    model.save_pretrained(tmp_path / "source")
+    assert "model.encoder.embed_positions.weight" not in load_file(tmp_path / "source" / "model.safetensors")
+    words = r"computes model\.decoder\.embed_positions\.weight from the width and never stores it"
+    with pytest.raises(GrowthError, match=words):
+        growkernels.plan(tmp_path / "source", width=2)
+    with pytest.raises(GrowthError, match=words):
+        growkernels.grow_model(model, width=2)
+    growkernels.grow_checkpoint(tmp_path / "source", tmp_path / "deep", depth=2, no_verify=True)
+    _, found = MarianMTModel.from_pretrained(tmp_path / "deep", output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]

@@ -37,6 +37,16 @@ def test_config_that_is_not_there_is_refused(tmp_path):
         growkernels.plan(tmp_path / "nowhere" / "config.json", width=2)
 
 
+def test_config_by_which_the_class_cannot_run_is_refused(tmp_path):
+    path = _saved("gptj", tmp_path) / "config.json"
+    # Heads of 3 features, of which 4 are to be rotated.
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_head": 8}))
+    with pytest.raises(
+        GrowthError, match=r"cannot run GPTJForCausalLM as config\.json describes it: Attempting to broad"
+    ):
+        growkernels.plan(path, width=2)
+
+
 _MEASURED = """
 import sys, time
 import growkernels
