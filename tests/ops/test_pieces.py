@@ -109,7 +109,7 @@ def test_fills_of_two_rectangles_differ() -> None:
     assert not (out[4:8] == out[10:14]).any()
 
 
-@pytest.mark.parametrize("shape", [(1,), (7, 3), (2500, 4), (3, 1025, 2)])
+@pytest.mark.parametrize("shape", [(1,), (7, 3), (2500, 4), (3, 1025, 2), (3, 1 << 21)])
 def test_a_mean_does_not_depend_on_the_order_of_storage(shape: tuple[int, ...]) -> None:
     for axis in range(len(shape)):
         weight = data(shape, torch.bfloat16)

@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Entries along the axis that are summed as a tree before they are added to the sum so far.
-_CHUNK = 1024
+#: Entries along the axis that are summed as a tree before they are added to the sum so far, at most; and their number in all.
+_CHUNK, _MOST = 1024, 1 << 22
 
 
 def mean_along(weight: Tensor, axes: Sequence[int]) -> Tensor:
     """The mean over all entries of some axes, which are kept with one entry each.
 
     weight: any shape, strides and supported dtype. Every addition is of two tensors, element by element, so that no device
-    orders them in its own way. Returns float64 for float64 and float32 for all others. Memory: 8 bytes for each entry of a
-    chunk of 1024 along the axis.
+    orders them in its own way. Returns float64 for float64 and float32 for all others. Memory: a few times 8 bytes for each
+    entry of the mean, or 100 MB.
     """
     result = torch.float64 if weight.dtype == torch.float64 else torch.float32
     for axis in axes:
         total = weight.new_zeros((), dtype=torch.float64)
-        for chunk in weight.split(_CHUNK, axis):
+        others = weight.numel() // max(weight.shape[axis], 1)
+        for chunk in weight.split(max(1, min(_CHUNK, _MOST // max(others, 1))), axis):
             total = total + _tree(chunk.double(), axis)
         weight = total / max(weight.shape[axis], 1)
     return weight.to(result)
