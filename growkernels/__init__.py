@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from growkernels.layouts import declare_layout, register_family
     from growkernels.learning import Fit, LearnedGrowth
     from growkernels.live import grow_model, load_grown
+    from growkernels.masks import GrowthMask
     from growkernels.optim.schedule import GrowthSchedule
     from growkernels.options import GrowthOptions
     from growkernels.plans import Plan
@@ -25,6 +26,7 @@ __all__ = [
     "Fit",
     "GrowthCallback",
     "GrowthError",
+    "GrowthMask",
     "GrowthOptions",
     "GrowthSchedule",
     "LearnedGrowth",
@@ -48,6 +50,7 @@ _HOME = {
     "Fit": "growkernels.learning",
     "GrowthCallback": "growkernels.integrations.trainer",
     "GrowthError": "growkernels.errors",
+    "GrowthMask": "growkernels.masks",
     "GrowthOptions": "growkernels.options",
     "GrowthSchedule": "growkernels.optim.schedule",
     "LearnedGrowth": "growkernels.learning",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -14,8 +15,8 @@ from growkernels.errors import GrowthError
 from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.plans import Plan
 
-#: The new layers of the models that this process has grown in memory.
-_NEW: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+#: The plans of the models that this process has grown in memory, without learned matrices.
+_PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
 
 #: A layer in a name: the module that holds the layers, and the number. What stands before and behind it may differ between a
 #: file and the model, as the base model's prefix and stacks of experts do.
@@ -63,9 +64,17 @@ def freeze_old(model: nn.Module, new: Report | Plan | Iterable[str] | None = Non
     return tuple(trained)
 
 
-def remember_new(model: nn.Module, plan: Plan) -> None:
-    """Let `freeze_old` know what a growth in memory has made new."""
-    _NEW[model] = _layers(plan)
+def remember_plan(model: nn.Module, plan: Plan) -> None:
+    """Let `freeze_old` and `GrowthMask` know what a growth in memory has made new."""
+    _PLANS[model] = replace(plan, matrices=None)
+
+
+def plan_of(model: nn.Module) -> Plan | None:
+    """The plan by which this process, or the manifest beside its checkpoint, grew a model; None if neither did."""
+    if model in _PLANS:
+        return _PLANS[model]
+    folder = Path(str(getattr(getattr(model, "config", None), "_name_or_path", "") or ""))
+    return read_manifest(folder).plan if (folder / MANIFEST).is_file() else None
 
 
 def _layers(grown: Report | Plan) -> frozenset[str]:
@@ -73,11 +82,9 @@ def _layers(grown: Report | Plan) -> frozenset[str]:
 
 
 def _known(model: nn.Module) -> frozenset[str]:
-    if model in _NEW:
-        return _NEW[model]
-    folder = Path(str(getattr(getattr(model, "config", None), "_name_or_path", "") or ""))
-    if (folder / MANIFEST).is_file():
-        return _layers(read_manifest(folder).plan)
+    plan = plan_of(model)
+    if plan is not None:
+        return _layers(plan)
     raise GrowthError(
         f"nobody knows what is new in this {type(model).__name__}: it was not grown by this process, and no {MANIFEST} lies "
         f"beside its checkpoint. Give the report or the plan of the growth, or names."

@@ -28,7 +28,7 @@ from growkernels.executors.sinks.wrappers import close_wrappers
 from growkernels.executors.sources.device import DeviceSource
 from growkernels.executors.sources.generation import read_generation_config
 from growkernels.executors.sources.model import open_model, remember_seed
-from growkernels.freezing import remember_new
+from growkernels.freezing import remember_plan
 from growkernels.growth import Growth, OnProgress
 from growkernels.layouts.classes import ModelClass
 from growkernels.layouts.families import FAMILIES
@@ -151,7 +151,7 @@ def grow_model(
     watch_optimizers(model, emptied, [source.parameters[name] for name in kept])
     close_wrappers(model)
     remember_seed(model, plan.seed)
-    remember_new(model, plan)
+    remember_plan(model, plan)
     progress.raise_again()
     return model
 
@@ -237,7 +237,7 @@ def load_grown(
         if generation is not None:
             model.generation_config = generation
     remember_seed(model, plan.seed)
-    remember_new(model, plan)
+    remember_plan(model, plan)
     return cast(PreTrainedModel, model.eval())  # of a declared class: that class's own module
 
 
