@@ -10,6 +10,8 @@ from growkernels.errors import GrowthError
 
 #: Options that say how the experts grow; at most one of them is given.
 GROWS = ("expert_copies", "num_experts", "expert_split", "moe")
+#: Every expert has tensors of its own in many files: beyond that, no plan fits into memory.
+_MOST = 10_000
 #: Options of `moe` alone.
 _OF_MOE = ("granularity", "top_k", "shared", "reinit")
 _COUNTS = {
@@ -55,6 +57,8 @@ def _count(value: object, name: str) -> int | None:
     number = _float(value)
     if isinstance(value, bool) or not isfinite(number) or number != int(number) or number < 1:
         raise GrowthError(f"{name} is {value!r}; expected a whole number of at least 1: {_COUNTS[name]}.")
+    if number > _MOST:
+        raise GrowthError(f"{name} is {number:g}; more than {_MOST:,} are taken for a mistake: {_COUNTS[name]}.")
     return int(number)
 
 

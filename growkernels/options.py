@@ -23,6 +23,7 @@ VARIANTS: tuple[str, ...] = get_args(Variant)
 DEPTH_INITS = ("stack", "interpolate")
 WIDTH_INITS = ("tile", "onehot", "normal", "convex")
 
+_MOST_COPIES = 10_000
 #: The options that give a size of the target in absolute numbers, and what they size.
 SIZES: dict[str, SizeSymbol] = {
     "hidden_size": "hidden",
@@ -257,7 +258,10 @@ def _ratio(value: object, name: str, noun: str) -> int | None:
     why = (
         f"every {noun} is copied that many times, and each as often as the others, so that {name} 2 doubles; {between}"
     )
-    return _count(value, name, f": {why}")
+    ratio = _count(value, name, f": {why}")
+    if ratio is not None and ratio > _MOST_COPIES:
+        raise GrowthError(f"{name} is {ratio:.6g}; more than {_MOST_COPIES:,} are taken for a mistake: {why}.")
+    return ratio
 
 
 def _choice(value: str, name: str, choices: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 import growkernels
+from growkernels import GrowthError
 from growkernels.cli import app
 from growkernels.cli.options import GROWTH
 from growkernels.options import GrowthKeywords, GrowthOptions
@@ -46,3 +47,11 @@ def test_commands_take_every_option_with_the_defaults_of_the_dataclass(command: 
         option = found[field.name]
         assert option.opts == [f"--{field.name.replace('_', '-')}"]
         assert option.default == field.default, field.name
+
+
+@pytest.mark.parametrize("name", ["depth", "width", "ffn", "expert_copies", "num_experts", "expert_split", "moe"])
+@pytest.mark.parametrize("value", [10_001, 10**30])
+def test_more_copies_than_anybody_means(name: str, value: int) -> None:
+    with pytest.raises(GrowthError, match=f"{name} is .*; more than 10,000 are taken for a mistake"):
+        GrowthOptions(**{name: value})
+    assert getattr(GrowthOptions(**{name: 10_000}), name) == 10_000

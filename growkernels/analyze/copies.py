@@ -45,10 +45,11 @@ def find_copies(checkpoint: Checkpoint) -> Copies:
     Returns:
         For everything that axes count, the number of copies; 1 for none.
     """
-    samples: dict[str, list[tuple[Weight, Part, Part]]] = defaultdict(list)
+    # By size too: layers of a model may differ in it.
+    samples: dict[tuple[str, int, int], list[tuple[Weight, Part, Part]]] = defaultdict(list)
     for weight in checkpoint.matrices:
         for label, rows, columns in weight.pieces():
-            samples[label].append((weight, rows, columns))
+            samples[label, rows.size, columns.size].append((weight, rows, columns))
     votes: dict[str, list[int]] = defaultdict(list)
     for found in samples.values():
         _, rows, columns = found[0]

@@ -150,8 +150,10 @@ def text_config(loaded: PreTrainedConfig) -> PreTrainedConfig:
         text = loaded.get_text_config(decoder=True)
     except ValueError:  # several texts, and none of them the only one
         return loaded
-    # Of an encoder and decoder in one config it makes a new one.
-    return text if any(value is text for value in vars(loaded).values()) else loaded
+    # Of an encoder and decoder in one config it makes a new one; what files call decoder may be anything.
+    return (
+        text if isinstance(text, PreTrainedConfig) and any(value is text for value in vars(loaded).values()) else loaded
+    )
 
 
 def read(loaded: Any, path: str) -> Any:

@@ -21,7 +21,7 @@ _INK, _FAINT, _LINE = "#1f2933", "#6b7785", "#8fa3b8"
 _ZERO, _PLUS, _MINUS = "#f3f4f6", "#b4441c", "#0b6e63"
 #: Tints of the parts of a fused matrix, in order.
 _PARTS = ("#d6e6f7", "#e3dcf5", "#fbe8c8", "#dcefdc")
-_COLUMNS, _MOST_PANELS, _MOST_LABELS, _MOST_ROWS = 4, 12, 12, 14
+_COLUMNS, _MOST_PANELS, _MOST_LABELS, _MOST_ROWS, _MOST_BLOCKS = 4, 12, 12, 14, 100_000
 
 
 #: Labels of bands that are no copies.
@@ -64,6 +64,12 @@ def draw_plan(plan: Plan, path: str | Path) -> None:
 
     matrices = _matrices_of_one_layer(plan)
     shown = matrices[:_MOST_PANELS]
+    for matrix in shown:
+        if (blocks := _blocks(matrix.output) * _blocks(matrix.input)) > _MOST_BLOCKS:
+            raise GrowthError(
+                f"{matrix.rule.target} has {blocks:,} blocks, which no picture shows (at most {_MOST_BLOCKS:,}); draw a growth "
+                f"of fewer copies."
+            )
     rest = _other_rows(plan, shown)
     lines = max(1, -(-len(shown) // _COLUMNS))
     table = 0.26 * (min(len(rest), _MOST_ROWS + 1) + 3)
@@ -125,6 +131,10 @@ def _count(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g}{unit}"
     return str(number)
+
+
+def _blocks(axis: IndexVector) -> int:
+    return sum(segment.groups * segment.copies for segment in axis.segments)
 
 
 def _bands(axis: IndexVector) -> list[_Band]:

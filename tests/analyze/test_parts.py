@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +154,16 @@ def test_equal_experts(tmp_path: Path) -> None:
     analysis = analyze(tmp_path, spectra=False)
     assert [(entry.count, entry.distinct) for entry in analysis.experts] == [(4, 4), (4, 3)]
     assert any("of 4 experts in layer 1 only 3 differ" in text for text in analysis.findings)
+
+
+def test_layers_of_different_sizes(tmp_path: Path) -> None:
+    """As in models that were pruned, whose families have no layout here."""
+    llama(32).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for name in tensors:
+        if name.startswith("model.layers.1.mlp") and tensors[name].ndim == 2:
+            tensors[name] = tensors[name][:31, :31].clone()
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "pruned"}))
+    assert analyze(tmp_path).verdict is not None

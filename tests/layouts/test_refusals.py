@@ -39,6 +39,18 @@ JUNK = st.one_of(
 )
 
 
+def test_keys_of_text_models_that_are_none():
+    """transformers takes whatever a file calls decoder for the config of the text model."""
+    config, tensors = SOUND["llama"]
+    for key in ("decoder", "text_config"):
+        for value in ([0.5], [], "x", {}, {"vocab_size": 5}, None, 5):
+            try:
+                found = discover({**config, key: value}, tensors)
+            except GrowthError:
+                continue
+            assert found.sizes == discover(config, tensors).sizes
+
+
 def refused(config, tensors, *words):
     with pytest.raises(GrowthError) as caught:
         discover(config, tensors)

@@ -38,6 +38,12 @@ def test_a_picture_that_cannot_be_written(tmp_path):
         draw_plan(make_source("llama").plan(width=2), tmp_path / "no" / "plan.png")
 
 
+def test_more_blocks_than_a_picture_shows(tmp_path):
+    with pytest.raises(GrowthError, match=r"has 1,000,000 blocks, which no picture shows.* fewer copies"):
+        draw_plan(make_source("llama").plan(width=1000), tmp_path / "plan.png")
+    assert not (tmp_path / "plan.png").exists()
+
+
 def test_a_picture_needs_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setattr(picture, "find_spec", lambda name: None)
     with pytest.raises(GrowthError, match=r"needs matplotlib; install it \(`pip install matplotlib`\)"):
