@@ -36,8 +36,8 @@ def _check_module(path: str, module: nn.Module) -> None:
         tensor = next(iter(module.parametrizations))
         raise GrowthError(
             f"{path}.{tensor} is parametrized: what it is made of cannot be grown. Call "
-            f"torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}) first, which keeps its values; or fold() of "
-            f"its GrowthMask."
+            f"torch.nn.utils.parametrize.remove_parametrizations(module, {tensor!r}) first, which keeps its values; or fold() "
+            f"of its GrowthMask."
         )
     for mask in module._buffers:
         tensor = mask.removesuffix(_MASK)
