@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -11,10 +12,20 @@ from time import perf_counter
 from typing import Any, Unpack
 
 from growkernels.errors import GrowthError, VerificationFailed
-from growkernels.executors import Source, check_destination, execute, open_device, parse_size, write_manifest
+from growkernels.executors import (
+    Source,
+    check_destination,
+    execute,
+    open_device,
+    open_source,
+    parse_size,
+    staged,
+    write_manifest,
+)
 from growkernels.executors.files.side_copies import SideReport, report_side_files
 from growkernels.executors.ranks import Ranks
 from growkernels.growth import Growth, OnProgress, plan_of_config
+from growkernels.hops import finish, hop_options
 from growkernels.layouts import ModelLayout
 from growkernels.learning import Fit, FitReport, check_checkpoint_file, draw_losses, fit_plan
 from growkernels.optim.files import check_training_files, grow_training_files
@@ -131,6 +142,7 @@ def grow_checkpoint(
     plan: Plan | None = None,
     strip_prefix: str = "",
     ranks: Ranks | None = None,
+    hops: Sequence[GrowthKeywords] | None = None,
     **options: Unpack[GrowthKeywords],
 ) -> Report:
     """Grow a checkpoint into a new folder, verify it, and put it in place in one step.
@@ -156,6 +168,9 @@ def grow_checkpoint(
         strip_prefix: what a wrapper put before the names of the source's tensors, such as "module.", to be left out.
         ranks: the processes that share the work, all of which make this call (`with Ranks.of_torchrun() as ranks:`, as
             the command line does). The files are those of one process. None: this process alone.
+        hops: growths one after the other, each the options of its own, such as [{"depth": 2}, {"width": 2}]. What is between
+            them is verified and goes; a `seed` beside them is that of the first, counted up by one for each. The report and
+            the manifest hold the plan of the last one, and the source of the first.
         options: what to grow, by the names of `GrowthOptions`.
 
     Returns:
@@ -171,6 +186,20 @@ def grow_checkpoint(
         True
     """
     start = perf_counter()
+    if hops is not None:
+        if fit is not None or plan is not None or optimizer or (ranks is not None and ranks.size > 1):
+            raise GrowthError(
+                "hops take no fit, plan or optimizer, and one process; make those hops calls of their own."
+            )
+        settings: dict[str, Any] = {
+            "max_shard_size": max_shard_size,
+            "no_verify": no_verify,
+            "verify_logits": verify_logits,
+            "allow_nonfinite": allow_nonfinite,
+            "device": device,
+            "on_progress": on_progress,
+        }
+        return _grow_in_hops(src, dst, hop_options(hops, options), overwrite, strip_prefix, settings)
     if plan is not None and fit is not None:
         raise GrowthError("plan and fit both say what to grow; give one of the two.")
     if fit is not None and not isinstance(fit, Fit):
@@ -243,6 +272,44 @@ def grow_checkpoint(
         nbytes=sum(rule.spec.nbytes for rule in executed.rules),
         side_files=report_side_files(source.side, executed, source.tensors).with_training(trained),
         fit=fitted,
+    )
+
+
+def _grow_in_hops(
+    src: str | Path,
+    dst: str | Path,
+    hops: Sequence[dict[str, Any]],
+    overwrite: bool,
+    strip_prefix: str,
+    settings: dict[str, Any],
+) -> Report:
+    """Each hop in a folder inside the hidden one that becomes `dst`: what is between them goes however the growth ends."""
+    start = perf_counter()
+    source = open_source(src, strip_prefix)
+    target = check_destination(Path(dst), source.path, overwrite)
+    reports: list[Report] = []
+    with staged(target, overwrite, source.path) as folder:
+        between = folder / ".growkernels-hops"
+        between.mkdir()
+        for number, hop in enumerate(hops):
+            before = reports[-1].target if reports else src
+            prefix = "" if reports else strip_prefix
+            if reports and "seed" not in hop:
+                hop = {**hop, "seed": (reports[-1].plan.seed + 1) % 2**64}
+            try:
+                report = grow_checkpoint(before, between / str(number), strip_prefix=prefix, **settings, **hop)
+            except GrowthError as error:
+                raise GrowthError(f"hop {number + 1} of {len(hops)}: {error}") from error
+            reports.append(report)
+        finish(folder, [report.target for report in reports], hops)
+    writing_seconds = sum(report.writing_seconds for report in reports)
+    return replace(
+        reports[-1],
+        source=source.name,
+        target=target,
+        seconds=perf_counter() - start,
+        writing_seconds=writing_seconds,
+        nbytes=sum(report.nbytes for report in reports),
     )
 
 

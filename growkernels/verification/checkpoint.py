@@ -12,6 +12,7 @@ from growkernels.executors.files.manifest import MANIFEST, read_manifest
 from growkernels.executors.memory import free_memory
 from growkernels.executors.ranks import Ranks
 from growkernels.executors.sources.checkpoint import Source, open_source
+from growkernels.hops import how_to_check
 from growkernels.plans import Plan
 from growkernels.verification.logits import LogitsCheck, NotCompared, verify_logits
 from growkernels.verification.slices import SliceCheck, joined, verify_slices
@@ -77,7 +78,8 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
         What was checked and how it went: a difference raises nothing, `passed` is then False.
 
     Raises:
-        GrowthError: `dst` has no manifest, or `src` is not the checkpoint that the manifest names.
+        GrowthError: `dst` has no manifest, or `src` is not the checkpoint that the manifest names, or `dst` was grown in hops:
+            then the source of the last one is needed, and the message says how to make it.
 
     Example:
         >>> growkernels.verify("./small", "./wide").passed
@@ -86,6 +88,10 @@ def verify(src: str | Path, dst: str | Path, *, logits: bool | None = None, seed
     manifest = read_manifest(Path(dst))
     source = open_source(src, manifest.strip_prefix)
     found, wanted = source.digest(), manifest.source_digest
+    if manifest.hops:
+        if found == wanted:
+            raise GrowthError(how_to_check(src, dst, manifest.hops))
+        wanted = manifest.hops[-1]["source_digest"]
     if found != wanted:
         raise GrowthError(
             f"{src} is not the checkpoint that {dst} was grown from: its hash is {found[:19]}, the manifest names "

@@ -33,7 +33,8 @@ class Manifest:
     """How a checkpoint was grown: the plan with its measured noise, from what, by which versions; what was verified.
 
     `fit`: how learned matrices were trained, where they were. `side_files`: what became of the source's files beside the
-    weights. `strip_prefix`: what was left out of the names of the source's tensors.
+    weights. `strip_prefix`: what was left out of the names of the source's tensors. `hops`: where the growth had several, for
+    each its options, plan digest, source digest and verification; `plan` is then the last one's, `source` the first one's.
     """
 
     plan: Plan
@@ -45,6 +46,7 @@ class Manifest:
     fit: dict[str, Any] | None = None
     side_files: dict[str, Any] | None = None
     strip_prefix: str = ""
+    hops: list[dict[str, Any]] | None = None
 
 
 def write_manifest(
@@ -73,12 +75,25 @@ def write_manifest(
         source.strip_prefix,
     )
     data: dict[str, Any] = {"format": _FORMAT, "seed": plan.seed, "noise_version": plan.noise_version}
-    data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name != "plan"}
+    data |= {name: getattr(manifest, name) for name in Manifest.__slots__ if name not in ("plan", "hops")}
     data["plan"] = plan.to_json()
     (folder / MANIFEST).write_text(json.dumps(data, indent=1) + "\n")
     if plan.matrices is not None:
         # Not by `save_file`, whose files other users of the machine may not read.
         (folder / MATRICES).write_bytes(save(dict(plan.matrices)))
+
+
+def record_hops(folder: Path, first: Manifest, hops: list[dict[str, Any]]) -> None:
+    """Let the manifest of the last of several hops name all of them, and the source of the first."""
+    path = folder / MANIFEST
+    data = json.loads(path.read_bytes())
+    data |= {
+        "source": first.source,
+        "source_digest": first.source_digest,
+        "strip_prefix": first.strip_prefix,
+        "hops": hops,
+    }
+    path.write_text(json.dumps(data, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -104,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
         stored = upgraded(data["plan"]) if kind == _OLD_FORMAT else data["plan"]
         plan = Plan.from_json(stored, matrices)
         # Manifests of older versions have none of them.
-        held = {"fit": None, "side_files": None, "strip_prefix": "", **data}
+        held = {"fit": None, "side_files": None, "strip_prefix": "", "hops": None, **data}
         manifest = Manifest(plan, **{name: _checked(name, held[name]) for name in Manifest.__slots__ if name != "plan"})
     except _DAMAGE as error:
         raise _damaged(path, error) from error
@@ -122,9 +137,18 @@ def _damaged(path: Path, error: BaseException) -> GrowthError:
 
 
 def _checked(name: str, value: Any) -> Any:
-    kinds = {"plan_digest": str, "source": str, "source_digest": str, "versions": dict, "strip_prefix": str}
-    if not isinstance(value, kinds.get(name, dict | None)):
+    kinds: dict[str, Any] = {
+        "plan_digest": str,
+        "source": str,
+        "source_digest": str,
+        "versions": dict,
+        "strip_prefix": str,
+    }
+    if not isinstance(value, kinds.get(name, (list if name == "hops" else dict) | None)):
         raise TypeError(f"{name} is a {type(value).__name__}")
+    for hop in value if name == "hops" and value else ():
+        if not isinstance(hop["options"], dict) or not isinstance(hop["source_digest"], str):
+            raise TypeError("a hop has no options or no source")
     return value
 
 
