@@ -84,7 +84,8 @@ def test_stacking_orders():
         ({"width": 2, "width_operator": "ligo", "variant": "diagonal"}, "or choose width_operator hypercloning."),
         ({"width": 2, "width_init": "normal"}, "or choose width_operator ligo."),
         ({"width": 2, "init_noise": 0}, "or choose depth_operator ligo or width_operator ligo."),
-        ({"depth": 10**9}, "depth 1000000000 asks for 2000000000 layers"),
+        ({"depth": 9000}, "depth 9000 asks for 18000 layers"),
+        ({"depth": 10**9}, "more than 10,000 are taken for a mistake"),
     ],
 )
 def test_refusals(options, message):
