@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +13,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from growkernels import ops
 from growkernels.errors import GrowthError
 from growkernels.ops import Fill, IndexVector, Noise, Segment, Tile
-from growkernels.ops.backends.extension import EXTENSION, MISSING
 from tests.ops.tools import data
 
 W = data((4, 6))
@@ -352,54 +348,6 @@ def test_unknown_backend() -> None:
         ops.tile(W, 2, 2, backend="tpu")
 
 
-def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "always", "-c", code]
-    # An instrumented extension needs its runtime loaded first, here too.
-    sanitizer = {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
-    clean = {"PATH": "", **sanitizer, **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
-
-
-WITHOUT_EXTENSION = """
-import sys
-sys.modules["growkernels._C"] = None
-import torch
-from growkernels import ops
-w = torch.arange(1.0, 13.0).view(3, 4)
-assert ops.tile(w, 2, 2, noise_std=0.1).equal(ops.tile(w, 2, 2, noise_std=0.1, backend="eager"))
-print(torch.library.opcheck(torch.ops.growkernels.tile.default, (w, 2, 2, False, 0.1, None, 3, torch.float32)))
-ops.tile(w, 2, 2, backend="cpu")
-"""
-
-
-def test_without_the_extension_the_reference_takes_its_place_and_says_so_once() -> None:
-    done = _python(WITHOUT_EXTENSION)
-    assert done.stderr.count("runs on its slow eager reference") == 1
-    assert "SUCCESS" in done.stdout and "FAIL" not in done.stdout
-    assert (
-        "GrowthError: backend 'cpu' was asked for, but the compiled extension was not built; install a C++ compiler, then run"
-        in done.stderr
-    )
-
-
-def test_the_environment_forces_a_backend() -> None:
-    code = "import torch; from growkernels import ops; ops.tile(torch.ones(2, 2), 2, 2); print('ran')"
-    assert _python(code, GROWKERNELS_BACKEND="eager").stdout == "ran\n"
-    refused = _python(code, GROWKERNELS_BACKEND="metal")
-    assert "unknown backend 'metal' (argument backend= or GROWKERNELS_BACKEND)" in refused.stderr and not refused.stdout
-
-
-def test_import_is_light() -> None:
-    code = "import sys, growkernels; print([m for m in ('torch', 'numpy', 'triton') if m in sys.modules])"
-    assert _python(code).stdout == "[]\n"
-    code = "import sys, growkernels; growkernels.ops; print('triton' in sys.modules)"
-    assert _python(code).stdout == "False\n"
-
-
-def test_backend_is_compiled_here() -> None:
-    assert EXTENSION is not None, MISSING
-
-
 def test_nothing_to_do() -> None:
     ops.tile_rules_([], [], [])
     ops.replicate_([], [], [])
@@ -422,50 +370,3 @@ def test_some_tensors_without_memory_are_refused(namespace: str) -> None:
         with pytest.raises(GrowthError, match=r"on (cpu|meta), (another|the source) on (meta|cpu)"):
             call()
     assert out.isnan().all()
-
-
-NESTED = torch.nested.nested_tensor([torch.ones(2, 2), torch.ones(3, 2)])
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda backend: ops.tile(NESTED, 2, 2, backend=backend),
-        lambda backend: ops.tile_(NESTED, W, 2, 2, backend=backend),
-        lambda backend: ops.tile_(W.clone(), NESTED, 2, 2, backend=backend),
-        lambda backend: ops.tile_rules_([NESTED], [W], [Tile.identity((4, 6))], backend=backend),
-        lambda backend: ops.tile_rules_([W.clone()], [NESTED], [Tile.identity((4, 6))], backend=backend),
-        lambda backend: ops.replicate([NESTED], [0], backend=backend),
-        lambda backend: ops.replicate_([NESTED], [W], [0], backend=backend),
-        lambda backend: ops.replicate_([W.clone()], [NESTED], [0], backend=backend),
-        lambda backend: ops.normal_(NESTED, 1, 0, backend=backend),
-        lambda backend: ops.mean_square([NESTED], backend=backend),
-        lambda backend: ops.expand([NESTED], None, None, backend=backend),
-        lambda backend: ops.expand([W], NESTED, None, backend=backend),
-        lambda backend: ops.expand_([NESTED], [W], None, None, backend=backend),
-    ],
-)
-@pytest.mark.parametrize("backend", [None, "eager", "emulated"])
-def test_nested_tensors_are_refused(call: Callable[[str | None], object], backend: str | None) -> None:
-    with pytest.raises(GrowthError, match=r"is a nested tensor; expected a dense one: .*unbind\(\)"):
-        call(backend)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize("backend", [None, "eager", "emulated"])
-@pytest.mark.parametrize("copies", [(2**62, 1), (2**63, 1), (2**40, 2**40), (2**200, 1)])
-def test_more_copies_than_memory_can_hold_are_refused(
-    copies: tuple[int, int], backend: str | None, device: str
-) -> None:
-    with pytest.raises(GrowthError, match=r"more than a machine can have memory for"):
-        ops.tile(W.to(device), *copies, backend=backend)
-    with pytest.raises(GrowthError, match=r"out has shape \(4, 6\)"):
-        ops.tile_(W.to(device, copy=True), W.to(device), *copies, backend=backend)
-    if copies[1] == 1:
-        with pytest.raises(GrowthError, match=r"more than a machine can have memory for"):
-            ops.tile(W[0].to(device), *copies, backend=backend)
-
-
-def test_a_vector_of_more_bytes_than_addresses_is_refused_before_the_allocator() -> None:
-    with pytest.raises(GrowthError, match=r"n_out=1125899906842624 .*more than a machine can have memory for"):
-        ops.tile(W, 2**50, 1)
