@@ -14,7 +14,7 @@ from growkernels.layouts.base import Axis, Part, Place, Symbol
 from growkernels.layouts.family import Declared, Family
 from growkernels.layouts.knobs import text_config
 from growkernels.layouts.parameters import Parameter, split_layer
-from growkernels.layouts.rows import OUTPUTS
+from growkernels.layouts.parts import OUTPUTS
 
 #: Stands for the knob of the position embedding's length, which never grows.
 POSITIONS = "positions"

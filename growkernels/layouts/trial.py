@@ -22,7 +22,7 @@ from growkernels.errors import GrowthError
 from growkernels.layouts.base import ModelLayout, Symbol, TensorLayout
 from growkernels.layouts.family import Family
 from growkernels.layouts.knobs import config_object, find_knobs, read, read_sizes, set_path
-from growkernels.layouts.rows import KNOWN_PARTS
+from growkernels.layouts.parts import KNOWN_PARTS
 from growkernels.layouts.turn import grown
 
 #: Largest error over the largest output: stock classes round to float32 inside, over a thousand times in a row.
