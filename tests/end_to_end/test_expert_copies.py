@@ -31,11 +31,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 STACKS = ("gpt_oss", "llama4_text", "dbrx")
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sources")
-
-
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", MIXTURES)
 def test_function_is_preserved(name: str, options: str, sources: Path, tmp_path: Path) -> None:

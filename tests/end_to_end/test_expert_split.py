@@ -29,11 +29,6 @@ SPLIT = (
 )
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sources")
-
-
 @pytest.mark.parametrize("slices", [2, 4])
 @pytest.mark.parametrize("name", SPLIT)
 def test_function_is_preserved(name: str, slices: int, sources: Path, tmp_path: Path) -> None:

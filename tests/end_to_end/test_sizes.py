@@ -13,39 +13,12 @@ from safetensors.torch import load_file, save_file
 
 import growkernels
 from growkernels.errors import GrowthError
-from growkernels.layouts.heads import HEADS as HEAD_FAMILIES
 from growkernels.layouts.streams import STREAMS as STREAM_FAMILIES
-from growkernels.verification.logits import load_model, outputs
-from tests.end_to_end.support import all_in_float64, grown, load, saved, tokens
-from tests.families import make_model, make_variant
+from growkernels.verification.logits import load_model
+from tests.end_to_end.sizes import BOUND, OTHERS, error, logits_of, make_other
+from tests.end_to_end.support import grown, load, saved, tokens
+from tests.families import make_variant
 from tests.live.support import assert_same_model
-
-#: Rounding of float64 through two layers; the errors measured are below 3e-15.
-BOUND = 1e-11
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sources")
-
-
-def logits_of(folder: Path, ids: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids, and the logits of the stock model of a checkpoint in float64, all its casts left out."""
-    model = load(folder, torch.float64)
-    model.config._experts_implementation = "eager"  # the other one has no kernel for float64
-    ids = tokens(model, 2, 24) if ids is None else ids
-    with all_in_float64():
-        return ids, outputs(model, ids)["logits"]
-
-
-def error(source: Path, target: Path) -> float:
-    """Largest difference of the logits of the source's tokens, over the largest logit."""
-    ids, wanted = logits_of(source)
-    _, found = logits_of(target, ids)
-    return float((found[..., : wanted.shape[-1]] - wanted).abs().max() / wanted.abs().max())
-
 
 COPIES = {
     "kv heads": {"num_kv_heads": 4},
@@ -149,61 +122,6 @@ def test_a_stream_of_any_width(
     assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
 
 
-_PLAIN = {
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 97,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
-_GEMMA = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 5}
-#: Class and keys of further families whose streams are known.
-OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mistral": ("MistralForCausalLM", {"head_dim": 8}),
-    "mixtral": ("MixtralForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
-    "qwen2": ("Qwen2ForCausalLM", {}),
-    "qwen2_moe": ("Qwen2MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "shared_expert_intermediate_size": 24}),
-    "qwen3_moe": ("Qwen3MoeForCausalLM", {**_EXPERTS, "num_experts": 4, "head_dim": 8}),
-    "gemma2": ("Gemma2ForCausalLM", _GEMMA),
-    "gemma3_text": ("Gemma3ForCausalLM", _GEMMA),
-    "phi3": ("Phi3ForCausalLM", {}),
-    "granite": ("GraniteForCausalLM", {}),
-    "smollm3": ("SmolLM3ForCausalLM", {}),
-    "gpt_oss": ("GptOssForCausalLM", {"head_dim": 8, "num_local_experts": 4}),
-    "seed_oss": ("SeedOssForCausalLM", {"head_dim": 8}),
-    "ministral": ("MinistralForCausalLM", {"head_dim": 8}),
-    "glm": ("GlmForCausalLM", {"head_dim": 8}),
-    "glm4": ("Glm4ForCausalLM", {"head_dim": 8}),
-    "phi": ("PhiForCausalLM", {}),
-    "opt": ("OPTForCausalLM", {"ffn_dim": 40, "word_embed_proj_dim": 32}),
-    "cohere": ("CohereForCausalLM", {}),
-    "starcoder2": ("Starcoder2ForCausalLM", {}),
-}
-
-
-#: Families whose positions are slopes by head.
-ALIBI: dict[str, tuple[str, dict[str, Any]]] = {
-    "bloom": ("BloomForCausalLM", {"n_layer": 2, "n_head": 4}),
-    "mpt": ("MptForCausalLM", {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2}),
-}
-
-
-def make_other(family: str, folder: Path) -> None:
-    """Save a model of one of these families, in float64."""
-    architecture, keys = {**OTHERS, **ALIBI}[family]
-    settings = {key: value for key, value in _PLAIN.items() if family != "opt" or key != "num_key_value_heads"}
-    if family in ALIBI:
-        settings = {key: _PLAIN[key] for key in ("hidden_size", "vocab_size", "bos_token_id", "eos_token_id")}
-    _, model = make_model(family, architecture=architecture, **settings, **keys)
-    model.double().save_pretrained(folder)
-
-
 @pytest.mark.parametrize("family", OTHERS)
 def test_the_stream_of_other_families(family: str, tmp_path: Path) -> None:
     make_other(family, tmp_path / "source")
@@ -248,85 +166,6 @@ def test_eps_counts_as_much_as_it_did(family: str, variant: str, operator: str, 
         hidden = config.get("hidden_size") or config["n_embd"]
         options = {"hidden_size": hidden * 3 // 2, "num_heads": heads * 3 // 2, **grouped, "width_operator": operator}
     assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
-
-
-#: Larger heads: of classes that derive their size from hidden and heads, with a stream as many times as wide.
-HEADS: list[tuple[str, str, dict[str, Any]]] = [
-    ("llama", "plain", {"head_dim": 16}),
-    ("llama", "tied", {"head_dim": 24, "hidden_size": 40, "width_operator": "net2net"}),
-    ("llama", "biases", {"head_dim": 16, "hidden_size": 64}),
-    ("qwen3", "biases", {"head_dim": 32}),
-    ("qwen3", "tied", {"head_dim": 48, "hidden_size": 40, "width_operator": "lemon"}),
-    ("gemma", "mqa", {"head_dim": 32, "hidden_size": 48, "width_operator": "zero"}),
-    ("gpt2", "plain", {"head_dim": 16, "hidden_size": 64}),
-    ("gpt2", "inner", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
-    ("gpt_neox", "plain", {"head_dim": 16, "hidden_size": 64, "variant": "diagonal"}),
-    ("gpt_neox", "tied", {"head_dim": 24, "hidden_size": 96, "width_operator": "lemon"}),
-    ("bert", "plain", {"head_dim": 16, "hidden_size": 64}),
-]
-
-
-@pytest.mark.parametrize(("family", "variant", "options"), HEADS)
-def test_larger_heads(family: str, variant: str, options: dict[str, Any], sources: Path, tmp_path: Path) -> None:
-    source = saved(sources, family, variant, torch.float64)
-    assert error(source, grown(source, tmp_path / "target", **options)) <= BOUND
-
-
-@pytest.mark.parametrize(
-    "family", ["mistral", "mixtral", "qwen3_moe", "gemma2", "gemma3_text", "gpt_oss", "phi", "opt"]
-)
-def test_larger_heads_of_other_families(family: str, tmp_path: Path) -> None:
-    make_other(family, tmp_path / "source")
-    options = {"head_dim": 16, "hidden_size": 64} if family in ("phi", "opt") else {"head_dim": 16}
-    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
-
-
-@pytest.mark.parametrize("copies", [2, 3])
-@pytest.mark.parametrize("family", ALIBI)
-def test_slopes_by_head_are_kept_with_the_heads(family: str, copies: int, tmp_path: Path) -> None:
-    make_other(family, tmp_path / "source")
-    options = {"head_dim": 8 * copies, "hidden_size": 32 * copies}
-    assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", **options)) <= BOUND
-    with pytest.raises(GrowthError, match="slopes of ALiBi depend on the number of heads"):
-        grown(tmp_path / "source", tmp_path / "wide", width=copies)
-
-
-def test_every_family_whose_heads_are_known_is_tested() -> None:
-    tested = {family for family, _, _ in HEADS} | {*OTHERS, *ALIBI}
-    assert HEAD_FAMILIES.keys() <= tested
-
-
-ROPES: dict[str, tuple[dict[str, Any], str | None]] = {
-    "linear": ({"rope_type": "linear", "factor": 4.0}, None),
-    "llama3": (
-        {
-            "rope_type": "llama3",
-            "factor": 8.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 16,
-        },
-        None,
-    ),
-    "yarn": ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False}, None),
-    "yarn, truncated": (
-        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
-        "truncate set to",
-    ),
-    "dynamic": ({"rope_type": "dynamic", "factor": 4.0}, "the angles of long inputs would differ"),
-}
-
-
-@pytest.mark.parametrize("rope", ROPES)
-def test_rotary_positions_keep_their_angles(rope: str, tmp_path: Path) -> None:
-    keys, message = ROPES[rope]
-    _, model = make_model("llama", head_dim=8, rope_parameters={**keys, "rope_theta": 10000.0})
-    model.double().save_pretrained(tmp_path / "source")
-    if message is None:
-        assert error(tmp_path / "source", grown(tmp_path / "source", tmp_path / "target", head_dim=16)) <= BOUND
-        return
-    with pytest.raises(GrowthError, match=message):
-        grown(tmp_path / "source", tmp_path / "target", head_dim=16)
 
 
 ALIVE: list[tuple[str, str, dict[str, Any]]] = [

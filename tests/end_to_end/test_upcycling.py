@@ -27,11 +27,6 @@ DENSE = {
 EXACT = 1e-11
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sources")
-
-
 OPTIONS: dict[str, dict[str, Any]] = {
     "coarse": {"moe": 4},
     "coarse, three of five": {"moe": 5, "top_k": 3},

@@ -17,11 +17,6 @@ NOISE = (None, 10.0)
 STRUCTURES = ("symmetric", "diagonal")
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sources")
-
-
 def errors(source: Path, target: Path, dtype: torch.dtype) -> dict[str, float]:
     """Largest difference of every output over the source's largest value."""
     first, second = load(source, dtype), load(target, dtype)
